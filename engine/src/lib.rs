@@ -1,0 +1,7 @@
+//! The devices under a Freehold store.
+//!
+//! `medium` is the waist: what every device promises, written as a
+//! specification. `memory` is the memory that devices read and write. Each
+//! medium lives in a module of its own. Nothing here knows what a file is.
+
+pub mod medium;

@@ -1,0 +1,236 @@
+//! The medium contract: what a store may rely on, whatever the device is.
+//!
+//! A medium is an array of 4 KiB blocks. I/O goes through queues that are
+//! polled; nothing here starts a thread, and nothing but [`Queue::wait`] and
+//! opening or closing sleeps.
+//!
+//! # Durability (law M1)
+//!
+//! A write is durable once a flush that was **submitted after the write
+//! completed** has completed, or once it completed itself if it was submitted
+//! with `fua`. Until then, a crash may lose it, apply it before or after any
+//! other write that was not durable, or tear it at 512 bytes (8 bytes for
+//! stores through a window). A block that nobody wrote reads as anything, but
+//! a medium never changes a block that nobody wrote since it became durable.
+//!
+//! Writes in flight at the same time to overlapping blocks land in any order
+//! and may interleave at 512 bytes. A read in flight with a write to the same
+//! block returns any mixture of the two at 512 bytes.
+//!
+//! # Completion
+//!
+//! Every accepted submission completes exactly once, by [`Queue::poll`] of the
+//! same queue, in any order, with its buffer. When the medium is lost, all that
+//! is in flight completes with [`ErrorKind::Gone`] (nothing in flight may touch
+//! its buffer after that) and all later submissions are refused with it.
+//!
+//! # Loss (law M3)
+//!
+//! [`Medium::losses`] counts the times at which completed writes that no flush
+//! covered may have been lost without a crash of this process: a reconnection,
+//! a function reset, a re-inserted device. A medium whose count rose fails
+//! every later flush and write, of all its queues, until it is opened again.
+//!
+//! # Threads
+//!
+//! A [`Medium`] is shared; a [`Queue`] is used by one thread at a time but may
+//! move between threads. Dropping a queue never waits: what is in flight is
+//! left to the medium, and its memory is not reused until it has completed.
+
+mod error;
+
+pub use error::{Error, ErrorKind, Result};
+
+use crate::memory::{Buffer, Pool};
+use std::fmt;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+/// Bytes in a block: the unit of addresses and of allocation.
+pub const BLOCK: usize = 4096;
+
+/// What a medium is and can do. Fixed while it is open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Geometry {
+    /// Size in blocks of 4 KiB.
+    pub blocks: u64,
+    /// Bytes that the device itself addresses: 512 or 4096.
+    pub lba_bytes: u32,
+    /// Most bytes that one read or write may carry; a multiple of 4096.
+    pub max_transfer: u32,
+    /// Most operations that one queue can have in flight.
+    pub max_depth: u32,
+    /// Bytes that the device writes all or nothing, across a crash too.
+    pub atomic_bytes: u32,
+    /// False when completed writes are durable without a flush.
+    pub volatile_cache: bool,
+    /// The device has [`Op::Copy`].
+    pub copy: bool,
+    /// The device has [`Op::Deallocate`].
+    pub deallocate: bool,
+    /// Bytes are also reachable by load and store, see [`Medium::window`].
+    pub window: bool,
+}
+
+/// One operation. Addresses and counts are in blocks.
+///
+/// A buffer is owned by the operation until it completes; its length is a
+/// multiple of [`BLOCK`] and says how much is transferred.
+#[derive(Debug)]
+pub enum Op {
+    /// Fills the buffer from the blocks at `at`.
+    Read {
+        /// First block.
+        at: u64,
+        /// Where the bytes go.
+        buf: Buffer,
+    },
+    /// Writes the buffer to the blocks at `at`.
+    Write {
+        /// First block.
+        at: u64,
+        /// The bytes.
+        buf: Buffer,
+        /// Durable when it completes (forced unit access).
+        fua: bool,
+    },
+    /// Makes durable all writes that had *completed*, on any queue, before
+    /// this was submitted.
+    Flush,
+    /// Makes the blocks read as zeroes, as a write would (law M1 holds).
+    WriteZeroes {
+        /// First block.
+        at: u64,
+        /// How many.
+        count: u64,
+    },
+    /// Tells the device that the bytes are not needed: they read as anything
+    /// until written. A hint; may do nothing.
+    Deallocate {
+        /// First block.
+        at: u64,
+        /// How many.
+        count: u64,
+    },
+    /// Copies blocks inside the device, as a write of `to` would.
+    Copy {
+        /// First block read.
+        from: u64,
+        /// First block written; does not overlap the source.
+        to: u64,
+        /// How many.
+        count: u64,
+    },
+}
+
+/// How an operation ended.
+#[derive(Debug)]
+pub struct Completion {
+    /// The caller's tag.
+    pub tag: u64,
+    /// What happened. After an error, a read's buffer holds anything and a
+    /// write's blocks hold old, new or torn bytes.
+    pub result: Result<()>,
+    /// The buffer, given back.
+    pub buf: Option<Buffer>,
+}
+
+/// A submission that was not taken: nothing happened, the operation comes back.
+#[derive(Debug)]
+pub struct Rejected {
+    /// The operation as it was given.
+    pub op: Op,
+    /// `None` when the queue is full: poll and try again. Otherwise why it
+    /// never will be taken.
+    pub error: Option<Error>,
+}
+
+/// Where operations are submitted and reaped. One thread at a time.
+pub trait Queue: Send + fmt::Debug {
+    /// Takes an operation. It need not start before [`Queue::ring`] or
+    /// [`Queue::poll`] is called. Never blocks.
+    ///
+    /// # Errors
+    /// [`Rejected`], with the operation, when the queue is full (no error
+    /// inside), when the range lies outside the medium or the buffer's length
+    /// is wrong (`Invalid`), when the operation is not supported, or when the
+    /// medium is gone.
+    fn submit(&mut self, tag: u64, op: Op) -> std::result::Result<(), Rejected>;
+
+    /// Gives all that was submitted to the device, as one batch. Never blocks.
+    fn ring(&mut self);
+
+    /// Rings, then appends what has completed and returns how many. Never
+    /// sleeps; allocates nothing while `done` has room.
+    fn poll(&mut self, done: &mut Vec<Completion>) -> usize;
+
+    /// Rings, then sleeps until something can be polled, the time is over
+    /// or a signal came. Returns at once when nothing is in flight.
+    ///
+    /// # Errors
+    /// Only what makes the queue useless (`Gone`).
+    fn wait(&mut self, timeout: Option<Duration>) -> Result<()>;
+
+    /// A descriptor that is readable when something can be polled; `None` when
+    /// operations complete during [`Queue::ring`] and there is nothing to wait for.
+    fn event_fd(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Operations taken and not yet polled.
+    fn in_flight(&self) -> usize;
+
+    /// The most that can be in flight.
+    fn depth(&self) -> usize;
+}
+
+/// Bytes of the medium that the CPU reaches by itself. All accesses are
+/// volatile copies: other threads and devices may write the same bytes.
+pub trait Window: Send + Sync {
+    /// Copies bytes out of the window.
+    ///
+    /// # Errors
+    /// `Invalid` outside the medium; `Gone`.
+    fn load(&self, offset: u64, to: &mut [u8]) -> Result<()>;
+
+    /// Copies bytes into the window. Not durable before [`Window::persist`];
+    /// a crash may keep or lose each aligned 8 bytes apart.
+    ///
+    /// # Errors
+    /// `Invalid` outside the medium; `Gone`.
+    fn store(&self, offset: u64, from: &[u8]) -> Result<()>;
+
+    /// Makes all earlier stores of this thread to the range durable.
+    ///
+    /// # Errors
+    /// `Invalid` outside the medium; `Gone`.
+    fn persist(&self, offset: u64, len: u64) -> Result<()>;
+}
+
+/// A device or file that a store can live on.
+pub trait Medium: Send + Sync + fmt::Debug {
+    /// The name it was opened by.
+    fn uri(&self) -> &str;
+
+    /// What it is and can do.
+    fn geometry(&self) -> &Geometry;
+
+    /// A new queue with room for `depth` operations (at most
+    /// [`Geometry::max_depth`], which it is cut down to).
+    ///
+    /// # Errors
+    /// What the device or the system refuses, with what to raise.
+    fn queue(&self, depth: u32) -> Result<Box<dyn Queue>>;
+
+    /// The memory that this medium reads and writes best. Buffers of another
+    /// medium's pool may be refused (`Invalid`).
+    fn pool(&self) -> &Pool;
+
+    /// The byte-addressable side, on window media.
+    fn window(&self) -> Option<&dyn Window> {
+        None
+    }
+
+    /// How often completed writes may have been lost (law M3).
+    fn losses(&self) -> u64 {
+        0
+    }
+}
