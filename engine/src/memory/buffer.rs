@@ -98,7 +98,9 @@ impl Buffer {
         self.slot.region as usize
     }
 
-    /// Bytes from the start of that region.
+    /// Bytes from the start of that region; with it, the address that a device
+    /// uses follows from the region's.
+    #[cfg_attr(not(test), allow(dead_code))]
     pub(crate) fn region_offset(&self) -> usize {
         self.ptr.as_ptr().addr() - self.pool.region_base(self.slot).as_ptr().addr()
     }

@@ -7,9 +7,6 @@
 //! What a medium does with memory (registering it, mapping it for DMA) is not
 //! here but with the medium.
 
-// The accessors for devices are used by the media that follow.
-#![allow(dead_code)]
-
 mod buffer;
 mod copy;
 mod map;
@@ -17,5 +14,6 @@ mod pool;
 mod shared;
 
 pub use buffer::Buffer;
+pub(crate) use pool::MAX_REGIONS;
 pub use pool::{MAX_BUFFER, Pool};
 pub(crate) use shared::SharedMemory;

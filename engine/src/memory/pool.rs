@@ -25,7 +25,7 @@ const FIRST_REGION: usize = 256 << 10;
 /// The last region of a class, at most.
 const LARGEST_REGION: usize = 32 << 20;
 /// Regions in a pool, at most.
-const MAX_REGIONS: usize = 1024;
+pub(crate) const MAX_REGIONS: usize = 1024;
 
 /// A source of buffers. Cheap to clone; all clones are the same pool. Any
 /// thread may take from it, and buffers may be dropped on any thread.
@@ -214,6 +214,7 @@ impl Inner {
     }
 
     /// First byte of the region that a slot lies in.
+    #[cfg_attr(not(test), allow(dead_code))]
     pub(super) fn region_base(&self, id: SlotId) -> NonNull<u8> {
         self.region(id.region).map.base()
     }
