@@ -72,7 +72,7 @@ pub fn fuzz_superblock(data: &[u8]) {
     let head = HeaderFields {
         kind: Kind::Super,
         addr: slot,
-        generation: u64::from(front[1]),
+        generation: u64::from_le_bytes(front[4..].try_into().unwrap()),
         stamp: 0,
         entries: 0,
         payload_len: fields.len().min(PAYLOAD) as u32,

@@ -206,9 +206,11 @@ fn leaves_with_a_few_bytes_changed_do_not_confuse_the_decoder() {
     each(1000, (values::superblock(), changes()), |(sb, changes)| {
         let mut block = vec![0; BLOCK];
         superblock::encode(&sb, 0, &mut block).unwrap();
-        // Slot 0, a checkpoint, refused features cleared; then the fields.
-        let mut data = vec![0, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        // Slot 0, refused features cleared, the checkpoint; then the fields.
+        let mut data = vec![0; 4];
+        data.extend_from_slice(&sb.checkpoint.to_le_bytes());
         data.extend_from_slice(&block[64..272]);
+        fuzz::fuzz_superblock(&data);
         for (at, bits) in changes {
             let at = 12 + usize::from(at) % 208;
             data[at] ^= bits;
