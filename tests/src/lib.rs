@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What the specification tests share. The tests themselves are in `tests/`.
+
+pub mod fuzz;
