@@ -1,1 +1,8 @@
-//! Placeholder.
+//! Files on a reflink-aware, crash-safe block map.
+//!
+//! This crate knows files, extents, sharing, free space, the journal and
+//! recovery. It knows devices only through the medium contract of
+//! `freehold_engine::medium`, and contains no unsafe code.
+#![forbid(unsafe_code)]
+
+pub mod format;

@@ -5,3 +5,5 @@
 //! medium lives in a module of its own. Nothing here knows what a file is.
 
 pub mod medium;
+pub mod mem;
+pub mod memory;
