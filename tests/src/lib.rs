@@ -1,3 +1,4 @@
-//! What the specification tests share. The tests themselves are in `tests/`.
+//! What the specification tests share.
 
+pub mod conformance;
 pub mod fuzz;
