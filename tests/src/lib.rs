@@ -2,3 +2,6 @@
 
 pub mod conformance;
 pub mod fuzz;
+pub mod history;
+pub mod model;
+pub mod random;

@@ -190,6 +190,13 @@ impl Version {
     /// The same file with another map, and its numbers brought along.
     pub(crate) fn with_map(&self, txn: &mut Txn<'_>, map: Map) -> Version {
         let tally = txn.take_tally();
+        let map = match map {
+            // A record cannot name a tree without a root.
+            Map::Tree(Tree { root: None }) => {
+                Map::Inline { stamp: txn.share_gen, extents: Arc::default() }
+            }
+            map => map,
+        };
         let add = |n: u64, by: i64| {
             if n == UNKNOWN || tally.unknown { UNKNOWN } else { n.saturating_add_signed(by) }
         };
@@ -198,7 +205,6 @@ impl Version {
             Map::Inline { extents, .. } => {
                 (extents.iter().map(|(_, e)| u64::from(e.len)).sum(), extents.len() as u64)
             }
-            Map::Tree(Tree { root: None }) => (0, 0),
             Map::Tree(_) => (add(self.blocks, tally.blocks), add(self.extents, tally.extents)),
         };
         Version { blocks, extents, map, ..self.clone() }

@@ -108,6 +108,8 @@ impl Volume {
         if len == 0 {
             return Ok(());
         }
+        // Before anything is done: what is refused changes nothing.
+        fits(from.load().size, to.load().size, from_off, to_off, len)?;
         let size = to.load().size;
         if size % B != 0 && to_off > size {
             self.zero_tail(io, to, to_off).await?;
@@ -121,16 +123,7 @@ impl Volume {
         let _x = self.hold(io, x.0, x.1, x.2).await;
         let _y = self.hold(io, y.0, y.1, y.2).await;
         let (source, target) = (from.load(), to.load());
-        let at_end = from_off + len == source.size && to_off + len >= target.size;
-        if from_off + len > source.size {
-            return Err(invalid("the range reaches past the end of the source"));
-        }
-        if len % B != 0 && !at_end {
-            return Err(invalid(
-                "the length of a range reflink is a multiple of 4096, unless the range ends \
-                 both files",
-            ));
-        }
+        fits(source.size, target.size, from_off, to_off, len)?;
         if target.size % B != 0 && to_off > target.size {
             return Err(Error::new(ErrorKind::Busy, "the target's end moved meanwhile; try again"));
         }
@@ -192,6 +185,20 @@ impl Volume {
         }
         Ok(())
     }
+}
+
+/// May a range of this length be shared, as long as the files are now?
+fn fits(source: u64, target: u64, from_off: u64, to_off: u64, len: u64) -> Result<()> {
+    if from_off + len > source {
+        return Err(invalid("the range reaches past the end of the source"));
+    }
+    let at_end = from_off + len == source && to_off + len >= target;
+    if len % B != 0 && !at_end {
+        return Err(invalid(
+            "the length of a range reflink is a multiple of 4096, unless the range ends both files",
+        ));
+    }
+    Ok(())
 }
 
 fn invalid(why: &str) -> Error {
