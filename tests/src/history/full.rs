@@ -5,7 +5,7 @@ use super::drive::read_same;
 use super::oracle::State;
 use super::{Driver, Op, Who};
 use freehold::{File, IomapKind, ListEntry, Store};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Holds a file against the oracle: bytes, size, numbers, map.
 ///
@@ -51,6 +51,7 @@ pub fn look(f: &File, c: &Content, id: u32) -> Result<(), String> {
 pub fn verify(d: &Driver) -> Result<(), String> {
     names(d.store(), &d.state)?;
     let mut owners: BTreeMap<u64, (u32, bool)> = BTreeMap::new();
+    let mut nameless = BTreeSet::new();
     for (n, id) in &d.state.names {
         let f = d.store().open_file(n).map_err(|e| format!("{id}: {e}"))?;
         look(&f, &d.state.files[id], *id)?;
@@ -59,7 +60,7 @@ pub fn verify(d: &Driver) -> Result<(), String> {
     for (slot, id) in &d.state.slots {
         let f = d.slot(*slot).ok_or_else(|| format!("slot {slot} is empty"))?;
         look(f, &d.state.files[id], *id)?;
-        if !d.state.names.values().any(|named| named == id) {
+        if !d.state.names.values().any(|named| named == id) && nameless.insert(*id) {
             once(f, *id, &mut owners)?;
         }
     }
