@@ -209,7 +209,7 @@ impl Maker<'_> {
                 prefix: self.random.below(6) as u8,
                 delimiter: self.random.one_in(2),
                 after: self.random.one_in(2).then(|| self.random.below(12) as u8),
-                limit: self.random.below(9) as u8,
+                limit: 1 + self.random.below(8) as u8,
             },
             _ => {
                 let (off, len) = self.range();
