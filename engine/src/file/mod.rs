@@ -17,6 +17,9 @@ mod sync;
 mod table;
 mod task;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use errno::open_error;
 pub(crate) use open::{Opened, open_locked, size_of};
 

@@ -24,8 +24,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// The registered file.
+/// The registered files: what data goes through, and what allocation does
+/// (see [`Shared::claimed_file`]).
 const FILE: types::Fixed = types::Fixed(0);
+const CLAIMED: types::Fixed = types::Fixed(1);
 
 /// An io_uring with its file and buffers.
 pub(super) struct Ring {
@@ -67,7 +69,8 @@ impl Ring {
             return refused("io_uring is too old", &"it has no waiting with a time-out");
         }
         let file = shared.queue_file()?;
-        if let Err(e) = ring.submitter().register_files(&[file.as_raw_fd()]) {
+        let files = [file.as_raw_fd(), shared.claimed_file().as_raw_fd()];
+        if let Err(e) = ring.submitter().register_files(&files) {
             return refused("io_uring takes no file", &e);
         }
         let registers = ring.submitter().register_buffers_sparse(MAX_REGIONS as u32).is_ok();
@@ -142,7 +145,7 @@ impl Ring {
                 opcode::Write::new(FILE, of.cast_const(), len as u32).offset(at).build()
             }
             (Step::Allocate { at, len, mode }, _) => {
-                opcode::Fallocate::new(FILE, len).offset(at).mode(mode.bits() as i32).build()
+                opcode::Fallocate::new(CLAIMED, len).offset(at).mode(mode.bits() as i32).build()
             }
             // A step is always made from the operation itself; a flush is
             // never a task's own entry.
@@ -158,7 +161,7 @@ impl Ring {
                 table.fail_waiting(&Error::new(ErrorKind::Limit, "no memory to make a request"));
                 return;
             };
-            // SAFETY: the entry's file is registered with this ring; its
+            // SAFETY: the entry's files are registered with this ring; its
             // memory is a buffer in `table` (or the zeroes in `shared`, which
             // nobody ever writes). A task leaves `table` only when its entry
             // was reaped, and table, ring and `shared` stay together: in the
