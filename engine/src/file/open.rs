@@ -64,7 +64,7 @@ pub(crate) fn open_locked(path: &Path, options: &OpenOptions) -> Result<Opened> 
     let (file, direct) = open_best(path, flags, options.direct).map_err(|errno| {
         if errno == Errno::BUSY {
             let why = device.and_then(|number| crate::probe::System::live().device_user(number));
-            let why = why.unwrap_or_else(|| "another program has claimed it".to_owned());
+            let why = why.unwrap_or_else(|| "it is open for writing already".to_owned());
             return Error::new(ErrorKind::Busy, format!("{} is in use: {why}", path.display()));
         }
         naming(errno)
