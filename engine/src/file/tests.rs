@@ -61,6 +61,11 @@ fn a_short_transfer_goes_on_at_a_whole_sector() {
         Step::Write { at: 2 * 4096 + done as u64, from: done, len: 4 * 4096 - done, sync: false };
     assert_eq!(task.step(&scratch.shared), expected);
     assert_eq!(advance(&scratch, &mut task, Ok(4 * 4096 - done)), Some(Ok(())));
+    let buf = scratch.shared.pool.take(2 * BLOCK).unwrap();
+    let mut task = Task::new(1, Op::Read { at: 3, buf });
+    assert_eq!(advance(&scratch, &mut task, Ok(4096)), None);
+    let expected = Step::Read { at: 4 * 4096, from: 4096, len: 4096 };
+    assert_eq!(task.step(&scratch.shared), expected);
 }
 
 #[test]
