@@ -4,4 +4,14 @@
 //! specification. `memory` is the memory that devices read and write. Each
 //! medium lives in a module of its own. Nothing here knows what a file is.
 
+pub mod file;
+mod holder;
 pub mod medium;
+pub mod mem;
+pub mod memory;
+mod open;
+mod probe;
+pub mod uri;
+
+pub use holder::{HOLDER_BYTES, Holder};
+pub use open::{FormatOptions, OpenOptions, format_target, open};

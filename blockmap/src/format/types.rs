@@ -110,7 +110,8 @@ pub struct Superblock {
     pub readonly_features: u64,
     /// Unknown bit set: ignore.
     pub ignore_features: u64,
-    /// Drawn at random by `format`; in every metadata block's checksum seed.
+    /// Drawn at random by `format`; the seed of every metadata block's checksum,
+    /// except where the block carries the id itself (superblocks, groups).
     pub store_id: [u8; 16],
     /// Blocks of the medium that belong to the store.
     pub blocks: u64,

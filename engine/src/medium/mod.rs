@@ -37,6 +37,7 @@
 //! move between threads. Dropping a queue never waits: what is in flight is
 //! left to the medium, and its memory is not reused until it has completed.
 
+pub(crate) mod check;
 mod error;
 
 pub use error::{Error, ErrorKind, Result};

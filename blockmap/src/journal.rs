@@ -1,0 +1,180 @@
+//! The journal in memory: records that wait, groups that were sealed, and the
+//! ring that they go to.
+//!
+//! A record gets its number when it is pushed, under the lock of all that it
+//! decided on (law B11). Sealing closes the group that is being filled and fixes
+//! its place in the ring, so a checkpoint can name the place where replay begins
+//! before anything of it is written. Sealed groups are written in order, all that
+//! there are at once; they are durable only together with all before them.
+//!
+//! Positions count blocks since the journal's beginning of time; the place in
+//! the ring is the position modulo its length.
+//!
+//! Not here: flushes and writes (`commit`), reading it back (`recover`).
+
+use crate::format::types::{GroupHead, Record, Seq};
+use crate::format::{GROUP_MAX_PAYLOAD, encode_record, group_blocks};
+use std::collections::VecDeque;
+
+/// A group whose place is fixed and whose records are closed.
+#[derive(Debug, Clone)]
+pub(crate) struct Sealed {
+    pub(crate) head: GroupHead,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) last_seq: Seq,
+}
+
+/// Blocks kept for what frees others: marks and slices of removals.
+const KEPT: u64 = 16;
+
+/// Bytes that any one operation's records may take.
+pub(crate) const RECORD_ROOM: usize = 16 << 10;
+
+pub(crate) struct Journal {
+    start: u64,
+    blocks: u64,
+    next_seq: Seq,
+    next_group: u64,
+    next_pos: u64,
+    /// Nothing before this position is needed.
+    tail: u64,
+    /// The highest durable group.
+    confirmed: u64,
+    pending: Vec<u8>,
+    pending_first: Seq,
+    pending_records: u32,
+    sealed: VecDeque<Sealed>,
+}
+
+impl Journal {
+    /// A journal that goes on after `next_seq - 1` at `pos` with group `group`.
+    pub(crate) fn new(start: u64, blocks: u64, next_seq: Seq, group: u64, pos: u64, tail: u64) -> Self {
+        Journal {
+            start,
+            blocks,
+            next_seq,
+            next_group: group,
+            next_pos: pos,
+            tail,
+            confirmed: group - 1,
+            pending: Vec::new(),
+            pending_first: next_seq,
+            pending_records: 0,
+            sealed: VecDeque::new(),
+        }
+    }
+
+    /// Blocks that are needed or promised.
+    pub(crate) fn used(&self) -> u64 {
+        let pending = if self.pending.is_empty() { 0 } else { group_blocks(self.pending.len()) };
+        self.next_pos + u64::from(pending) - self.tail
+    }
+
+    pub(crate) fn capacity(&self) -> u64 {
+        self.blocks
+    }
+
+    /// Is there room for any one operation? Removals may use what is kept.
+    pub(crate) fn has_room(&self, removal: bool) -> bool {
+        let kept = if removal { KEPT / 2 } else { KEPT };
+        // An operation may close the group being filled and begin another.
+        self.used() + u64::from(group_blocks(RECORD_ROOM)) + 1 + kept <= self.blocks
+    }
+
+    /// Is there room for a mark?
+    pub(crate) fn has_room_for_mark(&self) -> bool {
+        self.used() + 2 <= self.blocks
+    }
+
+    /// The number that the next record gets.
+    pub(crate) fn next_seq(&self) -> Seq {
+        self.next_seq
+    }
+
+    /// Replay: the number of records so far, without writing them again.
+    pub(crate) fn last_seq(&self) -> Seq {
+        self.next_seq - 1
+    }
+
+    /// Appends a record and gives its number.
+    pub(crate) fn push(&mut self, record: &Record) -> Seq {
+        let before = self.pending.len();
+        encode_record(&mut self.pending, record);
+        if self.pending.len() > GROUP_MAX_PAYLOAD {
+            let tail = self.pending.split_off(before);
+            self.seal();
+            self.pending = tail;
+        }
+        if self.pending_records == 0 {
+            self.pending_first = self.next_seq;
+        }
+        self.pending_records += 1;
+        self.next_seq += 1;
+        self.next_seq - 1
+    }
+
+    /// Bytes that wait for a group.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Closes the group that is being filled, if it has a record.
+    pub(crate) fn seal(&mut self) {
+        if self.pending_records == 0 {
+            return;
+        }
+        let blocks = group_blocks(self.pending.len());
+        let head = GroupHead {
+            number: self.next_group,
+            pos: self.next_pos,
+            blocks,
+            first_seq: self.pending_first,
+            records: self.pending_records,
+            confirmed: self.confirmed,
+        };
+        let last_seq = self.pending_first + Seq::from(self.pending_records) - 1;
+        let payload = std::mem::take(&mut self.pending);
+        self.sealed.push_back(Sealed { head, payload, last_seq });
+        self.pending_records = 0;
+        self.next_group += 1;
+        self.next_pos += u64::from(blocks);
+    }
+
+    /// All groups that are sealed and not yet written.
+    pub(crate) fn take_sealed(&mut self) -> Vec<Sealed> {
+        self.sealed.drain(..).collect()
+    }
+
+    /// These groups are durable.
+    pub(crate) fn confirm(&mut self, group: u64) {
+        self.confirmed = self.confirmed.max(group);
+    }
+
+    /// Number and position of the next group to be sealed: where replay begins
+    /// for a checkpoint that is cut now. Call [`Journal::seal`] first.
+    pub(crate) fn cut(&self) -> (u64, u64) {
+        debug_assert_eq!(self.pending_records, 0);
+        (self.next_group, self.next_pos)
+    }
+
+    /// Nothing before `pos` is needed any more (law B9: the mark is durable).
+    pub(crate) fn trim(&mut self, pos: u64) {
+        self.tail = self.tail.max(pos);
+    }
+
+    /// Where a group's blocks lie: one or two runs of (block, offset, count).
+    pub(crate) fn place(&self, head: &GroupHead) -> Vec<(u64, u64, u64)> {
+        ring_runs(self.start, self.blocks, head.pos, u64::from(head.blocks))
+    }
+}
+
+/// A run of positions as runs of blocks: (first block, offset in the run, blocks).
+pub(crate) fn ring_runs(start: u64, ring: u64, pos: u64, len: u64) -> Vec<(u64, u64, u64)> {
+    let at = pos % ring;
+    let first = len.min(ring - at);
+    let mut runs = vec![(start + at, 0, first)];
+    if first < len {
+        runs.push((start, first, len - first));
+    }
+    runs
+}

@@ -1,0 +1,147 @@
+//! Finding entries without changing anything and without a lock.
+
+use super::node::Body;
+use super::{Fault, Link, Schema, Tree};
+use crate::format::types::Addr;
+use std::sync::Arc;
+
+/// The child that contains `key`: the last one that starts at or before it.
+pub(crate) fn child_index<S: Schema>(children: &[(S::Key, Arc<Link<S>>)], key: &S::Key) -> usize {
+    children.partition_point(|(k, _)| k <= key).saturating_sub(1)
+}
+
+/// The last entry whose key is at or before `key`, with its leaf's stamp.
+pub(crate) fn floor<S: Schema>(
+    root: &Arc<Link<S>>,
+    key: &S::Key,
+) -> Result<Option<(S::Key, S::Val, u64)>, Fault> {
+    // Recursion keeps each node's guard alive: no reference count is touched.
+    let guard = root.peek();
+    let Some(node) = guard.as_ref() else {
+        return Err(Fault::Missing(root.clone()));
+    };
+    match &node.body {
+        Body::Leaf(e) => {
+            let i = e.partition_point(|(k, _)| k <= key);
+            Ok(i.checked_sub(1).map(|i| (e[i].0.clone(), e[i].1.clone(), node.stamp)))
+        }
+        Body::Inner(c) => floor(&c[child_index(c, key)].1, key),
+    }
+}
+
+/// The entry with exactly this key.
+pub(crate) fn find<S: Schema>(tree: &Tree<S>, key: &S::Key) -> Result<Option<S::Val>, Fault> {
+    let Some(root) = &tree.root else { return Ok(None) };
+    Ok(floor(root, key)?.filter(|(k, _, _)| k == key).map(|(_, v, _)| v))
+}
+
+/// The blocks of the nodes on the way to `key`, root first.
+pub(crate) fn path_nodes<S: Schema>(
+    root: &Arc<Link<S>>,
+    key: &S::Key,
+    out: &mut Vec<Addr>,
+) -> Result<(), Fault> {
+    let mut link = root.clone();
+    loop {
+        out.push(link.at.addr);
+        let node = link.get()?;
+        match &node.body {
+            Body::Leaf(_) => return Ok(()),
+            Body::Inner(c) => link = c[child_index(c, key)].1.clone(),
+        }
+    }
+}
+
+/// First key of what the next slice of a removal takes (law B10): the last leaf,
+/// or the highest shared node on the way to it, which goes by one lowering.
+pub(crate) fn last_leaf_start<S: Schema>(
+    root: &Arc<Link<S>>,
+    mut shared: impl FnMut(Addr) -> Result<bool, Fault>,
+) -> Result<Option<S::Key>, Fault> {
+    let mut link = root.clone();
+    let mut key = None;
+    loop {
+        if shared(link.at.addr)? {
+            // The root's own start is the start of everything.
+            return Ok(key);
+        }
+        let node = link.get()?;
+        match &node.body {
+            Body::Leaf(_) => return Ok(key.or_else(|| node.first_key().cloned())),
+            Body::Inner(c) => {
+                let (k, l) = c.last().ok_or_else(|| {
+                    Fault::corrupt(S::WHAT, link.at.addr, "an inner node without children")
+                })?;
+                key = Some(k.clone());
+                link = l.clone();
+            }
+        }
+    }
+}
+
+/// Walks entries in order of keys. Holds one path; nothing it holds changes.
+pub(crate) struct Cursor<S: Schema> {
+    stack: Vec<(Arc<super::Node<S>>, usize)>,
+    pending: Option<Arc<Link<S>>>,
+}
+
+impl<S: Schema> Cursor<S> {
+    /// Starts at the last entry at or before `key` (so a run that contains it
+    /// is not missed), or at the first entry.
+    pub(crate) fn seek(tree: &Tree<S>, key: &S::Key) -> Result<Self, Fault> {
+        let mut c = Cursor { stack: Vec::new(), pending: None };
+        let Some(root) = &tree.root else { return Ok(c) };
+        let mut link = root.clone();
+        loop {
+            let node = link.get()?;
+            let (i, next) = match &node.body {
+                Body::Leaf(e) => (e.partition_point(|(k, _)| k <= key).saturating_sub(1), None),
+                Body::Inner(ch) => {
+                    let i = child_index(ch, key);
+                    (i, Some(ch[i].1.clone()))
+                }
+            };
+            c.stack.push((node, i));
+            match next {
+                Some(l) => link = l,
+                None => return Ok(c),
+            }
+        }
+    }
+
+    /// The entry here and its leaf's stamp; then moves on. A fault leaves the
+    /// cursor where it was: call again when the node has been read.
+    pub(crate) fn next(&mut self) -> Result<Option<(S::Key, S::Val, u64)>, Fault> {
+        loop {
+            if let Some(link) = self.pending.take() {
+                match link.get() {
+                    Ok(node) => self.stack.push((node, 0)),
+                    Err(f) => {
+                        self.pending = Some(link);
+                        return Err(f);
+                    }
+                }
+            }
+            let Some((node, i)) = self.stack.last_mut() else { return Ok(None) };
+            match &node.body {
+                Body::Leaf(e) => {
+                    if let Some((k, v)) = e.get(*i) {
+                        *i += 1;
+                        return Ok(Some((k.clone(), v.clone(), node.stamp)));
+                    }
+                }
+                Body::Inner(c) => {
+                    if let Some((_, l)) = c.get(*i) {
+                        // Leaves of the path that `seek` took are on the stack already.
+                        self.pending = Some(l.clone());
+                        continue;
+                    }
+                }
+            }
+            self.stack.pop();
+            if let Some((_, i)) = self.stack.last_mut() {
+                *i += 1;
+            }
+        }
+    }
+}

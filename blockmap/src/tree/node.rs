@@ -1,0 +1,186 @@
+//! Nodes, links to nodes, and reading a node's block.
+
+use super::{Fault, Schema};
+use crate::format::types::{Addr, Kind, NodeRef};
+use crate::format::{self, Decoded, PAYLOAD};
+use arc_swap::{ArcSwapOption, Guard};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A node's entries or children.
+#[derive(Debug)]
+pub(crate) enum Body<S: Schema> {
+    Leaf(Vec<(S::Key, S::Val)>),
+    Inner(Vec<(S::Key, Arc<Link<S>>)>),
+}
+
+/// An immutable node. `stamp` is law B1's, in leaves of file maps.
+#[derive(Debug)]
+pub(crate) struct Node<S: Schema> {
+    pub(crate) stamp: u64,
+    pub(crate) body: Body<S>,
+}
+
+/// A node's identity, and the node where it is in memory.
+pub(crate) struct Link<S: Schema> {
+    pub(crate) at: NodeRef,
+    node: ArcSwapOption<Node<S>>,
+    written: AtomicBool,
+}
+
+/// A tree: its root, if it has any entry.
+#[derive(Debug)]
+pub(crate) struct Tree<S: Schema> {
+    pub(crate) root: Option<Arc<Link<S>>>,
+}
+
+/// Something that must be read from the medium before work can go on.
+pub(crate) trait Load: Send + Sync + fmt::Debug {
+    /// The block to read.
+    fn addr(&self) -> Addr;
+    /// Which structure it belongs to.
+    fn kind(&self) -> Kind;
+    /// Decodes the block and keeps the result where the next attempt finds it.
+    fn fill(&self, block: &[u8], store_id: &[u8; 16]) -> Result<Filled, Fault>;
+}
+
+/// What a [`Load`] gave back to its caller to keep.
+#[derive(Debug)]
+pub(crate) enum Filled {
+    /// The node is in its link.
+    InPlace,
+    /// The bitmap of a space group, for `space` to install.
+    Bitmap(u64, Box<[u64; format::BITMAP_WORDS]>),
+}
+
+impl<S: Schema> Tree<S> {
+    pub(crate) const EMPTY: Self = Tree { root: None };
+
+    /// The tree that a checkpoint names.
+    pub(crate) fn at(at: NodeRef) -> Self {
+        Tree { root: (at.addr != 0).then(|| Link::unloaded(at)) }
+    }
+
+    /// How a checkpoint names it.
+    pub(crate) fn node_ref(&self) -> NodeRef {
+        self.root.as_ref().map_or(NodeRef::default(), |l| l.at)
+    }
+}
+
+impl<S: Schema> Clone for Tree<S> {
+    fn clone(&self) -> Self {
+        Tree { root: self.root.clone() }
+    }
+}
+
+impl<S: Schema> Link<S> {
+    /// A node that is on the medium and not yet in memory.
+    pub(crate) fn unloaded(at: NodeRef) -> Arc<Self> {
+        Arc::new(Link { at, node: ArcSwapOption::const_empty(), written: AtomicBool::new(true) })
+    }
+
+    /// A node that was just made and is on no medium.
+    pub(crate) fn fresh(at: NodeRef, node: Node<S>) -> Arc<Self> {
+        let node = ArcSwapOption::from(Some(Arc::new(node)));
+        Arc::new(Link { at, node, written: AtomicBool::new(false) })
+    }
+
+    /// The node, or the fault that names what to read.
+    pub(crate) fn get(self: &Arc<Self>) -> Result<Arc<Node<S>>, Fault> {
+        self.node.load_full().ok_or_else(|| Fault::Missing(self.clone()))
+    }
+
+    /// The node without counting a reference; for look-ups.
+    pub(crate) fn peek(&self) -> Guard<Option<Arc<Node<S>>>> {
+        self.node.load()
+    }
+
+    /// Its bytes are on the medium.
+    pub(crate) fn is_written(&self) -> bool {
+        self.written.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_written(&self) {
+        self.written.store(true, Ordering::Release);
+    }
+
+    /// The node's block, ready to be written.
+    pub(crate) fn encode(&self, block: &mut [u8], id: &[u8; 16]) -> Result<(), Fault> {
+        let node = self.node.load_full().ok_or_else(|| {
+            Fault::corrupt(S::WHAT, self.at.addr, "a node that was never written is gone")
+        })?;
+        match &node.body {
+            Body::Leaf(entries) => {
+                format::encode_leaf::<S>(entries, node.stamp, self.at, id, block);
+            }
+            Body::Inner(children) => {
+                let it = children.iter().map(|(k, l)| (k, l.at));
+                format::encode_inner::<S>(it, self.at, id, block);
+            }
+        }
+        Ok(())
+    }
+
+    /// A node as it is on the medium, children unloaded.
+    pub(crate) fn decode(at: NodeRef, block: &[u8], id: &[u8; 16]) -> Result<Node<S>, Fault> {
+        let d = format::decode_node::<S>(block, id, at)
+            .map_err(|e| Fault::format(S::WHAT, at.addr, &e))?;
+        let body = match d.body {
+            Decoded::Leaf(entries) => Body::Leaf(entries),
+            Decoded::Inner(children) => {
+                Body::Inner(children.into_iter().map(|(k, r)| (k, Link::unloaded(r))).collect())
+            }
+        };
+        Ok(Node { stamp: d.stamp, body })
+    }
+}
+
+impl<S: Schema> Node<S> {
+    /// Bytes that the entries take in a block.
+    pub(crate) fn bytes(&self) -> usize {
+        match &self.body {
+            Body::Leaf(e) => e.iter().map(|(k, v)| S::entry_len(k, v)).sum(),
+            Body::Inner(c) => c.iter().map(|(k, _)| inner_len::<S>(k)).sum(),
+        }
+    }
+
+    /// The first key, if there is any entry.
+    pub(crate) fn first_key(&self) -> Option<&S::Key> {
+        match &self.body {
+            Body::Leaf(e) => e.first().map(|(k, _)| k),
+            Body::Inner(c) => c.first().map(|(k, _)| k),
+        }
+    }
+}
+
+/// Bytes of an entry of an inner node.
+pub(crate) fn inner_len<S: Schema>(k: &S::Key) -> usize {
+    S::key_len(k) + 16
+}
+
+/// Below this a node looks for a neighbour to merge with.
+pub(crate) const SMALL: usize = PAYLOAD / 4;
+
+impl<S: Schema> Load for Link<S> {
+    fn addr(&self) -> Addr {
+        self.at.addr
+    }
+
+    fn kind(&self) -> Kind {
+        S::KIND
+    }
+
+    fn fill(&self, block: &[u8], id: &[u8; 16]) -> Result<Filled, Fault> {
+        let node = Self::decode(self.at, block, id)?;
+        // Two readers may have read it at once: the first stays.
+        self.node.compare_and_swap(&None::<Arc<Node<S>>>, Some(Arc::new(node)));
+        Ok(Filled::InPlace)
+    }
+}
+
+impl<S: Schema> fmt::Debug for Link<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", S::WHAT, self.at.addr)
+    }
+}

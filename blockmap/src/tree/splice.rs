@@ -1,0 +1,165 @@
+//! Replacing a range of keys: the one way to change entries.
+
+use super::drop::drop_link;
+use super::node::SMALL;
+use super::share::{Children, OwnedBody, root_of};
+use super::{Fault, Link, Schema, Tree, build, own};
+use crate::txn::Txn;
+use std::sync::Arc;
+
+/// Everything with a key in `[lo, hi)`, or the part of it that lies inside,
+/// goes, and `new` takes its place.
+pub(crate) struct Splice<S: Schema> {
+    pub(crate) lo: S::Key,
+    /// None: to the end.
+    pub(crate) hi: Option<S::Key>,
+    /// Ascending, inside the range.
+    pub(crate) new: Vec<(S::Key, S::Val)>,
+    /// Give up what the removed entries own. False where `new` takes it over.
+    pub(crate) release: bool,
+}
+
+/// Applies a splice and gives the new tree.
+pub(crate) fn splice<S: Schema>(
+    txn: &mut Txn<'_>,
+    tree: &Tree<S>,
+    s: Splice<S>,
+) -> Result<Tree<S>, Fault> {
+    let nodes = match &tree.root {
+        None => {
+            let mut e = Vec::new();
+            edit_entries(txn, &mut e, s)?;
+            build(txn, 0, 0, OwnedBody::Leaf(e))?
+        }
+        Some(root) => splice_link(txn, root, s)?,
+    };
+    Ok(Tree { root: root_of(txn, nodes)? })
+}
+
+fn splice_link<S: Schema>(
+    txn: &mut Txn<'_>,
+    link: &Arc<Link<S>>,
+    s: Splice<S>,
+) -> Result<Children<S>, Fault> {
+    let mut owned = own(txn, link)?;
+    match &mut owned.body {
+        OwnedBody::Leaf(e) => edit_entries(txn, e, s)?,
+        OwnedBody::Inner(c) => splice_children(txn, c, s)?,
+    }
+    build(txn, owned.addr, owned.level, owned.body)
+}
+
+fn splice_children<S: Schema>(
+    txn: &mut Txn<'_>,
+    children: &mut Children<S>,
+    s: Splice<S>,
+) -> Result<(), Fault> {
+    let Splice { lo, hi, new, release } = s;
+    let a = super::lookup::child_index(children, &lo);
+    let b = match &hi {
+        None => children.len(),
+        Some(h) => children.partition_point(|(k, _)| k < h).max(a + 1),
+    };
+    let mut new = Some(new);
+    let mut result = Vec::new();
+    for i in a..b {
+        let (key, link) = &children[i];
+        let ends_inside = match (&hi, children.get(i + 1)) {
+            (None, _) => true,
+            (Some(h), Some((next, _))) => next <= h,
+            (Some(_), None) => false,
+        };
+        let fresh = new.take().unwrap_or_default();
+        if *key >= lo && ends_inside && fresh.is_empty() {
+            drop_link(txn, link, release)?;
+            continue;
+        }
+        let part = Splice { lo: lo.clone(), hi: hi.clone(), new: fresh, release };
+        result.extend(splice_link(txn, link, part)?);
+    }
+    let span = a..a + result.len();
+    children.splice(a..b, result);
+    merge_small(txn, children, span)
+}
+
+/// Joins a node that the splice left small with a neighbour, where both fit
+/// well into one block, the neighbour is in memory and belongs to nobody else.
+fn merge_small<S: Schema>(
+    txn: &mut Txn<'_>,
+    children: &mut Children<S>,
+    span: std::ops::Range<usize>,
+) -> Result<(), Fault> {
+    for i in span.clone().rev() {
+        if i >= children.len() || children.len() < 2 {
+            continue;
+        }
+        let size = |l: &Arc<Link<S>>| l.peek().as_ref().map(|n| n.bytes());
+        let Some(mine) = size(&children[i].1).filter(|n| *n < SMALL) else { continue };
+        let left = if i > 0 { i - 1 } else { i };
+        let other = if left == i { i + 1 } else { left };
+        let Some(theirs) = size(&children[other].1) else { continue };
+        let limit = crate::format::PAYLOAD * 3 / 4;
+        if mine + theirs > limit || (S::SHARED && txn.count(children[other].1.at.addr)? > 1) {
+            continue;
+        }
+        // What the splice built is of this generation and has one parent.
+        let first = own(txn, &children[left].1)?;
+        let second = own(txn, &children[left + 1].1)?;
+        let body = match (first.body, second.body) {
+            (OwnedBody::Leaf(mut x), OwnedBody::Leaf(y)) => {
+                x.extend(y);
+                OwnedBody::Leaf(x)
+            }
+            (OwnedBody::Inner(mut x), OwnedBody::Inner(y)) => {
+                x.extend(y);
+                OwnedBody::Inner(x)
+            }
+            _ => return Err(Fault::corrupt(S::WHAT, first.addr, "siblings of unlike height")),
+        };
+        txn.free(second.addr, 1)?;
+        let merged = build(txn, first.addr, first.level, body)?;
+        children.splice(left..left + 2, merged);
+    }
+    Ok(())
+}
+
+/// The splice inside one list of entries, with neighbours merged where they fit.
+pub(crate) fn edit_entries<S: Schema>(
+    txn: &mut Txn<'_>,
+    entries: &mut Vec<(S::Key, S::Val)>,
+    s: Splice<S>,
+) -> Result<(), Fault> {
+    let mut a = entries.partition_point(|(k, _)| *k < s.lo);
+    if a > 0 && S::reaches(&entries[a - 1].0, &entries[a - 1].1, &s.lo) {
+        a -= 1;
+    }
+    let b = match &s.hi {
+        None => entries.len(),
+        Some(h) => entries.partition_point(|(k, _)| k < h).max(a),
+    };
+    let (mut left, mut right) = (Vec::new(), Vec::new());
+    for (k, v) in &entries[a..b] {
+        let cut = S::cut(k, v, &s.lo, s.hi.as_ref());
+        left.extend(cut.left);
+        right.extend(cut.right);
+        if let Some((k, v)) = cut.mid {
+            txn.tally::<S>(&k, &v, -1);
+            if s.release {
+                S::release(txn, &v)?;
+            }
+        }
+    }
+    s.new.iter().for_each(|(k, v)| txn.tally::<S>(k, v, 1));
+    let from = a.saturating_sub(1);
+    let to = (b + 1).min(entries.len());
+    let mut window = entries[from..a].to_vec();
+    for e in left.into_iter().chain(s.new).chain(right).chain(entries[b..to].iter().cloned()) {
+        match window.last().and_then(|last| S::merge(last, &e)) {
+            Some(joined) => *window.last_mut().expect("just looked at it") = joined,
+            None => window.push(e),
+        }
+    }
+    txn.tally_entries::<S>(window.len() as i64 - (to - from) as i64);
+    entries.splice(from..to, window);
+    Ok(())
+}

@@ -1,0 +1,224 @@
+//! One change of the block map in the making: what it took, counted and freed,
+//! so that it happens wholly or not at all.
+//!
+//! Trees are immutable, so a transaction that is dropped leaves them as they
+//! were; only bits in the space maps must be put back ([`Txn::rollback`]).
+//! Lowered counts and freed blocks are listed, because until their record is
+//! durable they bind others (laws B2 and B3).
+//!
+//! Not here: records, sequence numbers, files.
+
+use crate::format::types::{Addr, Extent};
+use crate::format::{CountRun, Counts, EntryCodec};
+use crate::space::{Space, SpaceUndo};
+use crate::tree::{Cursor, Fault, Schema, Splice, Tree, floor, splice};
+
+/// How much of a file's map changed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tally {
+    pub(crate) blocks: i64,
+    pub(crate) extents: i64,
+    /// Whole subtrees came or went: only a walk can tell.
+    pub(crate) unknown: bool,
+}
+
+pub(crate) struct Txn<'a> {
+    space: &'a mut Space,
+    /// Counts above one, as changed so far.
+    pub(crate) counts: Tree<Counts>,
+    /// The checkpoint under construction.
+    pub(crate) generation: u64,
+    /// The store-wide counter of shares (law B1).
+    pub(crate) share_gen: u64,
+    /// The share generation of the file that is being changed.
+    pub(crate) file_share_gen: u64,
+    pub(crate) tally: Tally,
+    pub(crate) lowered: Vec<(Addr, u64)>,
+    pub(crate) freed: Vec<(Addr, u64)>,
+    sabotage: Option<&'static str>,
+    undo: Vec<SpaceUndo>,
+}
+
+impl<'a> Txn<'a> {
+    pub(crate) fn new(
+        space: &'a mut Space,
+        counts: &Tree<Counts>,
+        generation: u64,
+        share_gen: u64,
+    ) -> Self {
+        Txn {
+            space,
+            counts: counts.clone(),
+            generation,
+            share_gen,
+            file_share_gen: 0,
+            tally: Tally::default(),
+            lowered: Vec::new(),
+            freed: Vec::new(),
+            sabotage: crate::sabotage::current(),
+            undo: Vec::new(),
+        }
+    }
+
+    /// True in a build that breaks this law on purpose.
+    pub(crate) fn sabotage(&self, what: &str) -> bool {
+        self.sabotage == Some(what)
+    }
+
+    /// The space maps, for the checkpoint's own work.
+    pub(crate) fn space(&mut self) -> &mut Space {
+        self.space
+    }
+
+    /// A block for a node; in use from now on.
+    pub(crate) fn alloc_node(&mut self) -> Result<Addr, Fault> {
+        let addr = self.space.alloc_node()?;
+        self.undo.push(SpaceUndo::Taken(addr, 1));
+        Ok(addr)
+    }
+
+    /// Data blocks that were set aside become part of the map.
+    pub(crate) fn claim(&mut self, start: Addr, len: u64) -> Result<(), Fault> {
+        self.space.claim(start, len)?;
+        self.undo.push(SpaceUndo::Claimed(start, len));
+        Ok(())
+    }
+
+    /// Nothing maps these blocks any more. They are not reusable yet (law B3).
+    pub(crate) fn free(&mut self, start: Addr, len: u64) -> Result<(), Fault> {
+        self.space.free(start, len)?;
+        self.undo.push(SpaceUndo::Freed(start, len));
+        self.freed.push((start, len));
+        Ok(())
+    }
+
+    /// How many own this block: its exact count (law B2).
+    pub(crate) fn count(&self, addr: Addr) -> Result<u32, Fault> {
+        let Some(root) = &self.counts.root else { return Ok(1) };
+        Ok(match floor(root, &addr)? {
+            Some((k, run, _)) if k + u64::from(run.len) > addr => run.count,
+            _ => 1,
+        })
+    }
+
+    /// The blocks have one owner more.
+    pub(crate) fn raise(&mut self, start: Addr, len: u64) -> Result<(), Fault> {
+        let runs = self.runs(start, len)?;
+        let mut new = Vec::with_capacity(runs.len());
+        for (at, len, count) in runs {
+            let count = count.checked_add(1).ok_or_else(|| {
+                Fault::corrupt("count tree", at, "a block with more owners than can be counted")
+            })?;
+            put_run(&mut new, at, len, count);
+        }
+        self.set_runs(start, len, new)
+    }
+
+    /// The blocks have one owner fewer; those that had one are freed.
+    pub(crate) fn lower(&mut self, start: Addr, len: u64) -> Result<(), Fault> {
+        let runs = self.runs(start, len)?;
+        let mut new = Vec::new();
+        let mut counted = false;
+        for (at, len, count) in runs {
+            if count == 1 {
+                self.free(at, len)?;
+            } else {
+                counted = true;
+                self.lowered.push((at, len));
+                if count > 2 {
+                    put_run(&mut new, at, len, count - 1);
+                }
+            }
+        }
+        if counted { self.set_runs(start, len, new) } else { Ok(()) }
+    }
+
+    /// The range cut into runs of equal count, those of count one included.
+    pub(crate) fn runs(&self, start: Addr, len: u64) -> Result<Vec<(Addr, u64, u32)>, Fault> {
+        let end = start + len;
+        let mut out = Vec::new();
+        let mut at = start;
+        let mut cursor = Cursor::seek(&self.counts, &start)?;
+        while at < end {
+            match cursor.next()? {
+                Some((k, run, _)) if k < end => {
+                    let stop = k + u64::from(run.len);
+                    if stop <= at {
+                        continue;
+                    }
+                    if k > at {
+                        out.push((at, k - at, 1));
+                    }
+                    let from = k.max(at);
+                    out.push((from, stop.min(end) - from, run.count));
+                    at = stop.min(end);
+                }
+                _ => {
+                    out.push((at, end - at, 1));
+                    at = end;
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    fn set_runs(
+        &mut self,
+        start: Addr,
+        len: u64,
+        new: Vec<(u64, CountRun)>,
+    ) -> Result<(), Fault> {
+        let s = Splice { lo: start, hi: Some(start + len), new, release: false };
+        let tree = std::mem::replace(&mut self.counts, Tree::EMPTY);
+        self.counts = splice(self, &tree, s)?;
+        Ok(())
+    }
+
+    /// The stamp of a leaf that is made now.
+    pub(crate) fn stamp<S: Schema>(&self) -> u64 {
+        if S::SHARED { self.share_gen } else { 0 }
+    }
+
+    /// An entry came (+1) or went (-1).
+    pub(crate) fn tally<S: EntryCodec + 'static>(&mut self, _: &S::Key, v: &S::Val, sign: i64) {
+        if let Some(e) = as_extent::<S>(v) {
+            self.tally.blocks += sign * i64::from(e.len);
+        }
+    }
+
+    /// The number of entries changed.
+    pub(crate) fn tally_entries<S: Schema>(&mut self, by: i64) {
+        if S::SHARED {
+            self.tally.extents += by;
+        }
+    }
+
+    /// Whole subtrees came or went.
+    pub(crate) fn tally_unknown(&mut self) {
+        self.tally.unknown = true;
+    }
+
+    /// Puts the space maps back as they were.
+    pub(crate) fn rollback(&mut self) {
+        for u in self.undo.drain(..).rev() {
+            self.space.undo(u);
+        }
+    }
+}
+
+fn as_extent<S: EntryCodec + 'static>(v: &S::Val) -> Option<&Extent>
+where
+    S::Val: 'static,
+{
+    (v as &dyn std::any::Any).downcast_ref::<Extent>()
+}
+
+/// A run is at most `u32::MAX` blocks long.
+fn put_run(out: &mut Vec<(u64, CountRun)>, mut at: Addr, mut len: u64, count: u32) {
+    while len > 0 {
+        let n = len.min(u64::from(u32::MAX));
+        out.push((at, CountRun { len: n as u32, count }));
+        at += n;
+        len -= n;
+    }
+}

@@ -1,0 +1,175 @@
+//! The one history: all that a change of the map decides on, under one lock.
+//!
+//! Every change is a [`Record`]. Doing it and replaying it are the same code
+//! ([`Core::execute`] and [`Core::replay`] share [`Shelf::stage`]), so recovery
+//! cannot differ from what ran. A change is staged first, on trees that nobody
+//! sees and with space that can be put back, and shown only when nothing can fail
+//! any more. It does no I/O: a node that is not in memory ends it with a fault.
+//!
+//! The lock is held for microseconds. Reads, and writes in place, never take it.
+//! Why one lock: docs/decisions/0003-one-lock-for-the-map.md.
+
+use super::file::{FileState, Version};
+use super::lowering::Lowerings;
+use super::shelf::{Shelf, Staged};
+use crate::format::Counts;
+use crate::format::types::{Addr, FileId, Record, Seq};
+use crate::journal::Journal;
+use crate::space::Space;
+use crate::tree::{Fault, Tree};
+use crate::txn::Txn;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Blocks that were freed and are not reusable yet (law B3).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deferred {
+    /// Reusable when the checkpoint of this number is durable and marked.
+    pub(crate) generation: u64,
+    pub(crate) start: Addr,
+    pub(crate) len: u64,
+}
+
+/// Who asks, and so how much of the space is open to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Stops at the reserve.
+    Normal,
+    /// Removal, truncate, checkpoints: may use the reserve.
+    Removal,
+}
+
+/// Nodes that one change may need at the most: a path in each tree, splits, and
+/// a leaf's worth of counts in as many leaves of the count tree.
+pub(crate) const OP_NODES: u64 = 224;
+
+pub(crate) struct Core {
+    pub(crate) shelf: Shelf,
+    pub(crate) counts: Tree<Counts>,
+    pub(crate) space: Space,
+    pub(crate) journal: Journal,
+    /// The checkpoint under construction.
+    pub(crate) generation: u64,
+    pub(crate) share_gen: u64,
+    /// Files whose records the next checkpoint must write.
+    pub(crate) dirty: BTreeSet<FileId>,
+    pub(crate) lowerings: Lowerings,
+    pub(crate) deferred: Vec<Deferred>,
+    /// Blocks in `deferred`.
+    pub(crate) deferred_blocks: u64,
+    /// Blocks that only removals and checkpoints may take.
+    pub(crate) reserve: u64,
+}
+
+impl Core {
+    /// Room for a change, in space and in the journal.
+    pub(crate) fn admit(&self, class: Class, data: u64) -> Result<(), Fault> {
+        if !self.journal.has_room(class == Class::Removal) {
+            return Err(Fault::JournalFull);
+        }
+        let pledged = self.dirty.len() as u64 + 32;
+        let floor = match class {
+            Class::Normal => self.reserve + pledged + OP_NODES.min(self.reserve),
+            Class::Removal => 0,
+        };
+        if self.space.free_blocks() < data.saturating_add(floor) {
+            return Err(Fault::NoSpace);
+        }
+        Ok(())
+    }
+
+    /// Does a change and writes it into the journal's buffer.
+    pub(crate) fn execute(&mut self, class: Class, record: &Record) -> Result<Seq, Fault> {
+        self.admit(class, 0)?;
+        self.apply(record, self.journal.next_seq(), true)?;
+        Ok(self.journal.push(record))
+    }
+
+    /// Does a change that the journal holds already.
+    pub(crate) fn replay(&mut self, record: &Record, seq: Seq) -> Result<(), Fault> {
+        self.apply(record, seq, false)
+    }
+
+    fn apply(&mut self, record: &Record, seq: Seq, live: bool) -> Result<(), Fault> {
+        let mut txn = Txn::new(&mut self.space, &self.counts, self.generation, self.share_gen);
+        let mut staged = Staged::default();
+        if let Err(fault) = self.shelf.stage(&mut txn, record, &mut staged) {
+            txn.rollback();
+            return Err(fault);
+        }
+        let done = txn.finish();
+        self.counts = done.counts;
+        self.share_gen = done.share_gen;
+        for (start, len) in done.lowered {
+            if live {
+                self.lowerings.add(start, len, seq);
+            }
+        }
+        self.defer(&done.freed);
+        for (file, _) in &staged.versions {
+            self.dirty.insert(file.id);
+            file.named_by(seq);
+            if staged.shrinks && live {
+                file.shrink_seq.fetch_max(seq, Ordering::AcqRel);
+            }
+        }
+        self.dirty.extend(staged.gone);
+        self.shelf.show(staged);
+        Ok(())
+    }
+
+    /// Changes a file's map in a way that no record needs: the same bytes.
+    pub(crate) fn restate(
+        &mut self,
+        file: &Arc<FileState>,
+        change: impl FnOnce(&mut Txn<'_>, &Version) -> Result<Version, Fault>,
+    ) -> Result<(), Fault> {
+        let mut txn = Txn::new(&mut self.space, &self.counts, self.generation, self.share_gen);
+        match change(&mut txn, &file.load()) {
+            Err(fault) => {
+                txn.rollback();
+                Err(fault)
+            }
+            Ok(version) => {
+                let done = txn.finish();
+                self.counts = done.counts;
+                // No record stands for these lowerings: the next checkpoint does,
+                // and until then a crash brings back the very same owners.
+                let seq = self.journal.next_seq();
+                done.lowered.iter().for_each(|(s, n)| self.lowerings.add(*s, *n, seq));
+                self.defer(&done.freed);
+                file.version.store(Arc::new(version));
+                self.dirty.insert(file.id);
+                Ok(())
+            }
+        }
+    }
+
+    fn defer(&mut self, freed: &[(Addr, u64)]) {
+        let generation = self.generation;
+        for &(start, len) in freed {
+            self.deferred_blocks += len;
+            match self.deferred.last_mut() {
+                Some(d) if d.generation == generation && d.start + d.len == start => d.len += len,
+                _ => self.deferred.push(Deferred { generation, start, len }),
+            }
+        }
+    }
+
+    /// The freed blocks that checkpoint `generation` no longer names.
+    pub(crate) fn take_deferred(&mut self, generation: u64) -> Vec<Deferred> {
+        let (ready, rest) =
+            std::mem::take(&mut self.deferred).into_iter().partition(|d| d.generation <= generation);
+        self.deferred = rest;
+        ready
+    }
+
+    /// They are reusable now.
+    pub(crate) fn reclaim(&mut self, ready: &[Deferred]) {
+        for d in ready {
+            self.space.reclaim(d.start, d.len);
+            self.deferred_blocks -= d.len;
+        }
+    }
+}

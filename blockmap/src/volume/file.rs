@@ -1,0 +1,226 @@
+//! A file in memory: its map as readers see it, and who is busy with it.
+
+use super::locks::RangeLocks;
+use crate::format::INLINE_EXTENTS;
+use crate::format::types::{Extent, FileId, FileMap, FileRecord, Seq};
+use crate::tree::{Fault, Link, Splice, Tree, build_leaf, edit_entries, floor, root_of, splice};
+use crate::txn::Txn;
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Unknown until somebody walks the map.
+const UNKNOWN: u64 = u64::MAX;
+
+/// The map of a file: a few extents, or a tree.
+#[derive(Debug, Clone)]
+pub(crate) enum Map {
+    Inline { stamp: u64, extents: Arc<Vec<(u64, Extent)>> },
+    Tree(Tree<crate::format::Extents>),
+}
+
+/// One version of a file. Immutable; a reader takes one and keeps to it.
+#[derive(Debug, Clone)]
+pub(crate) struct Version {
+    pub(crate) size: u64,
+    /// Blocks through the map, or unknown.
+    pub(crate) blocks: u64,
+    pub(crate) extents: u64,
+    /// Law B1.
+    pub(crate) share_gen: u64,
+    /// Law B10.
+    pub(crate) condemned: bool,
+    pub(crate) map: Map,
+}
+
+/// A file that is in memory. There is one of each.
+#[derive(Debug)]
+pub(crate) struct FileState {
+    pub(crate) id: FileId,
+    pub(crate) version: ArcSwap<Version>,
+    pub(crate) locks: RangeLocks,
+    /// The last record that names this file.
+    pub(crate) last_seq: AtomicU64,
+    /// The last record that made it shorter (law B5).
+    pub(crate) shrink_seq: AtomicU64,
+    /// Handles that keep it alive.
+    pub(crate) opens: AtomicU64,
+    /// Where its next new block should lie.
+    pub(crate) goal: AtomicU64,
+}
+
+/// A look-up's answer: what stands behind a file block, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Piece {
+    /// Nothing, for this many blocks at least.
+    Hole(u64),
+    /// The extent from this block on; `current`: its leaf's stamp is (law B1).
+    Extent { e: Extent, current: bool },
+}
+
+impl FileState {
+    pub(crate) fn new(id: FileId, version: Version) -> Arc<Self> {
+        Arc::new(FileState {
+            id,
+            version: ArcSwap::from_pointee(version),
+            locks: RangeLocks::default(),
+            last_seq: AtomicU64::new(0),
+            shrink_seq: AtomicU64::new(0),
+            opens: AtomicU64::new(0),
+            goal: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn load(&self) -> Arc<Version> {
+        self.version.load_full()
+    }
+
+    pub(crate) fn named_by(&self, seq: Seq) {
+        self.last_seq.fetch_max(seq, Ordering::AcqRel);
+    }
+}
+
+impl Version {
+    pub(crate) fn empty(share_gen: u64) -> Self {
+        Version {
+            size: 0,
+            blocks: 0,
+            extents: 0,
+            share_gen,
+            condemned: false,
+            map: Map::Inline { stamp: share_gen, extents: Arc::default() },
+        }
+    }
+
+    pub(crate) fn from_record(r: &FileRecord) -> Self {
+        let map = match &r.map {
+            FileMap::Inline { stamp, extents } => {
+                Map::Inline { stamp: *stamp, extents: Arc::new(extents.clone()) }
+            }
+            FileMap::Tree(at) => Map::Tree(Tree::at(*at)),
+        };
+        Version {
+            size: r.size,
+            blocks: r.blocks,
+            extents: r.extents,
+            share_gen: r.share_gen,
+            condemned: r.condemned,
+            map,
+        }
+    }
+
+    pub(crate) fn record(&self) -> FileRecord {
+        let map = match &self.map {
+            Map::Inline { stamp, extents } => {
+                FileMap::Inline { stamp: *stamp, extents: extents.to_vec() }
+            }
+            Map::Tree(t) => FileMap::Tree(t.node_ref()),
+        };
+        FileRecord {
+            size: self.size,
+            blocks: self.blocks,
+            extents: self.extents,
+            share_gen: self.share_gen,
+            condemned: self.condemned,
+            map,
+        }
+    }
+
+    /// What stands behind `block`. A hole's length is exact up to the next
+    /// extent of the same leaf; at least one block.
+    pub(crate) fn lookup(&self, block: u64) -> Result<Piece, Fault> {
+        let found = match &self.map {
+            Map::Inline { stamp, extents } => {
+                let i = extents.partition_point(|(k, _)| *k <= block);
+                i.checked_sub(1).map(|i| (extents[i].0, extents[i].1, *stamp))
+            }
+            Map::Tree(Tree { root: Some(root) }) => floor(root, &block)?,
+            Map::Tree(Tree { root: None }) => None,
+        };
+        Ok(match found {
+            Some((k, e, stamp)) if k + u64::from(e.len) > block => {
+                let skip = block - k;
+                let e = Extent { phys: e.phys + skip, len: e.len - skip as u32, ..e };
+                Piece::Extent { e, current: stamp >= self.share_gen }
+            }
+            _ => Piece::Hole(1),
+        })
+    }
+
+    /// The number of blocks, if it is known without a walk.
+    pub(crate) fn known(&self) -> Option<(u64, u64)> {
+        (self.blocks != UNKNOWN).then_some((self.blocks, self.extents))
+    }
+
+    /// Replaces a range of the map.
+    pub(crate) fn splice(
+        &self,
+        txn: &mut Txn<'_>,
+        s: Splice<crate::format::Extents>,
+    ) -> Result<Version, Fault> {
+        txn.begin_file(self.share_gen);
+        let map = match &self.map {
+            Map::Tree(t) => Map::Tree(splice(txn, t, s)?),
+            Map::Inline { stamp, extents } => {
+                let mut e = self.unstamped(*stamp, extents);
+                edit_entries(txn, &mut e, s)?;
+                Self::pack(txn, e)?
+            }
+        };
+        Ok(self.with_map(txn, map))
+    }
+
+    /// The entries of an inline map, disowned if they are older than the last sharing.
+    fn unstamped(&self, stamp: u64, extents: &[(u64, Extent)]) -> Vec<(u64, Extent)> {
+        let mut e = extents.to_vec();
+        if stamp < self.share_gen {
+            e.iter_mut().for_each(|(_, x)| x.own = false);
+        }
+        e
+    }
+
+    fn pack(txn: &mut Txn<'_>, e: Vec<(u64, Extent)>) -> Result<Map, Fault> {
+        if e.len() <= INLINE_EXTENTS {
+            return Ok(Map::Inline { stamp: txn.share_gen, extents: Arc::new(e) });
+        }
+        let nodes = build_leaf(txn, e)?;
+        Ok(Map::Tree(Tree { root: root_of(txn, nodes)? }))
+    }
+
+    /// The same file with another map, and its numbers brought along.
+    pub(crate) fn with_map(&self, txn: &mut Txn<'_>, map: Map) -> Version {
+        let tally = txn.take_tally();
+        let add = |n: u64, by: i64| {
+            if n == UNKNOWN || tally.unknown { UNKNOWN } else { n.saturating_add_signed(by) }
+        };
+        let (blocks, extents) = match &map {
+            // A short map is counted as it stands.
+            Map::Inline { extents, .. } => {
+                (extents.iter().map(|(_, e)| u64::from(e.len)).sum(), extents.len() as u64)
+            }
+            Map::Tree(Tree { root: None }) => (0, 0),
+            Map::Tree(_) => (add(self.blocks, tally.blocks), add(self.extents, tally.extents)),
+        };
+        Version { blocks, extents, map, ..self.clone() }
+    }
+
+    /// The map as a tree, whatever it is; an inline map gets a leaf.
+    pub(crate) fn as_tree(&self, txn: &mut Txn<'_>) -> Result<Tree<crate::format::Extents>, Fault> {
+        txn.begin_file(self.share_gen);
+        match &self.map {
+            Map::Tree(t) => Ok(t.clone()),
+            Map::Inline { stamp, extents } => {
+                let nodes = build_leaf(txn, self.unstamped(*stamp, extents))?;
+                Ok(Tree { root: root_of(txn, nodes)? })
+            }
+        }
+    }
+
+    /// The root of the tree, if the map is one.
+    pub(crate) fn root(&self) -> Option<&Arc<Link<crate::format::Extents>>> {
+        match &self.map {
+            Map::Tree(t) => t.root.as_ref(),
+            Map::Inline { .. } => None,
+        }
+    }
+}

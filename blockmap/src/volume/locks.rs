@@ -1,0 +1,96 @@
+//! Who has a range of a file to itself (law B6).
+//!
+//! Whatever copies a block, reads it in order to write it back, or changes the
+//! map of a range, first enters the range here and waits until it is its turn;
+//! ranges are granted in the order in which they were asked for. A plain write
+//! (in place, whole blocks) enters nothing: it shows itself in its queue's slot
+//! ([`crate::lane::Slots`]), then looks at [`RangeLocks::copiers`]. Whoever enters
+//! raises `copiers` first and looks at the slots afterwards. Both sides put a
+//! full fence between their store and their load, so at least one sees the other.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    id: u64,
+    start: u64,
+    end: u64,
+}
+
+/// The ranges of one file that are taken or asked for, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct RangeLocks {
+    copiers: AtomicU32,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    entries: Vec<Entry>,
+    next: u64,
+}
+
+impl RangeLocks {
+    /// Does anybody have or want any range? For plain writes, after their slot is published.
+    pub(crate) fn busy(&self) -> bool {
+        self.copiers.load(Ordering::SeqCst) != 0
+    }
+
+    /// Asks for file blocks `start..end`; the answer names the request.
+    pub(crate) fn enter(&self, start: u64, end: u64) -> u64 {
+        let mut t = self.table.lock().expect("no holder panics");
+        self.copiers.fetch_add(1, Ordering::SeqCst);
+        t.next += 1;
+        let id = t.next;
+        t.entries.push(Entry { id, start, end });
+        drop(t);
+        fence(Ordering::SeqCst);
+        id
+    }
+
+    /// Is it this request's turn: does no earlier one overlap it?
+    pub(crate) fn granted(&self, id: u64) -> bool {
+        let t = self.table.lock().expect("no holder panics");
+        let Some(me) = t.entries.iter().find(|e| e.id == id) else { return false };
+        t.entries
+            .iter()
+            .take_while(|e| e.id != id)
+            .all(|e| e.end <= me.start || e.start >= me.end)
+    }
+
+    /// Gives the range up.
+    pub(crate) fn leave(&self, id: u64) {
+        let mut t = self.table.lock().expect("no holder panics");
+        t.entries.retain(|e| e.id != id);
+        self.copiers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Does anybody have or want a part of this range?
+    pub(crate) fn overlaps(&self, start: u64, end: u64) -> bool {
+        let t = self.table.lock().expect("no holder panics");
+        t.entries.iter().any(|e| e.start < end && start < e.end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_are_taken_in_order() {
+        let l = RangeLocks::default();
+        let a = l.enter(0, 4);
+        let b = l.enter(2, 6);
+        let c = l.enter(5, 9);
+        let d = l.enter(20, 21);
+        assert!(l.granted(a) && !l.granted(b) && !l.granted(c) && l.granted(d));
+        l.leave(a);
+        assert!(l.granted(b) && !l.granted(c));
+        l.leave(b);
+        assert!(l.granted(c) && l.overlaps(8, 10) && !l.overlaps(9, 20));
+        l.leave(c);
+        l.leave(d);
+        assert!(!l.busy());
+    }
+}

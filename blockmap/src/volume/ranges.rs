@@ -1,0 +1,208 @@
+//! What records do to the map of a file. Pure: versions in, versions out.
+
+use super::file::{Map, Piece, Version};
+use super::shelf::owned;
+use crate::format::types::Extent;
+use crate::tree::{Cursor, Fault, Splice, Tree, join, slice, split};
+use crate::txn::Txn;
+
+/// A range of one file and its place in another, in file blocks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
+    pub(super) from: u64,
+    pub(super) to: u64,
+    pub(super) len: u64,
+}
+
+/// The range gets newly allocated extents; what was there is released.
+pub(super) fn map(
+    txn: &mut Txn<'_>,
+    v: &Version,
+    start: u64,
+    len: u64,
+    size: u64,
+    extents: &[(u64, Extent)],
+) -> Result<Version, Fault> {
+    for (_, e) in extents {
+        txn.claim(e.phys, u64::from(e.len))?;
+    }
+    let new = extents.iter().map(|(k, e)| (*k, owned(*e))).collect();
+    let s = Splice { lo: start, hi: Some(start + len), new, release: true };
+    let v = v.splice(txn, s)?;
+    Ok(Version { size: v.size.max(size), ..v })
+}
+
+/// Unwritten extents in the range become written, in the same blocks.
+pub(super) fn convert(
+    txn: &mut Txn<'_>,
+    v: &Version,
+    start: u64,
+    len: u64,
+    size: u64,
+) -> Result<Version, Fault> {
+    let v = rewrite(txn, v, start, len, |e| Extent { unwritten: false, ..e })?;
+    Ok(Version { size: v.size.max(size), ..v })
+}
+
+/// Changes the bits of the extents in a range, nothing else.
+pub(super) fn rewrite(
+    txn: &mut Txn<'_>,
+    v: &Version,
+    start: u64,
+    len: u64,
+    change: impl Fn(Extent) -> Extent,
+) -> Result<Version, Fault> {
+    let end = start + len;
+    let mut new = Vec::new();
+    for (k, e, current) in extents_in(v, start, end)? {
+        // A bit that is older than the last sharing says nothing any more.
+        new.push((k, change(Extent { own: e.own && current, ..e })));
+    }
+    v.splice(txn, Splice { lo: start, hi: Some(end), new, release: false })
+}
+
+/// The extents in a range, cut at its ends, and whether their leaf's stamp is current.
+pub(super) fn extents_in(
+    v: &Version,
+    start: u64,
+    end: u64,
+) -> Result<Vec<(u64, Extent, bool)>, Fault> {
+    let mut out = Vec::new();
+    let mut keep = |k: u64, e: Extent, stamp: u64| {
+        let (a, b) = (k.max(start), (k + u64::from(e.len)).min(end));
+        if a < b {
+            let e = Extent { phys: e.phys + (a - k), len: (b - a) as u32, ..e };
+            out.push((a, e, stamp >= v.share_gen));
+        }
+        k < end
+    };
+    match &v.map {
+        Map::Inline { stamp, extents } => {
+            extents.iter().for_each(|(k, e)| {
+                keep(*k, *e, *stamp);
+            });
+        }
+        Map::Tree(t) => {
+            let mut c = Cursor::seek(t, &start)?;
+            while let Some((k, e, stamp)) = c.next()? {
+                if !keep(k, e, stamp) {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Takes a range away: released at once, or (`whole`) given back as a version
+/// of its own that waits for its removal.
+pub(super) fn cut(
+    txn: &mut Txn<'_>,
+    v: &Version,
+    start: u64,
+    end: Option<u64>,
+    whole: bool,
+) -> Result<(Version, Option<Version>), Fault> {
+    if !whole {
+        let s = Splice { lo: start, hi: end, new: Vec::new(), release: true };
+        return Ok((v.splice(txn, s)?, None));
+    }
+    let tree = v.as_tree(txn)?;
+    let (left, right) = split(txn, &tree, &start)?;
+    let (middle, right) = match end {
+        None => (right, Tree::EMPTY),
+        Some(end) => split(txn, &right, &end)?,
+    };
+    let rest = v.with_map(txn, Map::Tree(middle));
+    let kept = join(txn, left, right)?;
+    txn.tally_unknown();
+    Ok((v.with_map(txn, Map::Tree(kept)), Some(rest)))
+}
+
+/// A whole map gets a second owner: its root is counted once more, or its few
+/// extents are. Both sides forget what they owned (law B1).
+pub(super) fn reflink(txn: &mut Txn<'_>, v: &Version) -> Result<(Version, Version), Fault> {
+    let share_gen = txn.share_gen;
+    let source = Version { share_gen, ..v.clone() };
+    let map = match &v.map {
+        Map::Inline { extents, .. } => {
+            let mut copy = extents.to_vec();
+            for (_, e) in &mut copy {
+                txn.raise(e.phys, u64::from(e.len))?;
+                e.own = false;
+            }
+            Map::Inline { stamp: share_gen, extents: copy.into() }
+        }
+        Map::Tree(t) => {
+            if let Some(root) = &t.root {
+                txn.raise(root.at.addr, 1)?;
+            }
+            Map::Tree(t.clone())
+        }
+    };
+    let copy = Version { map, condemned: false, ..source.clone() };
+    Ok((source, copy))
+}
+
+/// A range of the target shares the blocks of a range of the source. With
+/// `whole`, both at the same offset, subtrees are shared, and what the target
+/// had comes back as a version of its own.
+pub(super) fn reflink_range(
+    txn: &mut Txn<'_>,
+    source: &Version,
+    target: &Version,
+    span: Span,
+    whole: bool,
+) -> Result<(Version, Option<Version>), Fault> {
+    let (lo, hi) = (span.to, span.to + span.len);
+    if whole && let (Map::Tree(t), true) = (&source.map, span.from == span.to) {
+        txn.begin_file(source.share_gen);
+        let shared = slice(txn, t, &lo, &hi)?;
+        let tree = target.as_tree(txn)?;
+        let (left, rest) = split(txn, &tree, &lo)?;
+        let (old, right) = split(txn, &rest, &hi)?;
+        let old = target.with_map(txn, Map::Tree(old));
+        let left = join(txn, left, shared)?;
+        let tree = join(txn, left, right)?;
+        txn.tally_unknown();
+        return Ok((target.with_map(txn, Map::Tree(tree)), Some(old)));
+    }
+    let mut new = Vec::new();
+    for (k, e, _) in extents_in(source, span.from, span.from + span.len)? {
+        txn.raise(e.phys, u64::from(e.len))?;
+        new.push((k - span.from + span.to, Extent { own: false, ..e }));
+    }
+    Ok((target.splice(txn, Splice { lo, hi: Some(hi), new, release: true })?, None))
+}
+
+/// How many blocks from `block` on are this file's alone, so that they may be
+/// written in place (law B1, the slow and exact way).
+pub(super) fn unshared(
+    txn: &Txn<'_>,
+    v: &Version,
+    block: u64,
+    settled: impl Fn(u64, u64) -> u64,
+) -> Result<u64, Fault> {
+    let Piece::Extent { e, .. } = v.lookup(block)? else { return Ok(0) };
+    if let Some(root) = v.root() {
+        let mut path = Vec::new();
+        crate::tree::path_nodes(root, &block, &mut path)?;
+        for node in path {
+            if txn.count(node)? > 1 || settled(node, 1) == 0 {
+                return Ok(0);
+            }
+        }
+    }
+    let mut alone = 0;
+    for (at, len, count) in txn.runs(e.phys, u64::from(e.len))? {
+        if count > 1 {
+            break;
+        }
+        let n = settled(at, len);
+        alone += n;
+        if n < len {
+            break;
+        }
+    }
+    Ok(alone)
+}

@@ -1,0 +1,73 @@
+//! The rules that every medium applies to an operation before it takes it.
+//!
+//! What a single medium refuses beyond that (a foreign pool, a lost device) is
+//! with that medium.
+
+use super::{BLOCK, Error, ErrorKind, Geometry, Op, Rejected, Result};
+
+/// Checks an operation against the geometry: ranges, lengths, support.
+///
+/// # Errors
+/// `Invalid` or `Unsupported`.
+pub(crate) fn check(op: &Op, geometry: &Geometry) -> Result<()> {
+    match op {
+        Op::Read { at, buf } | Op::Write { at, buf, .. } => {
+            let len = buf.len();
+            if len == 0 || !len.is_multiple_of(BLOCK) || len > geometry.max_transfer as usize {
+                return Err(Error::new(
+                    ErrorKind::Invalid,
+                    format!(
+                        "a transfer of {len} bytes: it must be a multiple of {BLOCK} up to {}",
+                        geometry.max_transfer
+                    ),
+                ));
+            }
+            range(*at, (len / BLOCK) as u64, geometry)
+        }
+        Op::Flush => Ok(()),
+        Op::WriteZeroes { at, count } => range(*at, *count, geometry),
+        Op::Deallocate { at, count } => {
+            supported(geometry.deallocate, "deallocate")?;
+            range(*at, *count, geometry)
+        }
+        Op::Copy { from, to, count } => {
+            supported(geometry.copy, "copy")?;
+            range(*from, *count, geometry)?;
+            range(*to, *count, geometry)?;
+            if from.abs_diff(*to) < *count {
+                return Err(Error::new(
+                    ErrorKind::Invalid,
+                    format!("a copy of {count} blocks from {from} to {to} overlaps itself"),
+                ));
+            }
+            Ok(())
+        }
+    }
+}
+
+/// An operation sent back because it never will be taken.
+pub(crate) fn reject(op: Op, error: Error) -> Rejected {
+    Rejected { op, error: Some(error) }
+}
+
+/// An operation sent back because the queue is full.
+pub(crate) fn full(op: Op) -> Rejected {
+    Rejected { op, error: None }
+}
+
+fn range(at: u64, count: u64, geometry: &Geometry) -> Result<()> {
+    match at.checked_add(count) {
+        Some(end) if count > 0 && end <= geometry.blocks => Ok(()),
+        _ => Err(Error::new(
+            ErrorKind::Invalid,
+            format!("blocks {at}..+{count} are not in a medium of {} blocks", geometry.blocks),
+        )),
+    }
+}
+
+fn supported(yes: bool, what: &str) -> Result<()> {
+    if yes {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Unsupported, format!("this medium has no {what} operation")))
+}

@@ -1,0 +1,19 @@
+//! The memory that devices read and write, and that the CPU shares with others.
+//!
+//! A [`Pool`] hands out [`Buffer`]s: 4096-aligned memory that a device may use
+//! while an operation owns the buffer. `shared` holds memory that several
+//! threads read and write at once, which never becomes a reference. This
+//! module is the only place of the engine where a pointer becomes a slice.
+//! What a medium does with memory (registering it, mapping it for DMA) is not
+//! here but with the medium.
+
+mod buffer;
+mod copy;
+mod map;
+mod pool;
+mod shared;
+
+pub use buffer::Buffer;
+pub(crate) use pool::MAX_REGIONS;
+pub use pool::{MAX_BUFFER, Pool};
+pub(crate) use shared::SharedMemory;
