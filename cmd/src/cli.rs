@@ -12,7 +12,8 @@ pub(crate) struct Cli {
 }
 
 const AFTER: &str = "\
-A store is named by a URI: file:PATH (a regular file or a block device), mem:SIZE (bench only).
+A store is named by a URI: file:PATH, or PATH alone (a regular file or a block device);
+mem:SIZE (memory, for bench).
 Sizes and offsets are in bytes, or with K, M, G, T.
 
 Exit codes: 0 done and durable; 1 failed (check: there are findings); 2 the command makes no

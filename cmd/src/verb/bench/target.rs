@@ -6,9 +6,8 @@ use crate::janitor::Janitor;
 use crate::pattern;
 use crate::verb::work::BLOCK;
 use freehold::{ErrorKind, File, FormatOptions, OpenOptions, Store};
+use freehold_engine::uri;
 use std::cell::RefCell;
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 /// Size of a thread's file, unless the store is small.
@@ -126,33 +125,10 @@ fn wanted(args: &Args) -> u64 {
     data.saturating_add(OVERHEAD).next_multiple_of(1 << 20)
 }
 
-/// The path in a `file:` URI.
+/// The path in a URI that names a file.
 fn path(uri: &str) -> Option<PathBuf> {
-    let text = uri.strip_prefix("file:")?;
-    let text = text.split_once('?').map_or(text, |(path, _)| path).as_bytes();
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut i = 0;
-    while i < text.len() {
-        if text[i] == b'%' {
-            let digits = std::str::from_utf8(text.get(i + 1..i + 3)?).ok()?;
-            bytes.push(u8::from_str_radix(digits, 16).ok()?);
-            i += 3;
-        } else {
-            bytes.push(text[i]);
-            i += 1;
-        }
-    }
-    Some(OsString::from_vec(bytes).into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_is_read_out_of_a_uri() {
-        assert_eq!(path("file:/a%20b/c?x=1"), Some("/a b/c".into()));
-        assert_eq!(path("file:/a%2"), None);
-        assert_eq!(path("mem:1G"), None);
+    match uri::Uri::parse(uri).ok()?.target {
+        uri::Target::File { path } => Some(path),
+        _ => None,
     }
 }

@@ -5,6 +5,8 @@ use crate::failure::{Failure, Outcome};
 use crate::janitor::Janitor;
 use crate::{output, pattern, size};
 use freehold::{ErrorKind, FormatOptions, OpenOptions, Store};
+use freehold_engine::uri::encode;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -75,7 +77,7 @@ impl Stage {
         }
         std::fs::create_dir_all(&dir).map_err(|e| Failure::local(&dir, "cannot make", &e))?;
         let start = Instant::now();
-        let uri = format!("file:{}", encode(&dir.join("store")));
+        let uri = format!("file:{}", encode(dir.join("store").as_os_str().as_bytes()));
         let options =
             FormatOptions { size: Some(capacity.next_multiple_of(1 << 20)), force: false };
         let store = Store::format(&uri, &options).map_err(|error| Failure::open(&uri, &error))?;
@@ -149,18 +151,4 @@ fn enough_room(dir: &Path, bytes: u64) -> Outcome {
         )));
     }
     Ok(())
-}
-
-/// A path as the value of a URI.
-fn encode(path: &Path) -> String {
-    use std::os::unix::ffi::OsStrExt;
-    let mut text = String::new();
-    for &byte in path.as_os_str().as_bytes() {
-        if byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte) {
-            text.push(char::from(byte));
-        } else {
-            text.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    text
 }
