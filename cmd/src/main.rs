@@ -27,10 +27,10 @@ fn main() -> ExitCode {
 }
 
 /// Sends what the library tells through `tracing` to stderr, as far as
-/// `FREEHOLD_LOG` asks for it (`FREEHOLD_LOG=debug`); only errors without it.
+/// `FREEHOLD_LOG` asks for it (`FREEHOLD_LOG=debug`); nothing without it.
 fn trace() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("FREEHOLD_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

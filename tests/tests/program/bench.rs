@@ -1,6 +1,6 @@
 //! Every workload runs and reports; nothing is said about how fast.
 
-use crate::harness::Place;
+use crate::program::harness::Place;
 use serde_json::Value;
 
 const WORKLOADS: [&str; 6] =

@@ -1,6 +1,6 @@
 //! The demonstration, in a small setting, and what it leaves: nothing.
 
-use crate::harness::{Ending, Place, bytes};
+use crate::program::harness::{Ending, Place, bytes};
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;

@@ -1,7 +1,7 @@
 //! Process-kill tests. Killing a process loses no page cache, so they prove no
 //! power-loss claim; they prove that no state of ours in memory was needed.
 
-use crate::harness::{Ending, Place, bytes};
+use crate::program::harness::{Ending, Place, bytes};
 use std::process::Stdio;
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Names are bytes.
 
-use crate::harness::{Place, bytes};
+use crate::program::harness::{Place, bytes};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 

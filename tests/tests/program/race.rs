@@ -1,6 +1,6 @@
 //! One store, one owner.
 
-use crate::harness::{Ending, Place};
+use crate::program::harness::{Ending, Place};
 use freehold::{OpenOptions, Store};
 use std::io::{Read, Write};
 use std::process::{Child, Stdio};

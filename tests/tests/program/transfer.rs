@@ -1,6 +1,6 @@
 //! put, get and cat: whole or not at all, with holes, from and to anything.
 
-use crate::harness::{Ending, Place, bytes};
+use crate::program::harness::{Ending, Place, bytes};
 use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;

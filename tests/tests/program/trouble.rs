@@ -1,6 +1,6 @@
 //! Bad input: a clear error, the right code, and nothing lost.
 
-use crate::harness::{Place, Ran, bytes};
+use crate::program::harness::{Place, Ran, bytes};
 use freehold_blockmap::format::{BLOCK, header};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -169,7 +169,7 @@ fn offsets_near_the_end_of_numbers_are_refused() {
 /// Runs the program as somebody who is not root, for whom modes matter.
 fn as_nobody(place: &Place, args: &[&str]) -> Ran {
     let program = place.path("freehold");
-    std::fs::copy(crate::harness::program(), &program).unwrap();
+    std::fs::copy(crate::program::harness::program(), &program).unwrap();
     std::fs::set_permissions(&place.dir, std::fs::Permissions::from_mode(0o777)).unwrap();
     let mut command = std::process::Command::new(program);
     command.args(args).current_dir(&place.dir).uid(65_534).gid(65_534);

@@ -1,6 +1,6 @@
 //! Help, completions, manual pages, and commands that make no sense.
 
-use crate::harness::{Place, Ran};
+use crate::program::harness::{Place, Ran};
 
 const VERBS: [&str; 21] = [
     "format",

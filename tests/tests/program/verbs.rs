@@ -1,6 +1,6 @@
 //! Each verb does what it says.
 
-use crate::harness::{Place, bytes};
+use crate::program::harness::{Place, bytes};
 use serde_json::{Value, json};
 
 /// The keys of a JSON object, in order.
