@@ -12,8 +12,8 @@
 //!
 //! Not here: flushes and writes (`commit`), reading it back (`recover`).
 
-use crate::format::types::{GroupHead, Record, Seq};
-use crate::format::{GROUP_MAX_PAYLOAD, encode_record, group_blocks};
+use crate::format::journal::{GROUP_MAX_PAYLOAD, group_blocks};
+use crate::format::types::{GroupHead, Seq};
 use std::collections::VecDeque;
 
 /// A group whose place is fixed and whose records are closed.
@@ -67,7 +67,7 @@ impl Journal {
     /// Blocks that are needed or promised.
     pub(crate) fn used(&self) -> u64 {
         let pending = if self.pending.is_empty() { 0 } else { group_blocks(self.pending.len()) };
-        self.next_pos + u64::from(pending) - self.tail
+        self.next_pos + pending as u64 - self.tail
     }
 
     pub(crate) fn capacity(&self) -> u64 {
@@ -78,7 +78,7 @@ impl Journal {
     pub(crate) fn has_room(&self, removal: bool) -> bool {
         let kept = if removal { KEPT / 2 } else { KEPT };
         // An operation may close the group being filled and begin another.
-        self.used() + u64::from(group_blocks(RECORD_ROOM)) + 1 + kept <= self.blocks
+        self.used() + group_blocks(RECORD_ROOM) as u64 + 1 + kept <= self.blocks
     }
 
     /// Is there room for a mark?
@@ -96,15 +96,12 @@ impl Journal {
         self.next_seq - 1
     }
 
-    /// Appends a record and gives its number.
-    pub(crate) fn push(&mut self, record: &Record) -> Seq {
-        let before = self.pending.len();
-        encode_record(&mut self.pending, record);
-        if self.pending.len() > GROUP_MAX_PAYLOAD {
-            let tail = self.pending.split_off(before);
+    /// Appends an encoded record and gives its number.
+    pub(crate) fn push(&mut self, record: &[u8]) -> Seq {
+        if self.pending.len() + record.len() > GROUP_MAX_PAYLOAD {
             self.seal();
-            self.pending = tail;
         }
+        self.pending.extend_from_slice(record);
         if self.pending_records == 0 {
             self.pending_first = self.next_seq;
         }
@@ -127,7 +124,7 @@ impl Journal {
         let head = GroupHead {
             number: self.next_group,
             pos: self.next_pos,
-            blocks,
+            blocks: blocks as u32,
             first_seq: self.pending_first,
             records: self.pending_records,
             confirmed: self.confirmed,
@@ -137,7 +134,7 @@ impl Journal {
         self.sealed.push_back(Sealed { head, payload, last_seq });
         self.pending_records = 0;
         self.next_group += 1;
-        self.next_pos += u64::from(blocks);
+        self.next_pos += blocks as u64;
     }
 
     /// All groups that are sealed and not yet written.

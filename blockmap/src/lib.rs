@@ -5,4 +5,15 @@
 //! `freehold_engine::medium`, and contains no unsafe code.
 #![forbid(unsafe_code)]
 
+pub mod error;
 pub mod format;
+mod health;
+mod journal;
+mod lane;
+mod sabotage;
+mod space;
+mod tree;
+mod txn;
+mod volume;
+
+pub use error::{Error, ErrorKind, Place, Result};

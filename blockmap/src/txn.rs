@@ -22,6 +22,14 @@ pub(crate) struct Tally {
     pub(crate) unknown: bool,
 }
 
+/// A transaction's outcome.
+pub(crate) struct Done {
+    pub(crate) counts: Tree<Counts>,
+    pub(crate) share_gen: u64,
+    pub(crate) lowered: Vec<(Addr, u64)>,
+    pub(crate) freed: Vec<(Addr, u64)>,
+}
+
 pub(crate) struct Txn<'a> {
     space: &'a mut Space,
     /// Counts above one, as changed so far.
@@ -196,6 +204,27 @@ impl<'a> Txn<'a> {
     /// Whole subtrees came or went.
     pub(crate) fn tally_unknown(&mut self) {
         self.tally.unknown = true;
+    }
+
+    /// The file that is changed next was last shared then (law B1).
+    pub(crate) fn begin_file(&mut self, share_gen: u64) {
+        self.file_share_gen = share_gen;
+        self.tally = Tally::default();
+    }
+
+    /// What changed since [`Txn::begin_file`], or since the last call.
+    pub(crate) fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
+    }
+
+    /// What the store must remember of it.
+    pub(crate) fn finish(self) -> Done {
+        Done {
+            counts: self.counts,
+            share_gen: self.share_gen,
+            lowered: self.lowered,
+            freed: self.freed,
+        }
     }
 
     /// Puts the space maps back as they were.

@@ -11,6 +11,8 @@ pub mod mem;
 pub mod memory;
 mod open;
 mod probe;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod uri;
 
 pub use holder::{HOLDER_BYTES, Holder};

@@ -1,7 +1,8 @@
-//! Specification tests live in `tests/`. Here stands only what makes the
-//! examples of the README run as tests.
+//! What the specification tests share. The tests themselves are in `tests/`.
 
-/// The README's examples.
+pub mod fuzz;
+
+/// The README's examples run as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 pub struct Readme;

@@ -81,7 +81,7 @@ pub const EXTENT_LAYOUT: Layout = &[
     ("reserved", 21, 3),
 ];
 
-/// A name in a leaf; the name's own bytes stand between the two.
+/// What stands before the bytes of a name.
 pub const NAME_LAYOUT: Layout = &[("name_bytes", 0, 1)];
 
 /// A run of counts.

@@ -20,6 +20,7 @@ pub mod superblock;
 mod tests;
 pub mod types;
 
+pub use entries::{CountRun, Counts, EntryCodec, Extents, Files, Names, Space};
 pub use error::{FormatError, Result};
 
 /// Bytes in a block.

@@ -5,13 +5,19 @@ use super::codec::{Reader, Writer};
 use super::entries::EntryCodec;
 use super::file_record::check_node;
 use super::header::{self, HEADER, HeaderFields};
+use super::layout::{Layout, contiguous, end};
 use super::types::NodeRef;
 use super::{FormatError, MAX_LEVEL, Result};
 
 pub use super::header::PAYLOAD;
 
-/// Bytes that a child takes in an inner node besides its key: address and generation.
-pub const CHILD_BYTES: usize = 16;
+/// A child in an inner node, behind its key.
+pub const CHILD_LAYOUT: Layout = &[("block", 0, 8), ("generation", 8, 8)];
+
+/// Bytes that a child takes in an inner node besides its key.
+pub const CHILD_BYTES: usize = end(CHILD_LAYOUT);
+
+const _: () = assert!(contiguous(CHILD_LAYOUT, 0));
 
 /// A node as it was read.
 #[derive(Debug, Clone, PartialEq)]

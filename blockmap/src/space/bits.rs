@@ -1,6 +1,6 @@
 //! Ranges in one group's bitmap. A set bit is a block in use.
 
-use crate::format::BITMAP_WORDS;
+use crate::format::bitmap::WORDS as BITMAP_WORDS;
 
 /// One group's bits.
 pub(crate) type Words = [u64; BITMAP_WORDS];

@@ -101,18 +101,27 @@ pub(crate) fn place_bitmaps(
             txn.free(old.addr, 1)?;
         }
         let addr = txn.alloc_node()?;
-        // The number of free blocks is only a hint in the descriptor; it is
-        // what it was before the last few groups were placed.
-        let used = txn.space().cut_image(g).map_or(0, |w| bits::count(&w, 0, GROUP_BLOCKS as usize));
-        let desc = GroupDesc {
-            addr,
-            generation: txn.generation,
-            free: (GROUP_BLOCKS as usize - used) as u32,
-        };
-        let s = Splice { lo: g, hi: Some(g + 1), new: vec![(g, desc)], release: false };
-        tree = splice(txn, &tree, s)?;
+        let desc = GroupDesc { addr, generation: txn.generation, free: 0 };
+        tree = describe(txn, &tree, g, desc)?;
         done.insert(g, desc);
+    }
+    // All blocks are taken now. Putting the exact numbers in takes no more: the
+    // nodes are of this generation and the entries keep their size.
+    for (g, desc) in &mut done {
+        let image = txn.space().cut_image(*g);
+        let used = image.map_or(0, |w| bits::count(&w, 0, GROUP_BLOCKS as usize));
+        desc.free = (GROUP_BLOCKS as usize - used) as u32;
+        tree = describe(txn, &tree, *g, *desc)?;
     }
     Ok((tree, done))
 }
 
+
+fn describe(
+    txn: &mut Txn<'_>,
+    tree: &Tree<format::Space>,
+    g: u64,
+    desc: GroupDesc,
+) -> Result<Tree<format::Space>, Fault> {
+    splice(txn, tree, Splice { lo: g, hi: Some(g + 1), new: vec![(g, desc)], release: false })
+}

@@ -25,7 +25,7 @@ pub(crate) use cut::place_bitmaps;
 use cut::CutSpace;
 
 use crate::format::types::{Addr, GROUP_BLOCKS, GroupDesc, Kind};
-use crate::format::{self, BITMAP_WORDS};
+use crate::format::{self, bitmap};
 use crate::tree::{Fault, Filled, Load, Tree, find};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -86,7 +86,7 @@ impl Load for LoadBitmap {
     }
 
     fn fill(&self, block: &[u8], id: &[u8; 16]) -> Result<Filled, Fault> {
-        format::decode_bitmap(block, id, self.desc.addr, self.desc.generation, self.group)
+        bitmap::decode(block, id, self.group, &self.desc)
             .map(|w| Filled::Bitmap(self.group, w))
             .map_err(|e| Fault::format("space bitmap", self.desc.addr, &e))
     }
@@ -134,7 +134,7 @@ impl Space {
                 return Err(Fault::Missing(Arc::new(LoadBitmap { group, desc })));
             }
             let blocks = self.group_len(group);
-            self.groups.insert(group, Group::new([0; BITMAP_WORDS], blocks));
+            self.groups.insert(group, Group::new([0; bitmap::WORDS], blocks));
         }
         Ok(self.groups.get_mut(&group).expect("just put there"))
     }

@@ -2,7 +2,9 @@
 
 use super::{Fault, Schema};
 use crate::format::types::{Addr, Kind, NodeRef};
-use crate::format::{self, Decoded, PAYLOAD};
+use crate::format::bitmap::WORDS;
+use crate::format::header::PAYLOAD;
+use crate::format::node as codec;
 use arc_swap::{ArcSwapOption, Guard};
 use std::fmt;
 use std::sync::Arc;
@@ -51,7 +53,7 @@ pub(crate) enum Filled {
     /// The node is in its link.
     InPlace,
     /// The bitmap of a space group, for `space` to install.
-    Bitmap(u64, Box<[u64; format::BITMAP_WORDS]>),
+    Bitmap(u64, Box<[u64; WORDS]>),
 }
 
 impl<S: Schema> Tree<S> {
@@ -110,25 +112,26 @@ impl<S: Schema> Link<S> {
         let node = self.node.load_full().ok_or_else(|| {
             Fault::corrupt(S::WHAT, self.at.addr, "a node that was never written is gone")
         })?;
-        match &node.body {
+        let done = match &node.body {
             Body::Leaf(entries) => {
-                format::encode_leaf::<S>(entries, node.stamp, self.at, id, block);
+                let it = entries.iter().map(|(k, v)| (k, v));
+                codec::encode_leaf::<S>(it, node.stamp, self.at, id, block)
             }
             Body::Inner(children) => {
                 let it = children.iter().map(|(k, l)| (k, l.at));
-                format::encode_inner::<S>(it, self.at, id, block);
+                codec::encode_inner::<S>(it, self.at, id, block)
             }
-        }
-        Ok(())
+        };
+        done.map_err(|e| Fault::format(S::WHAT, self.at.addr, &e))
     }
 
     /// A node as it is on the medium, children unloaded.
     pub(crate) fn decode(at: NodeRef, block: &[u8], id: &[u8; 16]) -> Result<Node<S>, Fault> {
-        let d = format::decode_node::<S>(block, id, at)
+        let d = codec::decode::<S>(block, id, at)
             .map_err(|e| Fault::format(S::WHAT, at.addr, &e))?;
         let body = match d.body {
-            Decoded::Leaf(entries) => Body::Leaf(entries),
-            Decoded::Inner(children) => {
+            codec::Body::Leaf(entries) => Body::Leaf(entries),
+            codec::Body::Inner(children) => {
                 Body::Inner(children.into_iter().map(|(k, r)| (k, Link::unloaded(r))).collect())
             }
         };
@@ -156,7 +159,7 @@ impl<S: Schema> Node<S> {
 
 /// Bytes of an entry of an inner node.
 pub(crate) fn inner_len<S: Schema>(k: &S::Key) -> usize {
-    S::key_len(k) + 16
+    codec::child_len::<S>(k)
 }
 
 /// Below this a node looks for a neighbour to merge with.

@@ -20,11 +20,7 @@ impl<K, V> Cut<K, V> {
 
 /// A tree's entries. Entries are points unless they say that they are runs.
 pub(crate) trait Schema:
-    EntryCodec<Key: Send + Sync + std::fmt::Debug, Val: Send + Sync + std::fmt::Debug>
-    + Sized
-    + Send
-    + Sync
-    + 'static
+    EntryCodec<Key: Send + Sync, Val: Send + Sync> + Sized + Send + Sync + 'static
 {
     /// Nodes may have several parents and values may be counted.
     const SHARED: bool = false;

@@ -3,7 +3,7 @@
 
 use super::node::{Body, inner_len};
 use super::{Fault, Link, Node, Schema};
-use crate::format::PAYLOAD;
+use crate::format::header::PAYLOAD;
 use crate::format::types::{Addr, NodeRef};
 use crate::txn::Txn;
 use std::sync::Arc;
@@ -108,6 +108,14 @@ fn place<S: Schema>(
         None => txn.alloc_node()?,
     };
     Ok(Link::fresh(NodeRef { addr, generation: txn.generation, level }, node))
+}
+
+/// Leaves of a map that has outgrown its file's record.
+pub(crate) fn build_leaf<S: Schema>(
+    txn: &mut Txn<'_>,
+    entries: Vec<(S::Key, S::Val)>,
+) -> Result<Children<S>, Fault> {
+    build(txn, 0, 0, OwnedBody::Leaf(entries))
 }
 
 /// Adds levels until one node is left, or takes away levels that have one child.

@@ -98,7 +98,7 @@ fn merge_small<S: Schema>(
         let left = if i > 0 { i - 1 } else { i };
         let other = if left == i { i + 1 } else { left };
         let Some(theirs) = size(&children[other].1) else { continue };
-        let limit = crate::format::PAYLOAD * 3 / 4;
+        let limit = crate::format::header::PAYLOAD * 3 / 4;
         if mine + theirs > limit || (S::SHARED && txn.count(children[other].1.at.addr)? > 1) {
             continue;
         }

@@ -13,6 +13,7 @@ use super::file::{FileState, Version};
 use super::lowering::Lowerings;
 use super::shelf::{Shelf, Staged};
 use crate::format::Counts;
+use crate::format::record::encode_record;
 use crate::format::types::{Addr, FileId, Record, Seq};
 use crate::journal::Journal;
 use crate::space::Space;
@@ -82,8 +83,10 @@ impl Core {
     /// Does a change and writes it into the journal's buffer.
     pub(crate) fn execute(&mut self, class: Class, record: &Record) -> Result<Seq, Fault> {
         self.admit(class, 0)?;
+        let mut bytes = Vec::with_capacity(64);
+        encode_record(&mut bytes, record).map_err(|e| Fault::format("record", 0, &e))?;
         self.apply(record, self.journal.next_seq(), true)?;
-        Ok(self.journal.push(record))
+        Ok(self.journal.push(&bytes))
     }
 
     /// Does a change that the journal holds already.
@@ -147,7 +150,10 @@ impl Core {
     }
 
     fn defer(&mut self, freed: &[(Addr, u64)]) {
-        let generation = self.generation;
+        self.defer_at(self.generation, freed);
+    }
+
+    pub(super) fn defer_at(&mut self, generation: u64, freed: &[(Addr, u64)]) {
         for &(start, len) in freed {
             self.deferred_blocks += len;
             match self.deferred.last_mut() {

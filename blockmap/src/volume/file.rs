@@ -1,8 +1,7 @@
 //! A file in memory: its map as readers see it, and who is busy with it.
 
 use super::locks::RangeLocks;
-use crate::format::INLINE_EXTENTS;
-use crate::format::types::{Extent, FileId, FileMap, FileRecord, Seq};
+use crate::format::types::{Extent, FileId, FileMap, FileRecord, INLINE_EXTENTS, Seq};
 use crate::tree::{Fault, Link, Splice, Tree, build_leaf, edit_entries, floor, root_of, splice};
 use crate::txn::Txn;
 use arc_swap::ArcSwap;

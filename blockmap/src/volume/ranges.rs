@@ -167,12 +167,18 @@ pub(super) fn reflink_range(
         txn.tally_unknown();
         return Ok((target.with_map(txn, Map::Tree(tree)), Some(old)));
     }
+    // However the source is held in memory, a record that names a tail makes one.
+    let (target, rest) = if whole {
+        cut(txn, target, lo, Some(hi), true)?
+    } else {
+        (target.clone(), None)
+    };
     let mut new = Vec::new();
     for (k, e, _) in extents_in(source, span.from, span.from + span.len)? {
         txn.raise(e.phys, u64::from(e.len))?;
         new.push((k - span.from + span.to, Extent { own: false, ..e }));
     }
-    Ok((target.splice(txn, Splice { lo, hi: Some(hi), new, release: true })?, None))
+    Ok((target.splice(txn, Splice { lo, hi: Some(hi), new, release: true })?, rest))
 }
 
 /// How many blocks from `block` on are this file's alone, so that they may be

@@ -173,7 +173,8 @@ pub trait Queue: Send + fmt::Debug {
     fn wait(&mut self, timeout: Option<Duration>) -> Result<()>;
 
     /// A descriptor that is readable when something can be polled; `None` when
-    /// operations complete during [`Queue::ring`] and there is nothing to wait for.
+    /// no event ever announces it, because completions are made by
+    /// [`Queue::ring`], [`Queue::poll`] and [`Queue::wait`] themselves.
     fn event_fd(&self) -> Option<BorrowedFd<'_>>;
 
     /// Operations taken and not yet polled.

@@ -1,0 +1,338 @@
+//! A lane: a device queue, what is in flight on it, and the work that goes on
+//! when something completes.
+//!
+//! An operation that needs one command (a read or an in-place write of one
+//! extent) is *plain*: a slot, a command, a completion; no allocation, no lock that
+//! anybody else takes, no system call of ours. Everything else is a *task*: a
+//! future that the lane polls when its commands complete, or, when it waits for
+//! a condition, whenever the lane is driven.
+//!
+//! A lane is driven by whoever holds its latch. That is its user; or, when the
+//! user does not poll, a waiter that depends on it (law M2): it takes the idle
+//! lane, reaps, and drives the tasks to their end. What is finished then waits
+//! in the lane's own ring until the user polls. Futures are woken by nobody: being
+//! driven is the wake-up.
+
+mod io;
+mod plain;
+mod slots;
+
+pub(crate) use io::{Io, RETRIES, all};
+pub(crate) use plain::Plain;
+pub(crate) use slots::Slots;
+
+use crate::error::Error;
+use crate::health::Health;
+use freehold_engine::medium::{self, Op, Queue};
+use freehold_engine::memory::Buffer;
+use io::Cell;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+/// A finished operation, for the user of a queue.
+#[derive(Debug)]
+pub struct Finished {
+    /// The tag that it was submitted with.
+    pub tag: u64,
+    /// Bytes read or written.
+    pub result: Result<usize, Error>,
+    /// The buffer, given back.
+    pub buf: Option<Buffer>,
+}
+
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+struct Task {
+    work: Work,
+    /// Commands of its own that have not completed.
+    commands: u32,
+    /// One of them has, since it was last polled.
+    woken: bool,
+}
+
+const SLOW: u64 = 1 << 63;
+
+/// What a device did for this lane. One writer at a time: who holds the latch.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    pub(crate) reads: AtomicU64,
+    pub(crate) writes: AtomicU64,
+    pub(crate) flushes: AtomicU64,
+    pub(crate) bytes_read: AtomicU64,
+    pub(crate) bytes_written: AtomicU64,
+    pub(crate) user_reads: AtomicU64,
+    pub(crate) user_writes: AtomicU64,
+}
+
+/// Adds to a counter that only this thread writes now.
+pub(crate) fn bump(counter: &AtomicU64, by: u64) {
+    counter.store(counter.load(Ordering::Relaxed) + by, Ordering::Relaxed);
+}
+
+/// A queue of the store.
+pub(crate) struct Lane {
+    pub(crate) slots: Slots,
+    pub(crate) traffic: Traffic,
+    depth: usize,
+    latch: Mutex<Inner>,
+    mail: Mutex<Mail>,
+    /// Its user is gone: it is driven by others until nothing is in flight.
+    orphan: AtomicBool,
+}
+
+/// What tasks post while they run; the driver takes it afterwards.
+#[derive(Default)]
+struct Mail {
+    ops: Vec<(u32, Op, Arc<Cell>)>,
+    done: Vec<Finished>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) dev: Box<dyn Queue>,
+    pub(crate) plain: Vec<Plain>,
+    pub(crate) free_plain: Vec<u32>,
+    pub(crate) health: Arc<Health>,
+    slow: Vec<Option<(Arc<Cell>, u32)>>,
+    free_slow: Vec<u32>,
+    tasks: Vec<Option<Task>>,
+    free_tasks: Vec<u32>,
+    running: usize,
+    backlog: VecDeque<(u32, Op, Arc<Cell>)>,
+    reaped: Vec<medium::Completion>,
+    pub(crate) done: VecDeque<Finished>,
+}
+
+impl Lane {
+    /// A lane over a device queue, with room for as many plain operations and
+    /// as many tasks.
+    pub(crate) fn new(dev: Box<dyn Queue>, health: Arc<Health>) -> Arc<Self> {
+        let depth = dev.depth();
+        let n = depth as u32;
+        Arc::new(Lane {
+            slots: Slots::new(2 * depth),
+            traffic: Traffic::default(),
+            depth,
+            latch: Mutex::new(Inner {
+                dev,
+                plain: (0..depth).map(|_| Plain::default()).collect(),
+                free_plain: (0..n).rev().collect(),
+                health,
+                slow: Vec::new(),
+                free_slow: Vec::new(),
+                tasks: (0..depth).map(|_| None).collect(),
+                free_tasks: (0..n).rev().collect(),
+                running: 0,
+                backlog: VecDeque::new(),
+                reaped: Vec::with_capacity(depth),
+                done: VecDeque::with_capacity(2 * depth),
+            }),
+            mail: Mutex::default(),
+            orphan: AtomicBool::new(false),
+        })
+    }
+
+    /// Takes the lane, waiting for whoever drives it.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.latch.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Takes the lane if nobody drives it.
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, Inner>> {
+        match self.latch.try_lock() {
+            Ok(g) => Some(g),
+            Err(TryLockError::Poisoned(e)) => Some(e.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    fn task_slot(&self, task: u32) -> usize {
+        self.depth + task as usize
+    }
+
+    fn post(&self, task: u32, op: Op, cell: Arc<Cell>) {
+        self.mail.lock().expect("no holder panics").ops.push((task, op, cell));
+    }
+
+    fn finish(&self, done: Finished) {
+        self.mail.lock().expect("no holder panics").done.push(done);
+    }
+
+    pub(crate) fn set_orphan(&self) {
+        self.orphan.store(true, Ordering::Release);
+    }
+
+    /// May it be forgotten?
+    pub(crate) fn is_dead(&self) -> bool {
+        self.orphan.load(Ordering::Acquire) && self.try_lock().is_some_and(|i| i.idle())
+    }
+}
+
+impl Inner {
+    /// Is nothing in flight and nobody waiting?
+    pub(crate) fn idle(&self) -> bool {
+        self.running == 0 && self.dev.in_flight() == 0 && self.backlog.is_empty()
+    }
+
+    /// Does any task wait for something else than the device?
+    pub(crate) fn has_tasks(&self) -> bool {
+        self.running > 0
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        !self.free_tasks.is_empty()
+    }
+
+    /// Begins a task. False, with nothing done, when all places are taken.
+    pub(crate) fn spawn<F>(&mut self, lane: &Arc<Lane>, make: impl FnOnce(Io) -> F) -> bool
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let Some(task) = self.free_tasks.pop() else { return false };
+        let work = Box::pin(make(Io { lane: lane.clone(), task }));
+        self.tasks[task as usize] = Some(Task { work, commands: 0, woken: true });
+        self.running += 1;
+        true
+    }
+
+    /// Reaps, runs what can go on, submits. True if anything moved.
+    pub(crate) fn step(&mut self, lane: &Lane) -> bool {
+        let mut moved = self.reap(lane);
+        // A task's end may be what another one waits for, so look twice.
+        for _ in 0..2 {
+            if self.running == 0 || !self.run(lane) {
+                break;
+            }
+            moved = true;
+        }
+        moved |= self.submit(lane);
+        moved
+    }
+
+    fn reap(&mut self, lane: &Lane) -> bool {
+        let mut reaped = std::mem::take(&mut self.reaped);
+        let n = self.dev.poll(&mut reaped);
+        for c in reaped.drain(..) {
+            if c.tag & SLOW == 0 {
+                self.end_plain(lane, c);
+                continue;
+            }
+            let at = (c.tag & !SLOW) as usize;
+            if let Some((cell, task)) = self.slow.get_mut(at).and_then(Option::take) {
+                self.free_slow.push(at as u32);
+                self.deliver(&cell, task, c);
+            }
+        }
+        self.reaped = reaped;
+        n > 0
+    }
+
+    fn deliver(&mut self, cell: &Cell, task: u32, c: medium::Completion) {
+        if let Err(e) = &c.result {
+            self.health.saw(e);
+        }
+        cell.put(c);
+        if let Some(t) = &mut self.tasks[task as usize] {
+            t.commands -= 1;
+            t.woken = true;
+        }
+    }
+
+    fn run(&mut self, lane: &Lane) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut moved = false;
+        for i in 0..self.tasks.len() {
+            let Some(t) = &mut self.tasks[i] else { continue };
+            if !t.woken && t.commands > 0 {
+                continue;
+            }
+            moved |= std::mem::take(&mut t.woken);
+            if t.work.as_mut().poll(&mut cx).is_ready() {
+                self.tasks[i] = None;
+                self.free_tasks.push(i as u32);
+                self.running -= 1;
+                moved = true;
+            }
+            let mut mail = lane.mail.lock().expect("no holder panics");
+            for (task, op, cell) in mail.ops.drain(..) {
+                if let Some(t) = self.tasks.get_mut(task as usize).and_then(Option::as_mut) {
+                    t.commands += 1;
+                }
+                self.backlog.push_back((task, op, cell));
+                moved = true;
+            }
+            self.done.extend(mail.done.drain(..));
+        }
+        moved
+    }
+
+    fn submit(&mut self, lane: &Lane) -> bool {
+        let mut moved = false;
+        while let Some((task, op, cell)) = self.backlog.pop_front() {
+            let at = self.free_slow.pop().unwrap_or_else(|| {
+                self.slow.push(None);
+                (self.slow.len() - 1) as u32
+            });
+            count(&lane.traffic, &op);
+            match self.dev.submit(SLOW | u64::from(at), op) {
+                Ok(()) => {
+                    self.slow[at as usize] = Some((cell, task));
+                    moved = true;
+                }
+                Err(r) => {
+                    self.free_slow.push(at);
+                    let Some(error) = r.error else {
+                        uncount(&lane.traffic, &r.op);
+                        self.backlog.push_front((task, r.op, cell));
+                        break;
+                    };
+                    let buf = match r.op {
+                        Op::Read { buf, .. } | Op::Write { buf, .. } => Some(buf),
+                        _ => None,
+                    };
+                    let c = medium::Completion { tag: 0, result: Err(error), buf };
+                    self.deliver(&cell, task, c);
+                    moved = true;
+                }
+            }
+        }
+        self.dev.ring();
+        moved
+    }
+
+    /// Sleeps until the device has something, at most so long.
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        self.dev.wait(timeout).map_err(Error::from)
+    }
+}
+
+pub(crate) fn count(t: &Traffic, op: &Op) {
+    tally(t, op, 1);
+}
+
+fn uncount(t: &Traffic, op: &Op) {
+    tally(t, op, u64::MAX);
+}
+
+/// Adds `n` (or, with `u64::MAX`, takes one away) of what `op` is.
+fn tally(t: &Traffic, op: &Op, n: u64) {
+    let add = |c: &AtomicU64, by: u64| {
+        c.store(c.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+    };
+    match op {
+        Op::Read { buf, .. } => {
+            add(&t.reads, n);
+            add(&t.bytes_read, n.wrapping_mul(buf.len() as u64));
+        }
+        Op::Write { buf, .. } => {
+            add(&t.writes, n);
+            add(&t.bytes_written, n.wrapping_mul(buf.len() as u64));
+        }
+        Op::Flush => add(&t.flushes, n),
+        _ => add(&t.writes, n),
+    }
+}

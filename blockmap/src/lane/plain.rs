@@ -1,0 +1,107 @@
+//! Plain operations: one command, one completion, nothing else.
+
+use super::{Finished, Inner, Lane, RETRIES, bump, count};
+use crate::error::Error;
+use freehold_engine::medium::{self, Op};
+use freehold_engine::memory::Buffer;
+
+/// A plain operation in flight. Its number is also its slot's and its tag.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Plain {
+    /// The user's tag.
+    pub(crate) tag: u64,
+    /// Bytes of the file that the buffer holds; zeroes behind them on reads.
+    pub(crate) bytes: usize,
+    pub(crate) at: u64,
+    pub(crate) write: bool,
+    tries: u32,
+}
+
+impl Plain {
+    pub(crate) fn new(tag: u64, at: u64, bytes: usize, write: bool) -> Self {
+        Plain { tag, bytes, at, write, tries: 0 }
+    }
+
+    fn op(&self, buf: Buffer) -> Op {
+        if self.write {
+            Op::Write { at: self.at, buf, fua: false }
+        } else {
+            Op::Read { at: self.at, buf }
+        }
+    }
+}
+
+impl Inner {
+    /// Submits a plain operation whose slot is published. On refusal the slot
+    /// is retired, and the buffer comes back; without an error, the queue is full.
+    pub(crate) fn begin_plain(
+        &mut self,
+        lane: &Lane,
+        i: u32,
+        plain: Plain,
+        buf: Buffer,
+    ) -> Result<(), (Buffer, Option<Error>)> {
+        let op = plain.op(buf);
+        count(&lane.traffic, &op);
+        match self.dev.submit(u64::from(i), op) {
+            Ok(()) => {
+                self.plain[i as usize] = plain;
+                let user = if plain.write {
+                    &lane.traffic.user_writes
+                } else {
+                    &lane.traffic.user_reads
+                };
+                bump(user, 1);
+                Ok(())
+            }
+            Err(r) => {
+                super::uncount(&lane.traffic, &r.op);
+                lane.slots.retire(i as usize);
+                self.free_plain.push(i);
+                match r.op {
+                    Op::Read { buf, .. } | Op::Write { buf, .. } => {
+                        Err((buf, r.error.map(Error::from)))
+                    }
+                    _ => unreachable!("a plain operation carries a buffer"),
+                }
+            }
+        }
+    }
+
+    /// A plain operation completed: ends it, or issues it again after a reset.
+    pub(super) fn end_plain(&mut self, lane: &Lane, c: medium::Completion) {
+        let i = c.tag as usize;
+        let Some(plain) = self.plain.get(i).copied() else { return };
+        let mut buf = c.buf;
+        let mut result = c.result;
+        if let Err(e) = &result {
+            self.health.saw(e);
+            if e.kind() == medium::ErrorKind::Reset && plain.tries < RETRIES {
+                if let Some(b) = buf.take() {
+                    let again = Plain { tries: plain.tries + 1, ..plain };
+                    match self.dev.submit(c.tag, again.op(b)) {
+                        Ok(()) => {
+                            self.plain[i] = again;
+                            return;
+                        }
+                        Err(r) => {
+                            result = Err(r.error.unwrap_or_else(|| e.clone()));
+                            if let Op::Read { buf: b, .. } | Op::Write { buf: b, .. } = r.op {
+                                buf = Some(b);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        if let (Ok(()), false, Some(b)) = (&result, plain.write, &mut buf)
+            && plain.bytes < b.len()
+        {
+            b[plain.bytes..].fill(0);
+        }
+        lane.slots.retire(i);
+        self.free_plain.push(i as u32);
+        let result = result.map(|()| plain.bytes).map_err(Error::from);
+        self.done.push_back(Finished { tag: plain.tag, result, buf });
+    }
+}

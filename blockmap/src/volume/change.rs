@@ -1,0 +1,144 @@
+//! Making a change: try under the lock, fetch what is missing without it, try again.
+
+use super::Volume;
+use super::core::Core;
+use crate::error::{Error, ErrorKind, Result};
+use crate::lane::Io;
+use crate::tree::{Fault, Filled, Load};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// How often a full store is given the chance to find room.
+const ROOM_TRIES: u32 = 4;
+
+/// Structures that every change depends on: damage makes the store read-only.
+const VITAL: [&str; 4] = ["count tree", "space tree", "space bitmap", "name tree"];
+
+impl Volume {
+    /// Runs a step on the one history until it succeeds or is refused for good.
+    ///
+    /// A fault of the step leaves the history as it was, so it runs again from
+    /// the beginning once the missing node is in memory, the journal has room
+    /// again, or removals and a checkpoint have freed space.
+    pub(super) async fn change<R>(
+        self: &Arc<Self>,
+        io: &Io,
+        mut step: impl FnMut(&mut Core) -> std::result::Result<R, Fault> + Send,
+    ) -> Result<R> {
+        let mut room_tries = 0;
+        loop {
+            self.health.writable()?;
+            let seen = io.seen(&self.epoch);
+            let fault = match step(&mut self.core()) {
+                Ok(r) => {
+                    self.after_change();
+                    return Ok(r);
+                }
+                Err(fault) => fault,
+            };
+            match fault {
+                Fault::JournalFull => {
+                    drop(seen);
+                    self.next_checkpoint(io).await?;
+                }
+                Fault::NoSpace => {
+                    drop(seen);
+                    room_tries += 1;
+                    if room_tries > ROOM_TRIES || !self.make_room(io).await? {
+                        return Err(no_space());
+                    }
+                }
+                other => self.mend(io, other).await?,
+            }
+        }
+    }
+
+    /// Looks something up until all nodes on the way are in memory. Never
+    /// refused because the store cannot be changed.
+    pub(super) async fn look<R>(
+        self: &Arc<Self>,
+        io: &Io,
+        mut step: impl FnMut(&Volume) -> std::result::Result<R, Fault> + Send,
+    ) -> Result<R> {
+        loop {
+            let _seen = io.seen(&self.epoch);
+            match step(self) {
+                Ok(r) => return Ok(r),
+                Err(fault) => self.mend(io, fault).await?,
+            }
+        }
+    }
+
+    /// Reads what was missing; turns every other fault into its error.
+    pub(super) async fn mend(self: &Arc<Self>, io: &Io, fault: Fault) -> Result<()> {
+        match fault {
+            Fault::Missing(what) => self.load(io, &what).await,
+            Fault::Corrupt { what, at, why } => {
+                let e = Error::corrupt(what, at, &why);
+                if VITAL.contains(&what) {
+                    self.health.spoil(&e);
+                }
+                Err(e)
+            }
+            Fault::Refused(e) => Err(e),
+            Fault::NoSpace => Err(no_space()),
+            Fault::JournalFull => {
+                Err(Error::new(ErrorKind::Busy, "the journal is full until a checkpoint is done"))
+            }
+        }
+    }
+
+    /// Reads a node or a bitmap and puts it where the next attempt finds it.
+    async fn load(self: &Arc<Self>, io: &Io, what: &Arc<dyn Load>) -> Result<()> {
+        if what.addr() >= self.blocks {
+            let name = format!("{:?}", what.kind());
+            return Err(Error::corrupt(&name, what.addr(), "it lies outside the store"));
+        }
+        let buf = self.medium.pool().take(crate::format::BLOCK)?;
+        let buf = io.read(what.addr(), buf).await?;
+        self.counters.nodes_read.fetch_add(1, Ordering::Relaxed);
+        match what.fill(&buf, &self.id) {
+            Ok(Filled::InPlace) => Ok(()),
+            Ok(Filled::Bitmap(group, words)) => {
+                self.core().space.install(group, &words);
+                Ok(())
+            }
+            Err(Fault::Missing(_)) => Ok(()),
+            Err(fault) => Box::pin(self.mend(io, fault)).await,
+        }
+    }
+
+    /// Removals and a checkpoint, so that freed blocks become free. True if
+    /// there is anything more to take than before.
+    async fn make_room(self: &Arc<Self>, io: &Io) -> Result<bool> {
+        let before = {
+            let core = self.core();
+            if core.deferred_blocks == 0 && core.shelf.condemned.is_empty() {
+                return Ok(false);
+            }
+            core.space.free_blocks()
+        };
+        self.reap_now(io).await?;
+        self.next_checkpoint(io).await?;
+        Ok(self.core().space.free_blocks() > before)
+    }
+
+    /// Asks for a checkpoint and waits until one that began after this call is done.
+    pub(super) async fn next_checkpoint(self: &Arc<Self>, io: &Io) -> Result<()> {
+        let goal = self.core().generation;
+        self.ask_checkpoint();
+        io.until(|| {
+            self.ask_checkpoint_again(goal);
+            self.marked.load(Ordering::Acquire) >= goal || self.health.sound().is_err()
+        })
+        .await;
+        self.health.sound()
+    }
+}
+
+fn no_space() -> Error {
+    Error::new(
+        ErrorKind::NoSpace,
+        "the store is full: remove or truncate files, or use a larger medium",
+    )
+}

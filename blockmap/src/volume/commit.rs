@@ -1,0 +1,131 @@
+//! Group commit: one flush, one write, for all who wait (laws B4 and B5).
+//!
+//! A run of the task seals what waits, flushes, and then writes the groups with
+//! forced unit access. The flush is submitted after the sealing, so it covers
+//! all data that the sealed records make reachable: a record is pushed only when
+//! its data has completed. At most one run is under way, so a group is never
+//! written before the one in front of it has been.
+
+use super::Volume;
+use super::file::FileState;
+use crate::error::Result;
+use crate::format::BLOCK;
+use crate::format::journal::encode_group;
+use crate::journal::{Sealed, ring_runs};
+use crate::lane::{Io, all};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+impl Volume {
+    /// Commits until nobody wants more.
+    pub(super) async fn commit_task(self: Arc<Self>, io: Io) {
+        loop {
+            let done = self.commit_once(&io).await;
+            self.announce();
+            if done.is_err() || self.wanted.load(Ordering::Acquire) <= self.durable() {
+                break;
+            }
+        }
+        self.duty.committing.store(false, Ordering::Release);
+        // A wish that came after the last look is found by the next `maintain`.
+        self.announce();
+    }
+
+    async fn commit_once(self: &Arc<Self>, io: &Io) -> Result<()> {
+        let groups = {
+            let mut core = self.core();
+            core.journal.seal();
+            let groups = core.journal.take_sealed();
+            if let Some(last) = groups.last() {
+                self.flushing.fetch_max(last.last_seq, Ordering::AcqRel);
+            }
+            groups
+        };
+        let Some(last) = groups.last() else {
+            // All that was pushed is in a checkpoint or on the medium.
+            let wanted = self.wanted.load(Ordering::Acquire);
+            self.durable.fetch_max(wanted, Ordering::AcqRel);
+            return Ok(());
+        };
+        let (group, seq) = (last.head.number, last.last_seq);
+        if !crate::sabotage::breaks("no-journal-flush") {
+            self.barrier(io, "a flush before a commit").await?;
+        }
+        self.write_groups(io, &groups).await?;
+        let mut core = self.core();
+        core.journal.confirm(group);
+        self.durable.fetch_max(seq, Ordering::AcqRel);
+        if core.lowerings.len() > 1024 {
+            core.lowerings.prune(seq);
+        }
+        self.counters.groups.fetch_add(groups.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn write_groups(self: &Arc<Self>, io: &Io, groups: &[Sealed]) -> Result<()> {
+        let mut writes: Vec<std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send>>> = Vec::new();
+        for g in groups {
+            let bytes = encode_group(g.head, &g.payload, &self.id).map_err(|e| {
+                let e = crate::Error::corrupt("journal group", g.head.pos, &e.to_string());
+                self.health.poison("writing the journal", &e);
+                e
+            })?;
+            self.counters.records.fetch_add(u64::from(g.head.records), Ordering::Relaxed);
+            self.counters.journal_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            let (pos, n) = (g.head.pos, u64::from(g.head.blocks));
+            for (at, skip, n) in ring_runs(self.journal_start, self.journal_blocks, pos, n) {
+                let from = skip as usize * BLOCK;
+                let part = &bytes[from..from + n as usize * BLOCK];
+                let mut buf = self.medium.pool().take(part.len())?;
+                buf.copy_from_slice(part);
+                let io = io.clone();
+                writes.push(Box::pin(async move { io.write(at, buf, true).await.map(drop) }));
+            }
+        }
+        for done in all(writes).await {
+            done.inspect_err(|e| self.health.poison("a write to the journal", e))?;
+        }
+        Ok(())
+    }
+
+    /// A flush of the store's own; its failure poisons the store.
+    pub(super) async fn barrier(&self, io: &Io, what: &str) -> Result<()> {
+        self.health.sound()?;
+        io.flush().await.inspect_err(|e| self.health.poison(what, e))?;
+        // What another queue's flush lost is lost for all.
+        self.health.sound()
+    }
+
+    /// Makes the file durable: its bytes, its map, its size, its name.
+    pub(super) async fn sync_file(self: &Arc<Self>, io: &Io, file: &FileState) -> Result<()> {
+        let target = file.last_seq.load(Ordering::Acquire);
+        self.sync_to(io, target).await
+    }
+
+    /// Makes durable all data that has completed, and the history up to `target`.
+    pub(super) async fn sync_to(self: &Arc<Self>, io: &Io, target: u64) -> Result<()> {
+        if self.health.is_read_only() {
+            return Ok(());
+        }
+        self.health.sound()?;
+        if target <= self.durable() {
+            return self.barrier(io, "a flush").await;
+        }
+        // A commit that seals from now on flushes after this moment, and so
+        // covers our data; one that sealed our record before may have flushed already.
+        let early = target <= self.flushing.load(Ordering::Acquire);
+        self.want(target);
+        if early {
+            self.barrier(io, "a flush").await?;
+        }
+        io.until(|| {
+            let done = self.durable() >= target;
+            if !done {
+                self.want(target);
+            }
+            done || self.health.sound().is_err()
+        })
+        .await;
+        self.health.sound()
+    }
+}

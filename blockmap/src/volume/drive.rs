@@ -1,0 +1,196 @@
+//! Driving lanes: the maintenance lane, other threads' idle lanes, and a
+//! blocking call's own.
+
+use super::{Duty, Volume};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lane::{Io, Lane};
+use std::future::Future;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Commands that a blocking call's lane, or the maintenance lane, has in flight at most.
+const BLOCKING_DEPTH: u32 = 64;
+
+/// A waiter looks around this often even if nobody tells it anything.
+const NAP: Duration = Duration::from_micros(500);
+
+impl Volume {
+    /// A lane of its own device queue, known to all who wait.
+    pub(super) fn new_lane(&self, depth: u32) -> Result<Arc<Lane>> {
+        let lane = Lane::new(self.medium.queue(depth)?, self.health.clone());
+        self.lanes.lock().expect("no holder panics").push(lane.clone());
+        Ok(lane)
+    }
+
+    /// The lanes that there are, orphans that have ended left out.
+    pub(super) fn all_lanes(&self) -> Vec<Arc<Lane>> {
+        let mut lanes = self.lanes.lock().expect("no holder panics");
+        lanes.retain(|l| !l.is_dead());
+        let mut all = lanes.clone();
+        all.push(self.maint.clone());
+        all
+    }
+
+    /// Something changed that a blocking call may wait for.
+    pub(super) fn announce(&self) {
+        *self.progress.0.lock().expect("no holder panics") += 1;
+        self.progress.1.notify_all();
+    }
+
+    /// After a change of the map: has the journal come far enough for a checkpoint?
+    pub(super) fn after_change(&self) {
+        let (used, capacity, pending) = {
+            let core = self.core();
+            (core.journal.used(), core.journal.capacity(), core.journal.pending_bytes())
+        };
+        if used * 2 > capacity {
+            self.ask_checkpoint();
+        }
+        if pending > 256 << 10 {
+            let last = self.core().journal.last_seq();
+            self.want(last);
+        }
+    }
+
+    /// This record shall become durable.
+    pub(super) fn want(&self, seq: u64) {
+        self.wanted.fetch_max(seq, Ordering::AcqRel);
+        self.duty.any.store(true, Ordering::Release);
+    }
+
+    pub(super) fn ask_checkpoint(&self) {
+        self.duty.checkpoint.store(true, Ordering::Release);
+        self.duty.any.store(true, Ordering::Release);
+    }
+
+    /// A checkpoint that was under way when it was asked for does not count.
+    pub(super) fn ask_checkpoint_again(&self, goal: u64) {
+        let d = &self.duty;
+        if !d.checkpointing.load(Ordering::Acquire)
+            && !d.checkpoint.load(Ordering::Acquire)
+            && self.marked.load(Ordering::Acquire) < goal
+        {
+            self.ask_checkpoint();
+        }
+    }
+
+    /// Drives the maintenance lane if there is anything to do and nobody does it.
+    pub(super) fn maintain(self: &Arc<Self>) -> bool {
+        if !self.duty.any.load(Ordering::Relaxed) || self.health.is_read_only() {
+            return false;
+        }
+        let Some(mut inner) = self.maint.try_lock() else { return false };
+        let d = &self.duty;
+        let unwell = self.health.sound().is_err();
+        let due = self.wanted.load(Ordering::Acquire) > self.durable();
+        if due && !unwell && begin(&d.committing) {
+            let vol = self.clone();
+            inner.spawn(&self.maint, |io| vol.commit_task(io));
+        }
+        if d.checkpoint.load(Ordering::Acquire) && !unwell && begin(&d.checkpointing) {
+            d.checkpoint.store(false, Ordering::Release);
+            let vol = self.clone();
+            inner.spawn(&self.maint, |io| vol.checkpoint_task(io));
+        }
+        if d.reap.load(Ordering::Acquire) && !unwell && begin(&d.reaping) {
+            d.reap.store(false, Ordering::Release);
+            let vol = self.clone();
+            inner.spawn(&self.maint, |io| vol.reap_task(io));
+        }
+        let moved = inner.step(&self.maint);
+        let due = self.wanted.load(Ordering::Acquire) > self.durable() && !unwell;
+        if inner.idle() && !due && !d.pending() {
+            d.any.store(false, Ordering::Release);
+            // A request may have come between the look and the store.
+            if d.pending() || self.wanted.load(Ordering::Acquire) > self.durable() && !unwell {
+                d.any.store(true, Ordering::Release);
+            }
+        }
+        moved
+    }
+
+    /// Drives the idle lanes of others, because something there may be what
+    /// this thread waits for (law M2).
+    pub(super) fn assist(self: &Arc<Self>, own: &Arc<Lane>) -> bool {
+        let mut moved = false;
+        for lane in self.all_lanes() {
+            if !Arc::ptr_eq(&lane, own)
+                && !Arc::ptr_eq(&lane, &self.maint)
+                && let Some(mut inner) = lane.try_lock()
+                && !inner.idle()
+            {
+                moved |= inner.step(&lane);
+            }
+        }
+        moved
+    }
+
+    /// Runs a task to its end on a lane of this thread's own.
+    pub(super) fn run<T, F>(self: &Arc<Self>, make: impl FnOnce(Io) -> F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let lane = match self.idle.lock().expect("no holder panics").pop() {
+            Some(lane) => lane,
+            None => self.new_lane(BLOCKING_DEPTH)?,
+        };
+        let answer: Arc<Mutex<Option<Result<T>>>> = Arc::default();
+        let put = answer.clone();
+        let spawned = lane.lock().spawn(&lane, |io| {
+            let work = make(io);
+            async move {
+                let done = work.await;
+                *put.lock().expect("no holder panics") = Some(done);
+            }
+        });
+        if !spawned {
+            return Err(Error::new(ErrorKind::Limit, "a queue has too many operations in flight"));
+        }
+        loop {
+            let moved = lane.lock().step(&lane);
+            if let Some(done) = answer.lock().expect("no holder panics").take() {
+                self.idle.lock().expect("no holder panics").push(lane);
+                return done;
+            }
+            if moved | self.maintain() | self.assist(&lane) {
+                continue;
+            }
+            self.nap(&lane, NAP);
+        }
+    }
+
+    /// Sleeps until this lane's device, or the maintenance lane's, or another
+    /// thread has something; never long.
+    pub(super) fn nap(&self, lane: &Lane, most: Duration) {
+        let seen = *self.progress.0.lock().expect("no holder panics");
+        let mut own = lane.lock();
+        if own.dev.in_flight() > 0 {
+            let _ = own.wait(Some(most));
+            return;
+        }
+        drop(own);
+        if let Some(mut maint) = self.maint.try_lock()
+            && maint.dev.in_flight() > 0
+        {
+            let _ = maint.wait(Some(most));
+            return;
+        }
+        let guard = self.progress.0.lock().expect("no holder panics");
+        if *guard == seen {
+            drop(self.progress.1.wait_timeout(guard, most));
+        }
+    }
+}
+
+/// Takes a duty if nobody has it.
+fn begin(flag: &std::sync::atomic::AtomicBool) -> bool {
+    !flag.swap(true, Ordering::AcqRel)
+}
+
+impl Duty {
+    fn pending(&self) -> bool {
+        self.checkpoint.load(Ordering::Acquire) || self.reap.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,140 @@
+//! The opened store: its one history, its queues, and the work that keeps it going.
+//!
+//! # Who waits for whom
+//!
+//! There are no threads of the store's own. Commits, checkpoints, removals and
+//! the release of freed blocks are tasks of a lane of their own, the maintenance
+//! lane; every poll and every blocking call drives it when it can take its latch
+//! (law M2). A waiter also drives every other idle lane.
+//!
+//! # Lock order
+//!
+//! lane latch -> core -> range table of a file. A latch of another lane, and
+//! that of the maintenance lane, is only ever tried, never waited for, while one is held.
+//! No lock is held while a task waits: the compiler sees to that, a guard is not `Send`.
+
+mod change;
+mod check;
+mod checkpoint;
+mod commit;
+mod core;
+mod drive;
+mod file;
+mod format;
+mod list;
+mod locks;
+mod lowering;
+mod names;
+mod open;
+mod queue;
+mod range_ops;
+mod ranges;
+mod read;
+mod reap;
+mod recover;
+mod reflink;
+mod shelf;
+mod stats;
+mod write;
+
+pub use check::{CheckReport, Finding};
+pub use file::FileHandle;
+pub use format::FormatSpec;
+pub use list::{Entry, Listing};
+pub use queue::{Refused, VolumeQueue};
+pub use read::MapPiece;
+pub use recover::RecoveryReport;
+pub use stats::{FileStat, Space, Stats, VolumeInfo};
+
+use crate::format::types::{Seq, Superblock};
+use crate::health::Health;
+use crate::lane::Lane;
+use core::Core;
+use freehold_engine::medium::Medium;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+/// An opened store. Shared by all handles; closing is [`Volume::close`].
+pub struct Volume {
+    medium: Arc<dyn Medium>,
+    id: [u8; 16],
+    blocks: u64,
+    journal_start: u64,
+    journal_blocks: u64,
+    health: Arc<Health>,
+    core: Mutex<Core>,
+    /// Law B3; the first epoch is 1.
+    epoch: AtomicU64,
+    /// Every record up to this one is durable.
+    durable: AtomicU64,
+    /// Somebody wants to hear that this record is durable.
+    wanted: AtomicU64,
+    /// The last record whose group's flush has been submitted, or is about to be.
+    flushing: AtomicU64,
+    /// The last checkpoint that is durable and marked.
+    marked: AtomicU64,
+    duty: Duty,
+    maint: Arc<Lane>,
+    lanes: Mutex<Vec<Arc<Lane>>>,
+    idle: Mutex<Vec<Arc<Lane>>>,
+    progress: (Mutex<u64>, Condvar),
+    counters: stats::Counters,
+    recovery: RecoveryReport,
+}
+
+/// What the maintenance lane has to do, and what it is doing.
+#[derive(Debug, Default)]
+struct Duty {
+    /// Anything at all: looked at on every poll.
+    any: AtomicBool,
+    committing: AtomicBool,
+    checkpoint: AtomicBool,
+    checkpointing: AtomicBool,
+    reap: AtomicBool,
+    reaping: AtomicBool,
+}
+
+impl Volume {
+    /// The one history. Held for microseconds, never across I/O.
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// The medium under the store.
+    pub fn medium(&self) -> &Arc<dyn Medium> {
+        &self.medium
+    }
+
+    /// What opening it took.
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.recovery
+    }
+
+    fn durable(&self) -> Seq {
+        self.durable.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    /// Which slot a checkpoint's superblock goes to.
+    fn slot(checkpoint: u64) -> u64 {
+        checkpoint % 2
+    }
+
+    fn check_superblock(sb: &Superblock, medium_blocks: u64) -> crate::Result<()> {
+        use crate::{Error, ErrorKind};
+        if sb.blocks > medium_blocks {
+            return Err(Error::new(
+                ErrorKind::Truncated,
+                format!(
+                    "the store has {} blocks of 4 KiB but its medium only {medium_blocks}: \
+                     the image was truncated; restore it to its full length",
+                    sb.blocks
+                ),
+            ));
+        }
+        let journal = sb.journal_start.checked_add(sb.journal_blocks);
+        if journal.is_none_or(|end| end > sb.blocks) || sb.journal_blocks < format::MIN_JOURNAL {
+            return Err(Error::corrupt("superblock", 0, "its journal lies outside the store"));
+        }
+        Ok(())
+    }
+}
