@@ -10,6 +10,7 @@ pub mod format;
 mod health;
 mod journal;
 mod lane;
+mod lowering;
 mod sabotage;
 mod space;
 mod tree;
@@ -17,3 +18,5 @@ mod txn;
 mod volume;
 
 pub use error::{Error, ErrorKind, Place, Result};
+pub use lane::Finished;
+pub use volume::*;

@@ -8,8 +8,9 @@
 //!
 //! Not here: records, sequence numbers, files.
 
-use crate::format::types::{Addr, Extent};
+use crate::format::types::{Addr, Extent, Seq};
 use crate::format::{CountRun, Counts, EntryCodec};
+use crate::lowering::Lowerings;
 use crate::space::{Space, SpaceUndo};
 use crate::tree::{Cursor, Fault, Schema, Splice, Tree, floor, splice};
 
@@ -43,6 +44,8 @@ pub(crate) struct Txn<'a> {
     pub(crate) tally: Tally,
     pub(crate) lowered: Vec<(Addr, u64)>,
     pub(crate) freed: Vec<(Addr, u64)>,
+    /// Lowerings whose records are not durable yet, and up to where they are.
+    pending: (&'a Lowerings, Seq),
     sabotage: Option<&'static str>,
     undo: Vec<SpaceUndo>,
 }
@@ -53,6 +56,7 @@ impl<'a> Txn<'a> {
         counts: &Tree<Counts>,
         generation: u64,
         share_gen: u64,
+        pending: (&'a Lowerings, Seq),
     ) -> Self {
         Txn {
             space,
@@ -63,6 +67,7 @@ impl<'a> Txn<'a> {
             tally: Tally::default(),
             lowered: Vec::new(),
             freed: Vec::new(),
+            pending,
             sabotage: crate::sabotage::current(),
             undo: Vec::new(),
         }
@@ -107,6 +112,20 @@ impl<'a> Txn<'a> {
             Some((k, run, _)) if k + u64::from(run.len) > addr => run.count,
             _ => 1,
         })
+    }
+
+    /// How many blocks from `start` on have no lowering that a crash could undo.
+    pub(crate) fn settled(&self, start: Addr, len: u64) -> u64 {
+        if self.sabotage("ignore-lowerings") {
+            return len;
+        }
+        self.pending.0.settled(start, len, self.pending.1)
+    }
+
+    /// These blocks lose an owner for good only when this change is durable,
+    /// although their count stays: what lay above them was lowered and is gone.
+    pub(crate) fn hold(&mut self, start: Addr, len: u64) {
+        self.lowered.push((start, len));
     }
 
     /// The blocks have one owner more.

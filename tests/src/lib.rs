@@ -1,5 +1,6 @@
-//! What the specification tests share. The tests themselves are in `tests/`.
+//! What the specification tests share.
 
+pub mod conformance;
 pub mod fuzz;
 
 /// The README's examples run as tests.

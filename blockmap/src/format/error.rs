@@ -17,7 +17,8 @@ pub enum FormatError {
     BadMagic,
     /// The block was torn, damaged, or belongs to another store.
     #[error(
-        "checksum is {found:#010x} but the bytes give {computed:#010x}: torn, damaged, or of another store"
+        "checksum is {found:#010x} but the bytes give {computed:#010x}: \
+         torn, damaged, or of another store"
     )]
     BadChecksum {
         /// In the header.
@@ -57,7 +58,8 @@ pub enum FormatError {
     },
     /// Sound, but this program is too old for it.
     #[error(
-        "format version {version}, required features {refuse:#x}: this program knows version {} and features {:#x}",
+        "format version {version}, required features {refuse:#x}: \
+         this program knows version {} and features {:#x}",
         super::VERSION,
         super::superblock::KNOWN_REFUSE
     )]

@@ -74,9 +74,6 @@ pub(super) fn take(r: &mut Reader<'_>) -> Result<(u64, FileRecord)> {
     let map = match get(fixed, const { at(LAYOUT, "shape") }) {
         [SHAPE_INLINE] => {
             let stamp = r.u64("stamp of a file record")?;
-            if usize::from(count) > INLINE_EXTENTS {
-                return Err(FormatError::Malformed("too many extents in a file record"));
-            }
             let extents = (0..count).map(|_| get_extent(r)).collect::<Result<_>>()?;
             FileMap::Inline { stamp, extents }
         }

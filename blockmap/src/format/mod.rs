@@ -15,6 +15,8 @@ pub mod journal;
 pub mod layout;
 pub mod node;
 pub mod record;
+#[cfg(test)]
+mod refusals;
 pub mod superblock;
 #[cfg(test)]
 mod tests;

@@ -172,7 +172,7 @@ fn splits_are_even_and_leave_no_side_empty() {
     );
 }
 
-fn sample_superblock() -> Superblock {
+pub(super) fn sample_superblock() -> Superblock {
     Superblock {
         refuse_features: 0,
         readonly_features: 0,

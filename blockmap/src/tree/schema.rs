@@ -60,6 +60,9 @@ pub(crate) trait Schema:
         Ok(())
     }
 
+    /// What the value owns stays held by an owner who is not gone for good.
+    fn hold(_txn: &mut Txn<'_>, _v: &Self::Val) {}
+
     /// Law B1: forgets that the value is this file's own.
     fn disown(_v: &mut Self::Val) {}
 }
@@ -139,6 +142,10 @@ impl Schema for Extents {
 
     fn release(txn: &mut Txn<'_>, v: &Extent) -> Result<(), Fault> {
         txn.lower(v.phys, u64::from(v.len))
+    }
+
+    fn hold(txn: &mut Txn<'_>, v: &Extent) {
+        txn.hold(v.phys, u64::from(v.len));
     }
 
     fn disown(v: &mut Extent) {

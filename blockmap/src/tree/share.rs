@@ -36,6 +36,9 @@ pub(crate) fn own<S: Schema>(txn: &mut Txn<'_>, link: &Arc<Link<S>>) -> Result<O
         Body::Leaf(e) => OwnedBody::Leaf(e.clone()),
         Body::Inner(c) => OwnedBody::Inner(c.clone()),
     };
+    if S::SHARED && !shared && txn.settled(link.at.addr, 1) == 0 {
+        hold_down(txn, &body);
+    }
     let addr = if shared {
         let addr = txn.alloc_node()?;
         hand_down(txn, &body)?;
@@ -56,6 +59,17 @@ pub(crate) fn own<S: Schema>(txn: &mut Txn<'_>, link: &Arc<Link<S>>) -> Result<O
         e.iter_mut().for_each(|(_, v)| S::disown(v));
     }
     Ok(Owned { addr, level: link.at.level, body })
+}
+
+/// The node's count was lowered by a record that is not durable, and the node
+/// gives way to others: what it says of its children's owners must outlive it.
+/// (Else its successor's path looks clean, and a crash brings back an owner whose
+/// blocks were overwritten in place.)
+fn hold_down<S: Schema>(txn: &mut Txn<'_>, body: &OwnedBody<S>) {
+    match body {
+        OwnedBody::Leaf(e) => e.iter().for_each(|(_, v)| S::hold(txn, v)),
+        OwnedBody::Inner(c) => c.iter().for_each(|(_, l)| txn.hold(l.at.addr, 1)),
+    }
 }
 
 /// Each child of a copied node has one parent more.
@@ -136,6 +150,9 @@ pub(crate) fn root_of<S: Schema>(
         let node = root.get()?;
         let Body::Inner(c) = &node.body else { break };
         let [(_, only)] = c.as_slice() else { break };
+        if S::SHARED && txn.settled(root.at.addr, 1) == 0 {
+            txn.hold(only.at.addr, 1);
+        }
         txn.free(root.at.addr, 1)?;
         root = only.clone();
     }

@@ -23,9 +23,19 @@ impl Volume {
     pub(super) async fn change<R>(
         self: &Arc<Self>,
         io: &Io,
+        step: impl FnMut(&mut Core) -> std::result::Result<R, Fault> + Send,
+    ) -> Result<R> {
+        self.change_within(io, ROOM_TRIES, step).await
+    }
+
+    /// As [`Volume::change`]; a full store is given so many chances to find room.
+    pub(super) async fn change_within<R>(
+        self: &Arc<Self>,
+        io: &Io,
+        room_tries: u32,
         mut step: impl FnMut(&mut Core) -> std::result::Result<R, Fault> + Send,
     ) -> Result<R> {
-        let mut room_tries = 0;
+        let mut tries = 0;
         loop {
             self.health.writable()?;
             let seen = io.seen(&self.epoch);
@@ -43,8 +53,8 @@ impl Volume {
                 }
                 Fault::NoSpace => {
                     drop(seen);
-                    room_tries += 1;
-                    if room_tries > ROOM_TRIES || !self.make_room(io).await? {
+                    tries += 1;
+                    if tries > room_tries || !Box::pin(self.make_room(io)).await? {
                         return Err(no_space());
                     }
                 }

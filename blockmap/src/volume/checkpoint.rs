@@ -250,6 +250,7 @@ impl Volume {
         let ready = {
             let mut core = self.core();
             core.journal.trim(cut.pos);
+            core.settled = self.durable();
             core.lowerings.prune(self.durable());
             core.take_deferred(cut.generation)
         };
@@ -275,7 +276,8 @@ impl Core {
     ) -> std::result::Result<R, Fault> {
         self.space.open_cut(true);
         // These trees are not shared: counts play no part.
-        let mut txn = Txn::new(&mut self.space, &Tree::EMPTY, generation, 0);
+        let pending = (&self.lowerings, self.settled);
+        let mut txn = Txn::new(&mut self.space, &Tree::EMPTY, generation, 0, pending);
         let done = match step(&mut txn) {
             Ok(r) => Ok((r, txn.finish().freed)),
             Err(fault) => {
@@ -290,7 +292,7 @@ impl Core {
     }
 
     /// The first record after a checkpoint (law B9). Room for it is kept.
-    fn push_mark(&mut self, checkpoint: u64) -> Seq {
+    pub(super) fn push_mark(&mut self, checkpoint: u64) -> Seq {
         debug_assert!(self.journal.has_room_for_mark());
         let mut bytes = Vec::new();
         // A mark is a tag and a number: there is nothing in it to refuse.

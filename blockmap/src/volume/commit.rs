@@ -13,6 +13,7 @@ use crate::format::BLOCK;
 use crate::format::journal::encode_group;
 use crate::journal::{Sealed, ring_runs};
 use crate::lane::{Io, all};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -55,36 +56,43 @@ impl Volume {
         let mut core = self.core();
         core.journal.confirm(group);
         self.durable.fetch_max(seq, Ordering::AcqRel);
+        core.settled = self.durable();
         if core.lowerings.len() > 1024 {
             core.lowerings.prune(seq);
         }
-        self.counters.groups.fetch_add(groups.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 
+    /// One after the other: were two under way, a torn one could be followed by a
+    /// whole one that a later run of the journal would take for its own.
     async fn write_groups(self: &Arc<Self>, io: &Io, groups: &[Sealed]) -> Result<()> {
-        let mut writes: Vec<std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send>>> = Vec::new();
         for g in groups {
-            let bytes = encode_group(g.head, &g.payload, &self.id).map_err(|e| {
-                let e = crate::Error::corrupt("journal group", g.head.pos, &e.to_string());
-                self.health.poison("writing the journal", &e);
-                e
-            })?;
-            self.counters.records.fetch_add(u64::from(g.head.records), Ordering::Relaxed);
-            self.counters.journal_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            let (pos, n) = (g.head.pos, u64::from(g.head.blocks));
-            for (at, skip, n) in ring_runs(self.journal_start, self.journal_blocks, pos, n) {
-                let from = skip as usize * BLOCK;
-                let part = &bytes[from..from + n as usize * BLOCK];
-                let mut buf = self.medium.pool().take(part.len())?;
-                buf.copy_from_slice(part);
-                let io = io.clone();
-                writes.push(Box::pin(async move { io.write(at, buf, true).await.map(drop) }));
-            }
+            self.write_group(io, g)
+                .await
+                .inspect_err(|e| self.health.poison("a write to the journal", e))?;
+        }
+        Ok(())
+    }
+
+    async fn write_group(self: &Arc<Self>, io: &Io, g: &Sealed) -> Result<()> {
+        let bytes = encode_group(g.head, &g.payload, &self.id)
+            .map_err(|e| crate::Error::corrupt("journal group", g.head.pos, &e.to_string()))?;
+        let mut writes: Vec<Pin<Box<dyn Future<Output = Result<()>> + Send>>> = Vec::new();
+        let (pos, n) = (g.head.pos, u64::from(g.head.blocks));
+        for (at, skip, n) in ring_runs(self.journal_start, self.journal_blocks, pos, n) {
+            let from = skip as usize * BLOCK;
+            let part = &bytes[from..from + n as usize * BLOCK];
+            let mut buf = self.medium.pool().take(part.len())?;
+            buf.copy_from_slice(part);
+            let io = io.clone();
+            writes.push(Box::pin(async move { io.write(at, buf, true).await.map(drop) }));
         }
         for done in all(writes).await {
-            done.inspect_err(|e| self.health.poison("a write to the journal", e))?;
+            done?;
         }
+        self.counters.groups.fetch_add(1, Ordering::Relaxed);
+        self.counters.records.fetch_add(u64::from(g.head.records), Ordering::Relaxed);
+        self.counters.journal_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 

@@ -10,12 +10,12 @@
 //! Why one lock: docs/decisions/0003-one-lock-for-the-map.md.
 
 use super::file::{FileState, Version};
-use super::lowering::Lowerings;
 use super::shelf::{Shelf, Staged};
 use crate::format::Counts;
 use crate::format::record::encode_record;
 use crate::format::types::{Addr, FileId, Record, Seq};
 use crate::journal::Journal;
+use crate::lowering::Lowerings;
 use crate::space::Space;
 use crate::tree::{Fault, Tree};
 use crate::txn::Txn;
@@ -56,6 +56,8 @@ pub(crate) struct Core {
     /// Files whose records the next checkpoint must write.
     pub(crate) dirty: BTreeSet<FileId>,
     pub(crate) lowerings: Lowerings,
+    /// Records up to this one are durable, as far as the lowerings are concerned.
+    pub(crate) settled: Seq,
     pub(crate) deferred: Vec<Deferred>,
     /// Blocks in `deferred`.
     pub(crate) deferred_blocks: u64,
@@ -95,7 +97,9 @@ impl Core {
     }
 
     fn apply(&mut self, record: &Record, seq: Seq, live: bool) -> Result<(), Fault> {
-        let mut txn = Txn::new(&mut self.space, &self.counts, self.generation, self.share_gen);
+        let pending = (&self.lowerings, self.settled);
+        let mut txn =
+            Txn::new(&mut self.space, &self.counts, self.generation, self.share_gen, pending);
         let mut staged = Staged::default();
         if let Err(fault) = self.shelf.stage(&mut txn, record, &mut staged) {
             txn.rollback();
@@ -128,7 +132,9 @@ impl Core {
         file: &Arc<FileState>,
         change: impl FnOnce(&mut Txn<'_>, &Version) -> Result<Version, Fault>,
     ) -> Result<(), Fault> {
-        let mut txn = Txn::new(&mut self.space, &self.counts, self.generation, self.share_gen);
+        let pending = (&self.lowerings, self.settled);
+        let mut txn =
+            Txn::new(&mut self.space, &self.counts, self.generation, self.share_gen, pending);
         match change(&mut txn, &file.load()) {
             Err(fault) => {
                 txn.rollback();
@@ -147,6 +153,12 @@ impl Core {
                 Ok(())
             }
         }
+    }
+
+    /// A transaction to look with: counts, and what is settled.
+    pub(crate) fn view(&mut self) -> Txn<'_> {
+        let pending = (&self.lowerings, self.settled);
+        Txn::new(&mut self.space, &self.counts, self.generation, self.share_gen, pending)
     }
 
     fn defer(&mut self, freed: &[(Addr, u64)]) {

@@ -1,5 +1,6 @@
 //! A file in memory: its map as readers see it, and who is busy with it.
 
+use super::Volume;
 use super::locks::RangeLocks;
 use crate::format::types::{Extent, FileId, FileMap, FileRecord, INLINE_EXTENTS, Seq};
 use crate::tree::{Fault, Link, Splice, Tree, build_leaf, edit_entries, floor, root_of, splice};
@@ -221,5 +222,60 @@ impl Version {
             Map::Tree(t) => t.root.as_ref(),
             Map::Inline { .. } => None,
         }
+    }
+}
+
+/// An open file. While one exists the file keeps its blocks, name or no name.
+pub struct FileHandle {
+    vol: Arc<Volume>,
+    state: Arc<FileState>,
+}
+
+impl FileHandle {
+    /// Counts the handle; call it under the core lock, so that no removal runs between.
+    pub(super) fn new(vol: &Arc<Volume>, state: &Arc<FileState>) -> Self {
+        state.opens.fetch_add(1, Ordering::AcqRel);
+        FileHandle { vol: vol.clone(), state: state.clone() }
+    }
+
+    pub(super) fn state(&self) -> &Arc<FileState> {
+        &self.state
+    }
+
+    /// The store that the file lives in.
+    pub fn volume(&self) -> &Arc<Volume> {
+        &self.vol
+    }
+
+    /// Bytes.
+    pub fn size(&self) -> u64 {
+        self.state.version.load().size
+    }
+
+    /// The file's number in its store.
+    pub fn id(&self) -> FileId {
+        self.state.id
+    }
+}
+
+impl Clone for FileHandle {
+    fn clone(&self) -> Self {
+        FileHandle::new(&self.vol, &self.state)
+    }
+}
+
+impl Drop for FileHandle {
+    fn drop(&mut self) {
+        if self.state.opens.fetch_sub(1, Ordering::AcqRel) == 1
+            && self.state.version.load().condemned
+        {
+            self.vol.ask_reap();
+        }
+    }
+}
+
+impl std::fmt::Debug for FileHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "file {} of {} bytes", self.state.id, self.size())
     }
 }

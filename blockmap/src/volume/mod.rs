@@ -23,7 +23,6 @@ mod file;
 mod format;
 mod list;
 mod locks;
-mod lowering;
 mod names;
 mod open;
 mod queue;
@@ -79,7 +78,7 @@ pub struct Volume {
     idle: Mutex<Vec<Arc<Lane>>>,
     progress: (Mutex<u64>, Condvar),
     counters: stats::Counters,
-    recovery: RecoveryReport,
+    recovery: std::sync::OnceLock<RecoveryReport>,
 }
 
 /// What the maintenance lane has to do, and what it is doing.
@@ -107,7 +106,7 @@ impl Volume {
 
     /// What opening it took.
     pub fn recovery(&self) -> &RecoveryReport {
-        &self.recovery
+        self.recovery.get_or_init(RecoveryReport::default)
     }
 
     fn durable(&self) -> Seq {

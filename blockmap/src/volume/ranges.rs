@@ -187,14 +187,13 @@ pub(super) fn unshared(
     txn: &Txn<'_>,
     v: &Version,
     block: u64,
-    settled: impl Fn(u64, u64) -> u64,
 ) -> Result<u64, Fault> {
     let Piece::Extent { e, .. } = v.lookup(block)? else { return Ok(0) };
     if let Some(root) = v.root() {
         let mut path = Vec::new();
         crate::tree::path_nodes(root, &block, &mut path)?;
         for node in path {
-            if txn.count(node)? > 1 || settled(node, 1) == 0 {
+            if txn.count(node)? > 1 || txn.settled(node, 1) == 0 {
                 return Ok(0);
             }
         }
@@ -204,7 +203,7 @@ pub(super) fn unshared(
         if count > 1 {
             break;
         }
-        let n = settled(at, len);
+        let n = txn.settled(at, len);
         alone += n;
         if n < len {
             break;

@@ -1,0 +1,86 @@
+//! Making an empty store.
+
+use super::Volume;
+use super::open::Parts;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::BLOCK;
+use freehold_engine::medium::{Medium, Op};
+use std::io::Read;
+use std::sync::Arc;
+
+/// The smallest journal, in blocks: room for the largest records and what is kept.
+pub(super) const MIN_JOURNAL: u64 = 128;
+
+/// The largest journal by default: 16 MiB, which replays in well under a second.
+const MAX_JOURNAL: u64 = 4096;
+
+/// The smallest store: 8 MiB.
+const MIN_BLOCKS: u64 = 2048;
+
+/// What an empty store shall be like.
+#[derive(Debug, Clone, Default)]
+pub struct FormatSpec {
+    /// Blocks of the journal; by default a 64th of the store within 512 KiB and 16 MiB.
+    pub journal_blocks: Option<u64>,
+    /// The store's id; by default drawn at random.
+    pub id: Option<[u8; 16]>,
+}
+
+impl Volume {
+    /// Makes an empty store on a medium, whatever it held, and opens it.
+    ///
+    /// # Errors
+    /// `Invalid` for a medium under 8 MiB or a journal that does not fit;
+    /// what the medium refuses.
+    pub fn format(medium: Arc<dyn Medium>, spec: &FormatSpec) -> Result<Arc<Volume>> {
+        let blocks = medium.geometry().blocks;
+        if blocks < MIN_BLOCKS {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("a store needs at least 8 MiB; this medium has {} KiB", blocks * 4),
+            ));
+        }
+        let journal = spec.journal_blocks.unwrap_or((blocks / 64).clamp(MIN_JOURNAL, MAX_JOURNAL));
+        if journal < MIN_JOURNAL || journal > blocks / 4 {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("a journal has {MIN_JOURNAL} blocks at least and a quarter of the store at most"),
+            ));
+        }
+        erase(&*medium)?;
+        let id = match spec.id {
+            Some(id) => id,
+            None => random_id()?,
+        };
+        let vol = Parts::empty(id, blocks, journal).build(medium, false)?;
+        {
+            let mut core = vol.core();
+            core.space.set_replaying(true);
+            let claimed = core.space.claim(0, 2 + journal);
+            core.space.set_replaying(false);
+            claimed.map_err(|_| Error::new(ErrorKind::Invalid, "the journal does not fit"))?;
+        }
+        // Two checkpoints: both superblocks are this store's from the beginning.
+        vol.checkpoint()?;
+        vol.checkpoint()?;
+        Ok(vol)
+    }
+}
+
+/// Takes away the superblocks of whatever store was here.
+fn erase(medium: &dyn Medium) -> Result<()> {
+    let mut queue = medium.queue(4)?;
+    let mut buf = medium.pool().take(2 * BLOCK)?;
+    buf.fill(0);
+    super::open::do_now(&mut *queue, Op::Write { at: 0, buf, fua: false })?;
+    super::open::do_now(&mut *queue, Op::Flush)?;
+    Ok(())
+}
+
+fn random_id() -> Result<[u8; 16]> {
+    let mut id = [0; 16];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut f| f.read_exact(&mut id))
+        .map_err(|e| Error::new(ErrorKind::Io, format!("cannot draw a store id: {e}")))?;
+    Ok(id)
+}

@@ -1,0 +1,200 @@
+//! Opening: which superblock counts, and a volume made from it.
+
+use super::core::Core;
+use super::shelf::Shelf;
+use super::stats::Counters;
+use super::{Duty, Volume, recover};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::types::{NodeRef, Superblock};
+use crate::format::{BLOCK, FormatError, superblock};
+use crate::health::Health;
+use crate::journal::Journal;
+use crate::lane::Lane;
+use crate::lowering::Lowerings;
+use crate::space::Space;
+use crate::tree::Tree;
+use freehold_engine::medium::{Completion, Medium, Op, Queue};
+use freehold_engine::memory::Buffer;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// 4 MiB.
+const RESERVE: u64 = 1024;
+
+impl Volume {
+    /// Opens the store on a medium and recovers it.
+    ///
+    /// Nothing is scanned: what is read is two superblocks, the journal, and
+    /// the nodes that its records touch. For reading only, nothing is written either.
+    ///
+    /// # Errors
+    /// `NotAStore`, `TooNew`, `Truncated`; `Corrupt` with the structure; what the
+    /// medium reports.
+    pub fn open(medium: Arc<dyn Medium>, read_only: bool) -> Result<Arc<Volume>> {
+        let begun = Instant::now();
+        let mut queue = medium.queue(16)?;
+        let (sb, fallback) = newest(&*medium, &mut *queue)?;
+        Self::check_superblock(&sb, medium.geometry().blocks)?;
+        let read_only = read_only || sb.read_only();
+        let ring = recover::read_ring(&*medium, &mut *queue, &sb)?;
+        let history = recover::read_history(&ring, &sb, fallback)?;
+        drop(queue);
+        let vol = Parts::of(&sb, &history).build(medium, read_only)?;
+        recover::replay(&vol, &sb, history, begun)?;
+        Ok(vol)
+    }
+}
+
+/// The newest sound superblock, and whether the other slot is damaged.
+fn newest(medium: &dyn Medium, queue: &mut dyn Queue) -> Result<(Superblock, bool)> {
+    if medium.geometry().blocks < 2 {
+        return Err(Error::new(ErrorKind::NotAStore, "the medium is too small to hold a store"));
+    }
+    let mut found = Vec::new();
+    for slot in 0..2u64 {
+        let buf = medium.pool().take(BLOCK)?;
+        let block = do_now(queue, Op::Read { at: slot, buf })?;
+        let block = block.ok_or_else(|| Error::new(ErrorKind::Io, "a read gave no buffer back"))?;
+        found.push(superblock::decode(&block, slot));
+    }
+    for f in &found {
+        if let Err(e @ FormatError::TooNew { .. }) = f {
+            return Err(Error::new(
+                ErrorKind::TooNew,
+                format!("the store cannot be opened by this version of Freehold: {e}; use a newer one"),
+            ));
+        }
+    }
+    let damaged = found.iter().any(|f| f.is_err());
+    let why = found.iter().find_map(|f| f.as_ref().err().filter(|e| **e != FormatError::NotAStore).copied());
+    let best = found.into_iter().flatten().max_by_key(|sb| sb.checkpoint);
+    match (best, why) {
+        (Some(sb), _) => Ok((sb, damaged)),
+        (None, None) => Err(Error::new(
+            ErrorKind::NotAStore,
+            format!("{} holds no Freehold store; make one with `freehold format`", medium.uri()),
+        )),
+        (None, Some(e)) => Err(Error::corrupt("superblock", 0, &e.to_string())),
+    }
+}
+
+/// One operation, start to end; for opening and formatting.
+pub(super) fn do_now(queue: &mut dyn Queue, op: Op) -> Result<Option<Buffer>> {
+    queue.submit(0, op).map_err(|r| match r.error {
+        Some(e) => Error::from(e),
+        None => Error::new(ErrorKind::Io, "the medium takes no operation at all"),
+    })?;
+    let mut done: Vec<Completion> = Vec::with_capacity(1);
+    while queue.poll(&mut done) == 0 {
+        queue.wait(Some(Duration::from_millis(100)))?;
+    }
+    let c = done.remove(0);
+    c.result?;
+    Ok(c.buf)
+}
+
+/// What a volume is made of.
+pub(super) struct Parts {
+    id: [u8; 16],
+    blocks: u64,
+    journal_start: u64,
+    journal_blocks: u64,
+    core: Core,
+    durable: u64,
+}
+
+impl Parts {
+    /// A store without any checkpoint.
+    pub(super) fn empty(id: [u8; 16], blocks: u64, journal_blocks: u64) -> Self {
+        let sb = Superblock {
+            refuse_features: 0,
+            readonly_features: 0,
+            ignore_features: 0,
+            store_id: id,
+            blocks,
+            journal_start: 2,
+            journal_blocks,
+            checkpoint: 0,
+            cut_seq: 0,
+            cut_group: 1,
+            cut_pos: 0,
+            names: NodeRef::default(),
+            files: NodeRef::default(),
+            counts: NodeRef::default(),
+            space: NodeRef::default(),
+            share_gen: 1,
+            next_file: 1,
+            free: blocks,
+        };
+        Self::of(&sb, &recover::History::none(&sb))
+    }
+
+    pub(super) fn of(sb: &Superblock, history: &recover::History) -> Self {
+        let journal = Journal::new(
+            sb.journal_start,
+            sb.journal_blocks,
+            history.next_seq,
+            history.next_group,
+            history.next_pos,
+            sb.cut_pos,
+        );
+        let core = Core {
+            shelf: Shelf {
+                names: Tree::at(sb.names),
+                tree: Tree::at(sb.files),
+                files: HashMap::new(),
+                condemned: BTreeSet::new(),
+                next_file: sb.next_file,
+            },
+            counts: Tree::at(sb.counts),
+            space: Space::new(sb.blocks, Tree::at(sb.space), sb.free),
+            journal,
+            generation: sb.checkpoint + 1,
+            share_gen: sb.share_gen,
+            dirty: BTreeSet::new(),
+            lowerings: Lowerings::default(),
+            settled: history.next_seq - 1,
+            deferred: Vec::new(),
+            deferred_blocks: 0,
+            reserve: RESERVE.max(sb.blocks / 100).min(sb.blocks / 8),
+        };
+        Parts {
+            id: sb.store_id,
+            blocks: sb.blocks,
+            journal_start: sb.journal_start,
+            journal_blocks: sb.journal_blocks,
+            core,
+            durable: history.next_seq - 1,
+        }
+    }
+
+    pub(super) fn build(self, medium: Arc<dyn Medium>, read_only: bool) -> Result<Arc<Volume>> {
+        let health = Arc::new(Health::new(read_only));
+        let maint = Lane::new(medium.queue(64)?, health.clone());
+        let marked = self.core.generation - 1;
+        Ok(Arc::new(Volume {
+            id: self.id,
+            blocks: self.blocks,
+            journal_start: self.journal_start,
+            journal_blocks: self.journal_blocks,
+            health,
+            core: Mutex::new(self.core),
+            epoch: AtomicU64::new(1),
+            durable: AtomicU64::new(self.durable),
+            wanted: AtomicU64::new(self.durable),
+            flushing: AtomicU64::new(self.durable),
+            marked: AtomicU64::new(marked),
+            duty: Duty::default(),
+            maint,
+            lanes: Mutex::default(),
+            idle: Mutex::default(),
+            progress: Default::default(),
+            counters: Counters::default(),
+            recovery: std::sync::OnceLock::new(),
+            medium,
+        }))
+    }
+}
+

@@ -1,0 +1,271 @@
+//! A user's queue: plain operations go straight to the device, all others become
+//! tasks of the queue's lane.
+
+use super::Volume;
+use super::file::{FileHandle, FileState, Piece};
+use super::write::check_range;
+use crate::error::{Error, Result};
+use crate::format::BLOCK;
+use crate::lane::{Finished, Inner, Lane, Plain};
+use freehold_engine::memory::Buffer;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A submission that was not taken. Nothing happened; the buffer comes back.
+#[derive(Debug)]
+pub struct Refused {
+    /// The buffer as it was given; none for operations without one.
+    pub buf: Option<Buffer>,
+    /// None: the queue is full; poll and try again. Otherwise why not.
+    pub error: Option<Error>,
+}
+
+impl Refused {
+    fn full(buf: Buffer) -> Self {
+        Refused { buf: Some(buf), error: None }
+    }
+
+    fn because(buf: Buffer, e: Error) -> Self {
+        Refused { buf: Some(buf), error: Some(e) }
+    }
+}
+
+/// Submission and completion of reads, writes and syncs. One thread at a time;
+/// may move between threads. Dropping it waits for nothing.
+pub struct VolumeQueue {
+    vol: Arc<Volume>,
+    lane: Arc<Lane>,
+    max_transfer: usize,
+}
+
+impl Volume {
+    /// A queue with room for `depth` operations, or as many as the medium grants.
+    ///
+    /// # Errors
+    /// `Limit` and the like, from the medium, with what to raise.
+    pub fn queue(self: &Arc<Self>, depth: u32) -> Result<VolumeQueue> {
+        let lane = self.new_lane(depth.max(1))?;
+        let max_transfer = self.medium.geometry().max_transfer as usize;
+        Ok(VolumeQueue { vol: self.clone(), lane, max_transfer })
+    }
+}
+
+impl VolumeQueue {
+    /// Memory for I/O; its length is rounded up to whole blocks.
+    ///
+    /// # Errors
+    /// `Limit` when the system gives no memory.
+    pub fn buffer(&self, len: usize) -> Result<Buffer> {
+        Ok(self.vol.medium.pool().take(len.max(1))?)
+    }
+
+    /// Reads up to the buffer's length at any offset; short at the end of the
+    /// file, zeroes behind that.
+    ///
+    /// # Errors
+    /// [`Refused`] without an error when the queue is full.
+    pub fn read(&mut self, file: &FileHandle, off: u64, buf: Buffer, tag: u64) -> std::result::Result<(), Refused> {
+        let mut inner = self.lane.lock();
+        let state = file.state();
+        let buf = match self.plain_read(&mut inner, state, off, buf, tag) {
+            Ok(()) => return Ok(()),
+            Err(buf) => buf,
+        };
+        if !inner.has_room() {
+            return Err(Refused::full(buf));
+        }
+        let (vol, state) = (self.vol.clone(), state.clone());
+        let want = buf.len();
+        inner.spawn(&self.lane, |io| async move {
+            let (result, buf) = vol.read_task(&io, &state, off, buf, want).await;
+            io.finish(Finished { tag, result, buf });
+        });
+        Ok(())
+    }
+
+    /// Writes the whole buffer at any offset; the file grows as needed. Durable
+    /// after a sync.
+    ///
+    /// # Errors
+    /// [`Refused`] without an error when the queue is full; with one when the store
+    /// cannot be written or the range is beyond what a file can have.
+    pub fn write(&mut self, file: &FileHandle, off: u64, buf: Buffer, tag: u64) -> std::result::Result<(), Refused> {
+        if let Err(e) = self.vol.health.writable().and_then(|()| check_range(off, buf.len() as u64)) {
+            return Err(Refused::because(buf, e));
+        }
+        let mut inner = self.lane.lock();
+        let state = file.state();
+        let buf = match self.plain_write(&mut inner, state, off, buf, tag) {
+            Ok(()) => return Ok(()),
+            Err(buf) => buf,
+        };
+        if !inner.has_room() {
+            return Err(Refused::full(buf));
+        }
+        let (vol, state) = (self.vol.clone(), state.clone());
+        let len = buf.len();
+        inner.spawn(&self.lane, |io| async move {
+            let (result, buf) = vol.write_task(&io, &state, off, buf, len).await;
+            io.finish(Finished { tag, result, buf });
+        });
+        Ok(())
+    }
+
+    /// Makes durable all that has completed of the file: bytes, size, map, name.
+    ///
+    /// # Errors
+    /// [`Refused`] without an error when the queue is full.
+    pub fn sync(&mut self, file: &FileHandle, tag: u64) -> std::result::Result<(), Refused> {
+        let mut inner = self.lane.lock();
+        if !inner.has_room() {
+            return Err(Refused { buf: None, error: None });
+        }
+        let (vol, state) = (self.vol.clone(), file.state().clone());
+        inner.spawn(&self.lane, |io| async move {
+            let result = vol.sync_file(&io, &state).await.map(|()| 0);
+            io.finish(Finished { tag, result, buf: None });
+        });
+        Ok(())
+    }
+
+    /// Drives this queue and the store's own work; appends what has finished and
+    /// says how many. Never sleeps.
+    pub fn poll(&mut self, done: &mut Vec<Finished>) -> usize {
+        let (n, waits) = {
+            let mut inner = self.lane.lock();
+            inner.step(&self.lane);
+            let n = inner.done.len();
+            done.extend(inner.done.drain(..));
+            (n, inner.has_tasks())
+        };
+        self.vol.maintain();
+        if waits && n == 0 {
+            self.vol.assist(&self.lane);
+        }
+        n
+    }
+
+    /// Sleeps until something can be polled, or the time is over.
+    ///
+    /// # Errors
+    /// `Gone` when the medium has vanished.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Result<()> {
+        let end = timeout.map(|t| Instant::now() + t);
+        loop {
+            {
+                let mut inner = self.lane.lock();
+                inner.step(&self.lane);
+                if !inner.done.is_empty() || inner.idle() {
+                    return Ok(());
+                }
+            }
+            if self.vol.maintain() | self.vol.assist(&self.lane) {
+                continue;
+            }
+            let now = Instant::now();
+            let left = match end {
+                Some(e) if e <= now => return Ok(()),
+                Some(e) => (e - now).min(Duration::from_millis(1)),
+                None => Duration::from_millis(1),
+            };
+            self.vol.nap(&self.lane, left);
+        }
+    }
+
+    /// A read of whole blocks of one written extent. Gives the buffer back when
+    /// it is not that simple.
+    fn plain_read(
+        &self,
+        inner: &mut Inner,
+        file: &FileState,
+        off: u64,
+        buf: Buffer,
+        tag: u64,
+    ) -> std::result::Result<(), Buffer> {
+        let blocks = (buf.len() / BLOCK) as u64;
+        if off % BLOCK as u64 != 0 || buf.len() > self.max_transfer {
+            return Err(buf);
+        }
+        let Some(i) = inner.free_plain.pop() else { return Err(buf) };
+        // Published before the look-up (law B3).
+        self.lane.slots.publish(i as usize, &self.vol.epoch);
+        let found = {
+            let v = file.version.load();
+            let left = v.size.saturating_sub(off);
+            match v.lookup(off / BLOCK as u64) {
+                Ok(Piece::Extent { e, .. })
+                    if left > 0 && !e.unwritten && u64::from(e.len) >= blocks =>
+                {
+                    Some((e.phys, left.min(buf.len() as u64) as usize))
+                }
+                _ => None,
+            }
+        };
+        let Some((at, bytes)) = found else {
+            self.lane.slots.retire(i as usize);
+            inner.free_plain.push(i);
+            return Err(buf);
+        };
+        inner.begin_plain(&self.lane, i, Plain::new(tag, at, bytes, false), buf).map_err(|(b, _)| b)
+    }
+
+    /// An overwrite in place: whole blocks, written, this file's alone.
+    fn plain_write(
+        &self,
+        inner: &mut Inner,
+        file: &FileState,
+        off: u64,
+        buf: Buffer,
+        tag: u64,
+    ) -> std::result::Result<(), Buffer> {
+        let (start, blocks) = (off / BLOCK as u64, (buf.len() / BLOCK) as u64);
+        if off % BLOCK as u64 != 0 || buf.len() > self.max_transfer {
+            return Err(buf);
+        }
+        let Some(i) = inner.free_plain.pop() else { return Err(buf) };
+        // Published before the look at the copiers and the look-up (laws B3, B6).
+        self.lane.slots.publish_write(i as usize, &self.vol.epoch, file.id, start, start + blocks);
+        let alone = !file.locks.busy() || !file.locks.overlaps(start, start + blocks);
+        let found = alone.then(|| in_place(file, off, buf.len() as u64)).flatten();
+        let Some(at) = found else {
+            self.lane.slots.retire(i as usize);
+            inner.free_plain.push(i);
+            return Err(buf);
+        };
+        let plain = Plain::new(tag, at, buf.len(), true);
+        inner.begin_plain(&self.lane, i, plain, buf).map_err(|(b, _)| b)
+    }
+}
+
+/// Where the whole range may be overwritten in place, by the fast way of law B1.
+fn in_place(file: &FileState, off: u64, len: u64) -> Option<u64> {
+    let v = file.version.load();
+    if off + len > v.size {
+        return None;
+    }
+    match v.lookup(off / BLOCK as u64) {
+        Ok(Piece::Extent { e, current })
+            if current
+                && e.own
+                && !e.unwritten
+                && u64::from(e.len) >= len / BLOCK as u64 =>
+        {
+            Some(e.phys)
+        }
+        _ => None,
+    }
+}
+
+impl Drop for VolumeQueue {
+    fn drop(&mut self) {
+        // What is in flight is driven to its end by others, or by nobody (R3).
+        self.lane.set_orphan();
+    }
+}
+
+impl std::fmt::Debug for VolumeQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("VolumeQueue")
+    }
+}
+

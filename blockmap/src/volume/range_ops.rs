@@ -1,0 +1,353 @@
+//! Verbs on ranges: truncate, punch, allocate.
+
+use super::Volume;
+use super::core::{Class, Core};
+use super::file::{FileHandle, FileState, Version};
+use super::ranges::{extents_in, unshared};
+use super::stats::some_extents;
+use super::write::{B, How, Part, check_range, set_aside};
+use crate::error::Result;
+use crate::format::BLOCK;
+use crate::format::types::{Extent, FileId, Record};
+use crate::lane::Io;
+use crate::tree::Fault;
+use std::sync::Arc;
+
+/// More extents than this are taken away as a nameless file (law B10).
+const AT_ONCE: usize = 128;
+
+/// Blocks that one step of `allocate` copies or sets aside at the most.
+const STEP: u64 = 256;
+
+impl Volume {
+    /// Makes the file shorter or longer; what is added reads as zeroes. Blocks.
+    ///
+    /// # Errors
+    /// `Invalid` past the greatest size; `NoSpace` only when the file grows;
+    /// `ReadOnly`, `Poisoned`.
+    pub fn truncate(self: &Arc<Self>, file: &FileHandle, size: u64) -> Result<()> {
+        check_range(size, 0)?;
+        let (vol, state) = (self.clone(), file.state().clone());
+        self.run(move |io| async move { vol.truncate_task(&io, &state, size).await })
+    }
+
+    pub(super) async fn truncate_task(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        size: u64,
+    ) -> Result<()> {
+        loop {
+            self.health.writable()?;
+            let _held = self.hold(io, file, size / B, u64::MAX).await;
+            let old = file.load().size;
+            if size > old && old % B != 0 && size / B > old / B {
+                drop(_held);
+                self.zero_tail(io, file, size).await?;
+                continue;
+            }
+            if size > old && old % B != 0 {
+                // Both ends lie in the last block: its bytes between them.
+                let mut buf = self.medium.pool().take(BLOCK)?;
+                buf.fill(0);
+                let len = (size - old) as usize;
+                return self.write_held(io, file, old, buf, len).await.map(drop).map_err(|e| e.0);
+            }
+            return self.set_size(io, file, size).await;
+        }
+    }
+
+    async fn set_size(self: &Arc<Self>, io: &Io, file: &Arc<FileState>, size: u64) -> Result<()> {
+        let shrinks = size < file.load().size;
+        let removed = self
+            .change(io, |core| {
+                let v = file.load();
+                if size == v.size {
+                    return Ok(false);
+                }
+                if size > v.size {
+                    core.execute(Class::Normal, &Record::Grow { file: file.id, size })?;
+                    return Ok(false);
+                }
+                let tail = tail_for(core, &v, size.div_ceil(B), None)?;
+                core.execute(Class::Removal, &Record::Truncate { file: file.id, size, tail })?;
+                Ok(tail != 0)
+            })
+            .await?;
+        if shrinks && removed {
+            self.ask_reap();
+        }
+        Ok(())
+    }
+
+    /// Makes a range read as zeroes and frees its whole blocks; the size stays. Blocks.
+    ///
+    /// # Errors
+    /// `Invalid` past the greatest size; `NoSpace` when an edge block is shared
+    /// and must be copied; `ReadOnly`, `Poisoned`.
+    pub fn punch(self: &Arc<Self>, file: &FileHandle, off: u64, len: u64) -> Result<()> {
+        check_range(off, len)?;
+        let (vol, state) = (self.clone(), file.state().clone());
+        self.run(move |io| async move { vol.punch_task(&io, &state, off, len).await })
+    }
+
+    async fn punch_task(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        off: u64,
+        len: u64,
+    ) -> Result<()> {
+        self.health.writable()?;
+        let end = off + len;
+        let held = self.hold(io, file, off / B, end.div_ceil(B)).await;
+        let size = file.load().size;
+        let end = end.min(size.next_multiple_of(B));
+        if off >= size || len == 0 {
+            return Ok(());
+        }
+        // A block that lies inside up to the file's end goes whole.
+        let first = off.div_ceil(B);
+        let last = if end >= size { size.div_ceil(B) } else { end / B };
+        let edges = [(off, end.min(first * B)), (off.max(last * B), end.min(size))];
+        for (from, to) in edges {
+            let inside = from < to && !(first..last).contains(&(from / B));
+            if inside {
+                self.zero_edge(io, file, from, to).await?;
+                if first > last {
+                    break;
+                }
+            }
+        }
+        let removed = if first < last { self.punch_blocks(io, file, first, last).await? } else { false };
+        drop(held);
+        if removed {
+            self.ask_reap();
+        }
+        Ok(())
+    }
+
+    /// Zeroes a part of a block, if anything is written there. The range is held.
+    async fn zero_edge(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        from: u64,
+        to: u64,
+    ) -> Result<()> {
+        let v = file.load();
+        let found = self.look(io, |_| extents_in(&v, from / B, from / B + 1)).await?;
+        if found.iter().all(|(_, e, _)| e.unwritten) {
+            return Ok(());
+        }
+        let mut buf = self.medium.pool().take(BLOCK)?;
+        buf.fill(0);
+        let len = (to - from) as usize;
+        self.write_held(io, file, from, buf, len).await.map(drop).map_err(|(e, _)| e)
+    }
+
+    async fn punch_blocks(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        first: u64,
+        last: u64,
+    ) -> Result<bool> {
+        self.change(io, |core| {
+            let v = file.load();
+            if extents_in(&v, first, last.min(first + 1))?.is_empty()
+                && some_extents(&v, first, 1)?.first().is_none_or(|(k, _)| *k >= last)
+            {
+                return Ok(false);
+            }
+            let tail = tail_for(core, &v, first, Some(last))?;
+            let record = Record::Punch { file: file.id, start: first, len: last - first, tail };
+            core.execute(Class::Removal, &record)?;
+            Ok(tail != 0)
+        })
+        .await
+    }
+
+    /// Sets blocks aside for a range: writes to it will find space. Holes become
+    /// unwritten extents, shared blocks become the file's own; the file grows to the
+    /// range's end. A crash in the middle leaves a part of it done. Blocks.
+    ///
+    /// # Errors
+    /// `NoSpace`, with what was done kept; `Invalid`, `ReadOnly`, `Poisoned`.
+    pub fn allocate(self: &Arc<Self>, file: &FileHandle, off: u64, len: u64) -> Result<()> {
+        check_range(off, len)?;
+        if len == 0 {
+            return Ok(());
+        }
+        let (vol, state) = (self.clone(), file.state().clone());
+        self.run(move |io| async move { vol.allocate_task(&io, &state, off, len).await })
+    }
+
+    async fn allocate_task(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        off: u64,
+        len: u64,
+    ) -> Result<()> {
+        let end = off + len;
+        let mut at = off / B;
+        let last = end.div_ceil(B);
+        while at < last {
+            let _held = self.hold(io, file, at, last).await;
+            at = match self.next_step(io, file, at, last).await? {
+                Step::Skip(to) => to,
+                Step::Fill(to) => self.fill_hole(io, file, at, to).await?,
+                Step::Unshare(to) => self.unshare(io, file, at, to).await?,
+            };
+        }
+        if file.load().size < end {
+            // Under the lock from the end on, as any change of the size.
+            self.grow_to(io, file, end).await?;
+        }
+        Ok(())
+    }
+
+    async fn grow_to(self: &Arc<Self>, io: &Io, file: &Arc<FileState>, end: u64) -> Result<()> {
+        let size = file.load().size;
+        if size < end { self.truncate_task(io, file, end).await } else { Ok(()) }
+    }
+
+    async fn next_step(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        at: u64,
+        last: u64,
+    ) -> Result<Step> {
+        self.look(io, |vol| {
+            let v = file.load();
+            let found = extents_in(&v, at, at + 1)?;
+            let Some((_, e, current)) = found.first() else {
+                let next = some_extents(&v, at, 1)?.first().map_or(last, |(k, _)| *k);
+                return Ok(Step::Fill(next.min(last)));
+            };
+            if e.own && *current {
+                let whole = extents_in(&v, at, last)?;
+                let len = whole.first().map_or(1, |(_, e, _)| u64::from(e.len));
+                return Ok(Step::Skip(at + len));
+            }
+            let alone = unshared(&vol.core().view(), &v, at)?;
+            Ok(if alone > 0 {
+                Step::Skip((at + alone).min(last))
+            } else {
+                Step::Unshare(last.min(at + STEP))
+            })
+        })
+        .await
+    }
+
+    /// Unwritten extents for a hole, as long as space and one record allow.
+    async fn fill_hole(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        at: u64,
+        to: u64,
+    ) -> Result<u64> {
+        self.change(io, |core| {
+            let len = (to - at).min(u64::from(u32::MAX));
+            core.admit(Class::Normal, len)?;
+            let wanted = vec![Part { block: at, len, phys: 0, how: How::New }];
+            let mut parts = set_aside(core, file, wanted)?;
+            // A record has room for so many; the rest is for the next step.
+            for p in parts.split_off(parts.len().min(AT_ONCE)) {
+                core.space.reclaim(p.phys, p.len);
+            }
+            let done: u64 = parts.iter().map(|p| p.len).sum();
+            let record = Record::Map {
+                file: file.id,
+                start: at,
+                len: done,
+                size: 0,
+                extents: parts.iter().map(|p| (p.block, unwritten(p))).collect(),
+            };
+            if let Err(fault) = core.execute(Class::Normal, &record) {
+                parts.iter().for_each(|p| core.space.reclaim(p.phys, p.len));
+                return Err(fault);
+            }
+            Ok(at + done)
+        })
+        .await
+    }
+
+    /// Copies shared blocks, so that they are the file's own. The range is held.
+    async fn unshare(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        at: u64,
+        to: u64,
+    ) -> Result<u64> {
+        let v = file.load();
+        let found = self.look(io, |_| extents_in(&v, at, to)).await?;
+        let Some((k, e, _)) = found.first() else { return Ok(to) };
+        let len = u64::from(e.len);
+        if e.unwritten {
+            let parts = self
+                .change(io, |core| {
+                    core.admit(Class::Normal, len)?;
+                    let wanted = vec![Part { block: *k, len, phys: 0, how: How::New }];
+                    let parts = set_aside(core, file, wanted)?;
+                    let record = Record::Map {
+                        file: file.id,
+                        start: *k,
+                        len,
+                        size: 0,
+                        extents: parts.iter().map(|p| (p.block, unwritten(p))).collect(),
+                    };
+                    if let Err(fault) = core.execute(Class::Normal, &record) {
+                        parts.iter().for_each(|p| core.space.reclaim(p.phys, p.len));
+                        return Err(fault);
+                    }
+                    Ok(parts)
+                })
+                .await?;
+            debug_assert!(!parts.is_empty());
+            return Ok(k + len);
+        }
+        // Writing a block's own bytes to it copies it, because it is shared.
+        let seen = io.seen(&self.epoch);
+        let buf = self.medium.pool().take((len * B) as usize)?;
+        let buf = self.read_blocks(io, &v, *k, len, buf).await.map_err(|(e, _)| e)?;
+        drop(seen);
+        // Up to the end only: beyond it there is nothing that may be kept.
+        let bytes = (len * B).min(v.size.saturating_sub(k * B)) as usize;
+        if bytes > 0 {
+            self.write_held(io, file, k * B, buf, bytes).await.map_err(|(e, _)| e)?;
+        }
+        Ok(k + len)
+    }
+}
+
+enum Step {
+    /// Nothing to do up to here.
+    Skip(u64),
+    /// A hole up to here.
+    Fill(u64),
+    /// Shared blocks up to here at least in part.
+    Unshare(u64),
+}
+
+fn unwritten(p: &Part) -> Extent {
+    Extent { phys: p.phys, len: p.len as u32, unwritten: true, own: true }
+}
+
+/// The number of a nameless file for what is taken away, or 0 where it is little
+/// enough to be released at once.
+pub(super) fn tail_for(
+    core: &mut Core,
+    v: &Version,
+    from: u64,
+    to: Option<u64>,
+) -> std::result::Result<FileId, Fault> {
+    let some = some_extents(v, from, AT_ONCE + 1)?;
+    let many = some.len() > AT_ONCE && to.is_none_or(|to| some[AT_ONCE].0 < to);
+    Ok(if many { core.shelf.next_file } else { 0 })
+}
+

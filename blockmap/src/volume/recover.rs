@@ -1,0 +1,303 @@
+//! Recovery: from the newest checkpoint, through the journal, to the last
+//! durable record (laws B8 and B9).
+//!
+//! The journal is read whole before anything is applied. A group that does not
+//! decode ends it, unless a whole group of a later number says that this one
+//! had been durable: then the journal is damaged, and nothing is guessed. All
+//! addresses that the records name are reserved first; so a node that replay
+//! makes never lands on a block that a later record claims. Nothing that the
+//! checkpoint names is written: replay works in memory, and its nodes go to
+//! fresh blocks at the next checkpoint.
+
+use super::Volume;
+use super::open::do_now;
+use super::shelf::CONDEMNED;
+use crate::error::{Error, Result};
+use crate::format::BLOCK;
+use crate::format::journal::{decode_group, decode_group_head};
+use crate::format::types::{Record, Seq, Superblock};
+use crate::journal::ring_runs;
+use crate::lane::{Io, all};
+use crate::tree::{Cursor, Fault};
+use freehold_engine::medium::{Medium, Op, Queue};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Records whose nodes are fetched together.
+const AHEAD: usize = 256;
+
+/// What opening a store took.
+#[derive(Debug, Clone, Default)]
+pub struct RecoveryReport {
+    /// The checkpoint that recovery began from.
+    pub checkpoint: u64,
+    /// Journal groups replayed.
+    pub groups: u64,
+    /// Records replayed.
+    pub records: u64,
+    /// Bytes of the groups that were replayed.
+    pub journal_bytes: u64,
+    /// From the call to the store being ready.
+    pub elapsed: Duration,
+}
+
+/// The records after a checkpoint, and where the journal goes on.
+pub(super) struct History {
+    pub(super) next_seq: Seq,
+    pub(super) next_group: u64,
+    pub(super) next_pos: u64,
+    groups: u64,
+    records: Vec<Record>,
+    /// The checkpoint's own mark is among them.
+    marked: bool,
+}
+
+impl History {
+    pub(super) fn none(sb: &Superblock) -> Self {
+        History {
+            next_seq: sb.cut_seq + 1,
+            next_group: sb.cut_group,
+            next_pos: sb.cut_pos,
+            groups: 0,
+            records: Vec::new(),
+            marked: false,
+        }
+    }
+}
+
+/// The journal's blocks, as they are.
+pub(super) fn read_ring(medium: &dyn Medium, queue: &mut dyn Queue, sb: &Superblock) -> Result<Vec<u8>> {
+    let mut ring = Vec::with_capacity(sb.journal_blocks as usize * BLOCK);
+    let most = u64::from(medium.geometry().max_transfer) / BLOCK as u64;
+    let piece = most.clamp(1, 256);
+    let mut at = 0;
+    while at < sb.journal_blocks {
+        let n = piece.min(sb.journal_blocks - at);
+        let buf = medium.pool().take(n as usize * BLOCK)?;
+        if let Some(buf) = do_now(queue, Op::Read { at: sb.journal_start + at, buf })? {
+            ring.extend_from_slice(&buf[..n as usize * BLOCK]);
+        }
+        at += n;
+    }
+    Ok(ring)
+}
+
+/// Follows the groups from the checkpoint's cut to the journal's end.
+pub(super) fn read_history(ring: &[u8], sb: &Superblock, fallback: bool) -> Result<History> {
+    let mut h = History::none(sb);
+    let end = sb.cut_pos + sb.journal_blocks;
+    while h.next_pos < end {
+        let Some((head, records)) = group_at(ring, sb, h.next_pos) else { break };
+        let follows = head.number == h.next_group && head.first_seq == h.next_seq;
+        if !follows || h.next_pos + u64::from(head.blocks) > end {
+            break;
+        }
+        h.next_group += 1;
+        h.next_pos += u64::from(head.blocks);
+        h.next_seq += records.len() as u64;
+        h.groups += 1;
+        h.records.extend(records);
+    }
+    confirmed_later(ring, sb, &h)?;
+    for r in &h.records {
+        if let Record::Mark { checkpoint } = r {
+            if *checkpoint > sb.checkpoint {
+                let why = format!("the journal says that checkpoint {checkpoint} was durable");
+                return Err(Error::corrupt("superblock", Volume::slot(*checkpoint), &why));
+            }
+            h.marked |= *checkpoint == sb.checkpoint;
+        }
+    }
+    if fallback {
+        tracing::warn!(checkpoint = sb.checkpoint, "one superblock is damaged; using the other");
+    }
+    Ok(h)
+}
+
+/// The whole group at a position, if there is one.
+fn group_at(
+    ring: &[u8],
+    sb: &Superblock,
+    pos: u64,
+) -> Option<(crate::format::types::GroupHead, Vec<Record>)> {
+    let at = (pos % sb.journal_blocks) as usize * BLOCK;
+    let head = decode_group_head(ring.get(at..at + BLOCK)?, &sb.store_id).ok()?;
+    if head.pos != pos || u64::from(head.blocks) > sb.journal_blocks {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(head.blocks as usize * BLOCK);
+    for (first, _, n) in ring_runs(0, sb.journal_blocks, pos, u64::from(head.blocks)) {
+        bytes.extend_from_slice(ring.get(first as usize * BLOCK..(first + n) as usize * BLOCK)?);
+    }
+    decode_group(&bytes, &sb.store_id, pos).ok()
+}
+
+/// Law B9: is the group at which the journal ended confirmed by a later one,
+/// in this lap of the ring or in a later one that has overwritten it?
+fn confirmed_later(ring: &[u8], sb: &Superblock, h: &History) -> Result<()> {
+    let lap = sb.journal_blocks;
+    for (i, block) in ring.chunks_exact(BLOCK).enumerate() {
+        let Ok(head) = decode_group_head(block, &sb.store_id) else { continue };
+        let later = head.pos % lap == i as u64
+            && head.pos >= h.next_pos
+            && head.confirmed >= h.next_group;
+        if later && group_at(ring, sb, head.pos).is_some() {
+            let at = sb.journal_start + h.next_pos % lap;
+            let why = format!("group {} was durable, as group {} says", h.next_group, head.number);
+            return Err(Error::corrupt("journal", at, &why));
+        }
+    }
+    Ok(())
+}
+
+/// Applies the history and makes the volume ready for use.
+pub(super) fn replay(
+    vol: &Arc<Volume>,
+    sb: &Superblock,
+    history: History,
+    begun: Instant,
+) -> Result<()> {
+    let report = RecoveryReport {
+        checkpoint: sb.checkpoint,
+        groups: history.groups,
+        records: history.records.len() as u64,
+        journal_bytes: (history.next_pos - sb.cut_pos) * BLOCK as u64,
+        elapsed: Duration::ZERO,
+    };
+    let first = sb.cut_seq + 1;
+    let marked = history.marked;
+    let records = Arc::new(history.records);
+    let v = vol.clone();
+    vol.run(move |io| async move { v.replay_all(&io, first, &records).await })?;
+    if !marked && !vol.health.is_read_only() {
+        // Nothing of the checkpoint before may be reused until this is durable.
+        let mark = vol.core().push_mark(sb.checkpoint);
+        let v = vol.clone();
+        vol.run(move |io| async move { v.sync_to(&io, mark).await })?;
+    }
+    let elapsed = begun.elapsed();
+    tracing::info!(?report, ?elapsed, "store opened");
+    let _ = vol.recovery.set(RecoveryReport { elapsed, ..report });
+    if !vol.core().shelf.condemned.is_empty() {
+        vol.ask_reap();
+    }
+    Ok(())
+}
+
+impl Volume {
+    async fn replay_all(self: &Arc<Self>, io: &Io, first: Seq, records: &[Record]) -> Result<()> {
+        self.core().space.set_replaying(true);
+        for r in records {
+            self.retry(io, |v| reserve(v, r)).await?;
+        }
+        for (i, chunk) in records.chunks(AHEAD).enumerate() {
+            self.warm(io, chunk).await?;
+            for (j, r) in chunk.iter().enumerate() {
+                let seq = first + (i * AHEAD + j) as u64;
+                self.retry(io, |v| v.core().replay(r, seq)).await?;
+            }
+        }
+        self.core().space.set_replaying(false);
+        self.find_condemned(io).await
+    }
+
+    /// As [`Volume::look`], for the steps of replay: it changes memory only, so
+    /// it is not refused on a store that is open for reading.
+    async fn retry<R>(
+        self: &Arc<Self>,
+        io: &Io,
+        step: impl FnMut(&Volume) -> std::result::Result<R, Fault> + Send,
+    ) -> Result<R> {
+        self.look(io, step).await
+    }
+
+    /// Fetches the nodes that a few records need, many at a time.
+    async fn warm(self: &Arc<Self>, io: &Io, records: &[Record]) -> Result<()> {
+        let mut reads: Vec<Pin<Box<dyn Future<Output = Result<()>> + Send>>> = Vec::new();
+        for r in records {
+            let places = touched(r);
+            let (v, io) = (self.clone(), io.clone());
+            reads.push(Box::pin(async move {
+                for (file, block) in places {
+                    // What cannot be read now is reported by the replay itself.
+                    let _ = v.look(&io, |v| v.peek_at(file, block)).await;
+                }
+                Ok(())
+            }));
+        }
+        all(reads).await;
+        Ok(())
+    }
+
+    fn peek_at(&self, file: u64, block: u64) -> std::result::Result<(), Fault> {
+        let state = self.core().shelf.file(file)?;
+        if let Some(f) = state {
+            f.load().lookup(block)?;
+        }
+        Ok(())
+    }
+
+    /// The condemned that the checkpoint knows of (law B10).
+    async fn find_condemned(self: &Arc<Self>, io: &Io) -> Result<()> {
+        let tree = self.core().shelf.tree.clone();
+        let mut from = CONDEMNED;
+        loop {
+            let key = self
+                .look(io, |_| {
+                    let mut c = Cursor::seek(&tree, &from)?;
+                    while let Some((k, _, _)) = c.next()? {
+                        if k >= from {
+                            return Ok(Some(k));
+                        }
+                    }
+                    Ok(None)
+                })
+                .await?;
+            let Some(key) = key else { return Ok(()) };
+            let id = key & !CONDEMNED;
+            self.look(io, |v| {
+                let mut core = v.core();
+                // Replay may have taken the last of it already.
+                if !core.dirty.contains(&id) && core.shelf.file(id)?.is_some() {
+                    core.shelf.condemned.insert(id);
+                }
+                Ok(())
+            })
+            .await?;
+            let Some(next) = key.checked_add(1) else { return Ok(()) };
+            from = next;
+        }
+    }
+}
+
+/// Law B8: every address that a record names is taken before any is applied.
+fn reserve(vol: &Volume, r: &Record) -> std::result::Result<(), Fault> {
+    if let Record::Map { extents, .. } = r {
+        let mut core = vol.core();
+        for (_, e) in extents {
+            core.space.reserve(e.phys, u64::from(e.len))?;
+        }
+    }
+    Ok(())
+}
+
+/// Which places of which files a record touches.
+fn touched(r: &Record) -> Vec<(u64, u64)> {
+    match r {
+        Record::Map { file, start, .. }
+        | Record::Convert { file, start, .. }
+        | Record::Punch { file, start, .. } => vec![(*file, *start)],
+        Record::Grow { file, .. } => vec![(*file, 0)],
+        Record::Truncate { file, size, .. } => vec![(*file, size / BLOCK as u64)],
+        Record::Reflink { from, .. } => vec![(*from, 0)],
+        Record::ReflinkRange { from, from_start, to, to_start, .. } => {
+            vec![(*from, *from_start), (*to, *to_start)]
+        }
+        Record::Slice { file, cursor } => vec![(*file, *cursor)],
+        Record::Mark { .. }
+        | Record::Create { .. }
+        | Record::Remove { .. }
+        | Record::Rename { .. } => Vec::new(),
+    }
+}

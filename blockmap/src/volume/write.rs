@@ -1,0 +1,530 @@
+//! Writing: any range, in place or to new blocks.
+//!
+//! 1. Take the range (law B6): nobody else copies or remaps it, and plain writes
+//!    to it have landed.
+//! 2. Plan, under the lock: which blocks are this file's alone and written (in
+//!    place), which are set aside and unwritten (in place, then converted), and
+//!    which need new blocks (holes, shared blocks, and a tail that a truncate cut
+//!    off whose record is not durable, law B5).
+//! 3. Read what an edge block keeps; write the data.
+//! 4. Publish: the records that make it reachable are pushed only now, when all
+//!    data has completed (law B4).
+//!
+//! A crash, or an error, before step 4 leaves the old map; the new blocks were
+//! never reachable.
+
+use super::Volume;
+use super::core::{Class, Core};
+use super::file::{FileHandle, FileState, Version};
+use super::ranges::{extents_in, rewrite, unshared};
+use super::read::CHUNK;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::BLOCK;
+use crate::format::types::{Extent, Record};
+use crate::lane::{Io, all};
+use crate::tree::Fault;
+use freehold_engine::memory::Buffer;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+pub(super) const B: u64 = BLOCK as u64;
+
+/// The longest that a file can be: what a signed offset holds.
+pub(super) const MAX_SIZE: u64 = i64::MAX as u64;
+
+/// A range that a file can have?
+pub(super) fn check_range(off: u64, len: u64) -> Result<()> {
+    match off.checked_add(len) {
+        Some(end) if end <= MAX_SIZE => Ok(()),
+        _ => Err(Error::new(
+            ErrorKind::Invalid,
+            format!("a file has at most {MAX_SIZE} bytes; {len} bytes at {off} reach past that"),
+        )),
+    }
+}
+
+/// Why a block is written where it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    /// In place; the map says so already.
+    Place,
+    /// In place; the map must call it written.
+    Convert,
+    /// To a new block.
+    New,
+}
+
+/// A run of file blocks and where its data goes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part {
+    pub(super) block: u64,
+    pub(super) len: u64,
+    pub(super) phys: u64,
+    pub(super) how: How,
+}
+
+/// What a write will do.
+pub(super) struct Plan {
+    pub(super) parts: Vec<Part>,
+    /// What was there: for the edges.
+    pub(super) old: Arc<Version>,
+    /// New blocks that take the place of written ones.
+    copies: u64,
+}
+
+/// A range of a file, taken until this is dropped.
+pub(super) struct Held {
+    vol: Arc<Volume>,
+    file: Arc<FileState>,
+    id: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.file.locks.leave(self.id);
+        self.vol.announce();
+    }
+}
+
+impl Volume {
+    /// Waits until this task has file blocks `start..end` to itself, and no plain
+    /// write to them is in flight.
+    pub(super) async fn hold(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        start: u64,
+        end: u64,
+    ) -> Held {
+        let id = file.locks.enter(start, end);
+        let held = Held { vol: self.clone(), file: file.clone(), id };
+        let lanes = self.all_lanes();
+        let drain = !crate::sabotage::breaks("no-drain");
+        io.until(|| {
+            file.locks.granted(id)
+                && !(drain && lanes.iter().any(|l| l.slots.writes(file.id, start, end)))
+        })
+        .await;
+        held
+    }
+
+    /// Writes the first `len` bytes of the buffer.
+    pub(super) async fn write_task(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        off: u64,
+        buf: Buffer,
+        len: usize,
+    ) -> (Result<usize>, Option<Buffer>) {
+        if len == 0 {
+            return (Ok(0), Some(buf));
+        }
+        let held = match self.hold_for_write(io, file, off, len as u64).await {
+            Ok(held) => held,
+            Err(e) => return (Err(e), Some(buf)),
+        };
+        let done = self.write_held(io, file, off, buf, len).await;
+        drop(held);
+        match done {
+            Ok(buf) => (Ok(len), Some(buf)),
+            Err((e, buf)) => (Err(e), buf),
+        }
+    }
+
+    /// Takes the range of a write; a gap between the old end and the write is
+    /// made to read as zeroes first.
+    async fn hold_for_write(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        off: u64,
+        len: u64,
+    ) -> Result<Held> {
+        check_range(off, len)?;
+        loop {
+            self.health.writable()?;
+            let held = self.hold(io, file, off / B, (off + len).div_ceil(B)).await;
+            let size = file.load().size;
+            if size % B == 0 || off / B <= size / B {
+                return Ok(held);
+            }
+            drop(held);
+            self.zero_tail(io, file, off / B * B).await?;
+        }
+    }
+
+    /// Zeroes behind the end in the last block, so that the file may grow to
+    /// `up_to` without showing what lay there (laws B5 and B12).
+    pub(super) async fn zero_tail(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        up_to: u64,
+    ) -> Result<()> {
+        let size = file.load().size;
+        let block = size / B;
+        if size % B == 0 || up_to <= size {
+            return Ok(());
+        }
+        let _held = self.hold(io, file, block, block + 1).await;
+        let size = file.load().size;
+        let end = up_to.min((block + 1) * B);
+        if size / B != block || size % B == 0 || size >= end {
+            return Ok(());
+        }
+        let mut buf = self.medium.pool().take(BLOCK)?;
+        buf.fill(0);
+        let len = (end - size) as usize;
+        self.write_held(io, file, size, buf, len).await.map(drop).map_err(|(e, _)| e)
+    }
+
+    /// Plans, writes and publishes; the range is held.
+    pub(super) async fn write_held(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        off: u64,
+        buf: Buffer,
+        len: usize,
+    ) -> std::result::Result<Buffer, (Error, Option<Buffer>)> {
+        let end = off + len as u64;
+        let (first, last) = (off / B, end.div_ceil(B));
+        let plan = match self.plan(io, file, first, last, end).await {
+            Ok(plan) => plan,
+            Err(e) => return Err((e, Some(buf))),
+        };
+        let whole = off % B == 0 && len == buf.len();
+        let (data, back) = if whole {
+            (Ok(buf), None)
+        } else {
+            (self.edges(io, &plan.old, off, &buf[..len]).await, Some(buf))
+        };
+        let data = match data {
+            Ok(data) => data,
+            Err(e) => {
+                self.give_back(&plan.parts);
+                return Err((e, back));
+            }
+        };
+        let early = crate::sabotage::breaks("publish-before-data");
+        if early && let Err(e) = self.publish(io, file, &plan, first, last, end).await {
+            return Err((e, back));
+        }
+        let data = match self.write_parts(io, first, &plan.parts, data).await {
+            Ok(data) => data,
+            Err((e, data)) => {
+                self.give_back(&plan.parts);
+                return Err((e, back.or(data)));
+            }
+        };
+        if !early && let Err(e) = self.publish(io, file, &plan, first, last, end).await {
+            return Err((e, back.or(Some(data))));
+        }
+        self.counters.copied.fetch_add(plan.copies, Ordering::Relaxed);
+        Ok(back.unwrap_or(data))
+    }
+
+    /// Decides for each block where it is written, and sets new blocks aside.
+    async fn plan(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        first: u64,
+        last: u64,
+        end: u64,
+    ) -> Result<Plan> {
+        let vol = self.clone();
+        self.change(io, move |core| {
+            let old = file.load();
+            let shrunk = file.shrink_seq.load(Ordering::Acquire) > vol.durable();
+            // Law B5: the cut-off tail of the last block may be overwritten in
+            // place only once the cut is durable.
+            let no_place = (shrunk && end > old.size).then_some(old.size / B);
+            let wanted = classify(core, &old, first, last, no_place)?;
+            let new: u64 = wanted.iter().filter(|p| p.how == How::New).map(|p| p.len).sum();
+            if new > 0 {
+                core.admit(Class::Normal, new)?;
+            }
+            remember_own(core, file, &wanted);
+            let copies = wanted.iter().filter(|p| p.how == How::New && p.phys != 0).map(|p| p.len).sum();
+            let parts = set_aside(core, file, wanted)?;
+            Ok(Plan { parts, old, copies })
+        })
+        .await
+    }
+
+    /// The whole blocks of an unaligned write: what is kept around it, and it.
+    async fn edges(
+        self: &Arc<Self>,
+        io: &Io,
+        old: &Version,
+        off: u64,
+        data: &[u8],
+    ) -> Result<Buffer> {
+        let end = off + data.len() as u64;
+        let (first, last) = (off / B, end.div_ceil(B));
+        let mut out = self.medium.pool().take(((last - first) * B) as usize)?;
+        out.fill(0);
+        let mut edges = vec![first];
+        if last - 1 != first && end % B != 0 {
+            edges.push(last - 1);
+        }
+        let _seen = io.seen(&self.epoch);
+        for block in edges {
+            let full = block * B >= off && (block + 1) * B <= end;
+            if full || block * B >= old.size {
+                continue;
+            }
+            let buf = self.medium.pool().take(BLOCK)?;
+            let buf = self.read_blocks(io, old, block, 1, buf).await.map_err(|(e, _)| e)?;
+            // Nothing behind the old end is anybody's.
+            let valid = (old.size - block * B).min(B) as usize;
+            let at = ((block - first) * B) as usize;
+            out[at..at + valid].copy_from_slice(&buf[..valid]);
+        }
+        let skip = (off - first * B) as usize;
+        out[skip..skip + data.len()].copy_from_slice(data);
+        Ok(out)
+    }
+
+    /// Writes whole blocks, each run to its place.
+    async fn write_parts(
+        self: &Arc<Self>,
+        io: &Io,
+        first: u64,
+        parts: &[Part],
+        mut data: Buffer,
+    ) -> std::result::Result<Buffer, (Error, Option<Buffer>)> {
+        let most = u64::from(self.medium.geometry().max_transfer) / B;
+        let mut runs = Vec::new();
+        for p in parts {
+            let mut done = 0;
+            while done < p.len {
+                let n = (p.len - done).min(most);
+                runs.push((p.block + done, p.phys + done));
+                done += n;
+            }
+        }
+        let mut writes: Vec<Pin<Box<dyn Future<Output = Result<Buffer>> + Send>>> = Vec::new();
+        for (block, phys) in runs.into_iter().rev() {
+            let part = data.split_off(((block - first) * B) as usize);
+            let io = io.clone();
+            writes.push(Box::pin(async move { io.write(phys, part, false).await }));
+        }
+        writes.reverse();
+        super::read::rejoin(all(writes).await, None)
+    }
+
+    /// Pushes the records that make the data reachable. Each step is remembered,
+    /// so that a fault in one does not do those before it again.
+    async fn publish(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        plan: &Plan,
+        first: u64,
+        last: u64,
+        end: u64,
+    ) -> Result<()> {
+        debug_assert!(plan.parts.iter().map(|p| p.len).sum::<u64>() == last - first);
+        let records = records(file.id, &plan.parts, end, plan.old.size);
+        let mut done = 0;
+        let result = self
+            .change(io, |core| {
+                while let Some(r) = records.get(done) {
+                    core.execute(Class::Normal, r)?;
+                    done += 1;
+                }
+                Ok(())
+            })
+            .await;
+        if result.is_err() {
+            let rest = &records[done..];
+            let unpublished = |p: &&Part| {
+                rest.iter().any(|r| matches!(r, Record::Map { start, len, .. }
+                    if (*start..start + len).contains(&p.block)))
+            };
+            let parts: Vec<Part> = plan.parts.iter().filter(unpublished).copied().collect();
+            self.give_back(&parts);
+        }
+        result
+    }
+
+    /// New blocks that no record claimed.
+    pub(super) fn give_back(&self, parts: &[Part]) {
+        let mut core = self.core();
+        for p in parts.iter().filter(|p| p.how == How::New) {
+            core.space.reclaim(p.phys, p.len);
+        }
+    }
+
+    /// Writes any bytes at any offset. Blocks.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Invalid` past the greatest size, `ReadOnly`, `Io`, `Poisoned`. On
+    /// `Io`, the range holds old or new bytes; nothing else changed.
+    pub fn write_at(self: &Arc<Self>, file: &FileHandle, from: &[u8], off: u64) -> Result<()> {
+        check_range(off, from.len() as u64)?;
+        self.health.writable()?;
+        let mut done = 0;
+        while done < from.len() {
+            let at = off + done as u64;
+            // Chunks end at block boundaries, so that no block is written twice.
+            let n = (from.len() - done).min(CHUNK - (at % B) as usize);
+            let mut buf = self.medium.pool().take(n)?;
+            buf[..n].copy_from_slice(&from[done..done + n]);
+            let (vol, state) = (self.clone(), file.state().clone());
+            self.run(move |io| async move {
+                let (result, _) = vol.write_task(&io, &state, at, buf, n).await;
+                result
+            })?;
+            done += n;
+        }
+        Ok(())
+    }
+}
+
+/// What stands where, and so what is to be done with it. For `New` the address
+/// is that of the written block that is copied away from, or 0.
+fn classify(
+    core: &mut Core,
+    old: &Version,
+    first: u64,
+    last: u64,
+    no_place: Option<u64>,
+) -> std::result::Result<Vec<Part>, Fault> {
+    let found = extents_in(old, first, last)?;
+    let txn = core.view();
+    let mut out: Vec<Part> = Vec::new();
+    let mut at = first;
+    let new = |out: &mut Vec<Part>, block, len, phys| {
+        if len > 0 {
+            out.push(Part { block, len, phys, how: How::New });
+        }
+    };
+    for (k, e, current) in found {
+        new(&mut out, at, k - at, 0);
+        let len = u64::from(e.len);
+        let mut done = 0;
+        while done < len {
+            let block = k + done;
+            let alone = if e.own && current { len - done } else { unshared(&txn, old, block)? };
+            let mut alone = alone.min(len - done);
+            if let Some(b) = no_place.filter(|b| (block..block + alone).contains(b)) {
+                alone = b - block;
+            }
+            if alone == 0 {
+                let phys = if e.unwritten { 0 } else { e.phys + done };
+                new(&mut out, block, 1, phys);
+                done += 1;
+                continue;
+            }
+            let how = if e.unwritten { How::Convert } else { How::Place };
+            out.push(Part { block, len: alone, phys: e.phys + done, how });
+            done += alone;
+        }
+        at = k + len;
+    }
+    new(&mut out, at, last - at, 0);
+    Ok(out)
+}
+
+/// Law B1: blocks that the exact way found to be this file's alone get their own
+/// bit, so that the fast way finds them next time. Only a help: a fault is no matter.
+fn remember_own(core: &mut Core, file: &Arc<FileState>, parts: &[Part]) {
+    for p in parts.iter().filter(|p| p.how == How::Place) {
+        let known = matches!(
+            file.load().lookup(p.block),
+            Ok(super::file::Piece::Extent { e, current }) if e.own && current && u64::from(e.len) >= p.len
+        );
+        if !known {
+            let own = |e: Extent| Extent { own: true, ..e };
+            let _ = core.restate(file, |txn, v| rewrite(txn, v, p.block, p.len, own));
+        }
+    }
+}
+
+/// Takes blocks for all new parts, in as few runs as the space allows.
+pub(super) fn set_aside(
+    core: &mut Core,
+    file: &FileState,
+    wanted: Vec<Part>,
+) -> std::result::Result<Vec<Part>, Fault> {
+    let mut out: Vec<Part> = Vec::with_capacity(wanted.len());
+    let mut taken: Vec<(u64, u64)> = Vec::new();
+    let mut goal = file.goal.load(Ordering::Relaxed);
+    for p in merge_new(wanted) {
+        if p.how != How::New {
+            out.push(p);
+            continue;
+        }
+        let mut done = 0;
+        while done < p.len {
+            match core.space.alloc(goal, p.len - done) {
+                Ok((phys, len)) => {
+                    taken.push((phys, len));
+                    out.push(Part { block: p.block + done, len, phys, how: How::New });
+                    done += len;
+                    goal = phys + len;
+                }
+                Err(fault) => {
+                    taken.iter().for_each(|(s, n)| core.space.reclaim(*s, *n));
+                    return Err(fault);
+                }
+            }
+        }
+    }
+    if !taken.is_empty() {
+        file.goal.store(goal, Ordering::Relaxed);
+    }
+    Ok(out)
+}
+
+/// Neighbouring new parts are one.
+fn merge_new(parts: Vec<Part>) -> Vec<Part> {
+    let mut out: Vec<Part> = Vec::with_capacity(parts.len());
+    for p in parts {
+        match out.last_mut() {
+            Some(l) if l.how == How::New && p.how == How::New => l.len += p.len,
+            _ => out.push(p),
+        }
+    }
+    out
+}
+
+/// The records of a write whose data has landed. The last one carries the size.
+fn records(file: u64, parts: &[Part], end: u64, old_size: u64) -> Vec<Record> {
+    let mut out: Vec<Record> = Vec::new();
+    for p in parts {
+        let e = Extent { phys: p.phys, len: p.len as u32, unwritten: false, own: true };
+        match (p.how, out.last_mut()) {
+            (How::Place, _) => {}
+            (How::New, Some(Record::Map { start, len, extents, .. })) if *start + *len == p.block => {
+                extents.push((p.block, e));
+                *len += p.len;
+            }
+            (How::New, _) => out.push(Record::Map {
+                file,
+                start: p.block,
+                len: p.len,
+                size: 0,
+                extents: vec![(p.block, e)],
+            }),
+            (How::Convert, Some(Record::Convert { start, len, .. })) if *start + *len == p.block => {
+                *len += p.len;
+            }
+            (How::Convert, _) => {
+                out.push(Record::Convert { file, start: p.block, len: p.len, size: 0 });
+            }
+        }
+    }
+    if end > old_size {
+        match out.last_mut() {
+            Some(Record::Map { size, .. } | Record::Convert { size, .. }) => *size = end,
+            _ => out.push(Record::Grow { file, size: end }),
+        }
+    }
+    out
+}

@@ -1,0 +1,53 @@
+//! The byte-addressable side, on media that have one.
+
+use super::driver::spread;
+use super::{Driver, Make};
+use freehold_engine::medium::{BLOCK, ErrorKind};
+
+/// Stores, loads and queues reach the same bytes, at any offset and length.
+pub(super) fn a_window_shows_what_queues_write(make: Make<'_>) {
+    let medium = make();
+    let Some(window) = medium.window() else { return };
+    let mut driver = Driver::new(&medium, 2);
+    let field = 8 * BLOCK;
+    driver.write(0, 8, 1);
+    let mut model = driver.pattern(8, 1).to_vec();
+    for round in 0..300u64 {
+        let at = (spread(round, 1) % field as u64) as usize;
+        let most = if round % 2 == 0 { 24 } else { 6000 };
+        let len = (spread(round, 2) as usize % most).min(field - at);
+        if round % 3 == 0 {
+            let bytes: Vec<u8> = (0..len as u64).map(|i| spread(round, i + 3) as u8).collect();
+            window.store(at as u64, &bytes).unwrap();
+            window.persist(at as u64, len as u64).unwrap();
+            model[at..at + len].copy_from_slice(&bytes);
+        } else {
+            let mut found = vec![0xee; len];
+            window.load(at as u64, &mut found).unwrap();
+            assert!(found == model[at..at + len], "round {round}: {at}..+{len}");
+        }
+    }
+    assert!(driver.read(0, 8) == model, "a queue reads something else");
+}
+
+/// Ranges outside are refused, and a range of nothing is fine anywhere inside.
+pub(super) fn a_window_ends_where_the_medium_does(make: Make<'_>) {
+    let medium = make();
+    let Some(window) = medium.window() else { return };
+    let end = medium.geometry().blocks * BLOCK as u64;
+    window.store(end - 3, &[1, 2, 3]).unwrap();
+    let mut back = [0; 3];
+    window.load(end - 3, &mut back).unwrap();
+    assert_eq!(back, [1, 2, 3]);
+    for at in [end - 2, end, end + 1, u64::MAX - 2, u64::MAX] {
+        let kinds = [
+            window.store(at, &[0; 3]).unwrap_err().kind(),
+            window.load(at, &mut back).unwrap_err().kind(),
+            window.persist(at, 3).unwrap_err().kind(),
+        ];
+        assert_eq!(kinds, [ErrorKind::Invalid; 3], "at {at}");
+    }
+    window.store(end, &[]).unwrap();
+    window.load(0, &mut []).unwrap();
+    window.persist(end, 0).unwrap();
+}
