@@ -237,7 +237,7 @@ impl Inner {
         }
         cell.put(c);
         if let Some(t) = &mut self.tasks[task as usize] {
-            t.commands -= 1;
+            t.commands = t.commands.saturating_sub(1);
             t.woken = true;
         }
     }
@@ -302,6 +302,17 @@ impl Inner {
         }
         self.dev.ring();
         moved
+    }
+
+    /// Drops all tasks; what they had in flight completes to nobody.
+    pub(crate) fn forget_tasks(&mut self) {
+        for (i, t) in self.tasks.iter_mut().enumerate() {
+            if t.take().is_some() {
+                self.running -= 1;
+                self.free_tasks.push(i as u32);
+            }
+        }
+        self.backlog.clear();
     }
 
     /// Sleeps until the device has something, at most so long.

@@ -39,7 +39,9 @@ impl Volume {
         loop {
             self.health.writable()?;
             let seen = io.seen(&self.epoch);
-            let fault = match step(&mut self.core()) {
+            // The lock ends with this statement: what follows takes it again.
+            let done = step(&mut self.core());
+            let fault = match done {
                 Ok(r) => {
                     self.after_change();
                     return Ok(r);

@@ -161,6 +161,13 @@ impl Volume {
         }
     }
 
+    /// The last handle is gone: nothing that waits will be driven again.
+    pub fn abandon(&self) {
+        for lane in self.all_lanes() {
+            lane.lock().forget_tasks();
+        }
+    }
+
     /// Sleeps until this lane's device, or the maintenance lane's, or another
     /// thread has something; never long.
     pub(super) fn nap(&self, lane: &Lane, most: Duration) {

@@ -115,7 +115,7 @@ impl Volume {
 
     /// Which slot a checkpoint's superblock goes to.
     fn slot(checkpoint: u64) -> u64 {
-        checkpoint % 2
+        (checkpoint + 1) % 2
     }
 
     fn check_superblock(sb: &Superblock, medium_blocks: u64) -> crate::Result<()> {

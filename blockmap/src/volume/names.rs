@@ -122,6 +122,15 @@ impl Volume {
         })
     }
 
+    /// Makes one file durable: its bytes, its size, its map, its name. Blocks.
+    ///
+    /// # Errors
+    /// `Poisoned` if anything was lost.
+    pub fn sync_handle(self: &Arc<Self>, file: &FileHandle) -> Result<()> {
+        let (vol, state) = (self.clone(), file.state().clone());
+        self.run(move |io| async move { vol.sync_file(&io, &state).await })
+    }
+
     /// Everything that has completed, on every queue, is durable when this returns.
     ///
     /// # Errors

@@ -1,0 +1,171 @@
+//! Files: bytes at offsets, and the map behind them.
+
+use crate::store::Inner;
+use crate::{FileStat, Result, Session, Store};
+use freehold_blockmap::{FileHandle, MapPiece};
+use std::fmt;
+use std::sync::Arc;
+
+/// An open file. Cloning it is cheap; any thread may use it. While one exists
+/// the file keeps its blocks, even when its name is gone.
+#[derive(Clone)]
+pub struct File {
+    pub(crate) handle: FileHandle,
+    store: Arc<Inner>,
+}
+
+/// What stands behind a range of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IomapKind {
+    /// Nothing; reads as zeroes.
+    Hole,
+    /// Blocks that were set aside; reads as zeroes.
+    Unwritten,
+    /// Blocks with data.
+    Written,
+}
+
+/// A piece of a file's map. All numbers in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Iomap {
+    /// Where in the file.
+    pub offset: u64,
+    /// How long.
+    pub length: u64,
+    /// What it is.
+    pub kind: IomapKind,
+    /// Another map has these blocks too.
+    pub shared: bool,
+    /// Where on the medium; none for a hole.
+    pub address: Option<u64>,
+}
+
+impl From<MapPiece> for Iomap {
+    fn from(p: MapPiece) -> Self {
+        let kind = match p.address {
+            None => IomapKind::Hole,
+            Some(_) if p.unwritten => IomapKind::Unwritten,
+            Some(_) => IomapKind::Written,
+        };
+        Iomap { offset: p.offset, length: p.len, kind, shared: p.shared, address: p.address }
+    }
+}
+
+impl File {
+    pub(crate) fn new(store: &Store, handle: FileHandle) -> Self {
+        File { handle, store: store.inner.clone() }
+    }
+
+    /// The session that the file belongs to.
+    pub fn session(&self) -> Session {
+        Session::of(&Store { inner: self.store.clone() })
+    }
+
+    /// Bytes.
+    pub fn size(&self) -> u64 {
+        self.handle.size()
+    }
+
+    /// Its numbers. Walks the map.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub fn stat(&self) -> Result<FileStat> {
+        self.store.volume.stat(&self.handle)
+    }
+
+    /// Reads at any offset; short at the end of the file. Blocks.
+    ///
+    /// # Errors
+    /// `Io`, `Corrupt`, `Gone`.
+    pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
+        self.store.volume.read_at(&self.handle, buf, offset)
+    }
+
+    /// Writes all of `buf` at any offset; the file grows as needed. Bytes outside
+    /// the range never change. Blocks; durable after a sync.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Invalid` past the greatest size, `Io`, `Poisoned`, `ReadOnly`.
+    pub fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
+        self.store.volume.write_at(&self.handle, buf, offset)
+    }
+
+    /// Makes the file shorter, or longer with zeroes.
+    ///
+    /// # Errors
+    /// As [`File::write_at`].
+    pub fn truncate(&self, size: u64) -> Result<()> {
+        self.store.volume.truncate(&self.handle, size)
+    }
+
+    /// Makes a range read as zeroes and frees its whole blocks. The size stays.
+    ///
+    /// # Errors
+    /// As [`File::write_at`].
+    pub fn punch(&self, offset: u64, len: u64) -> Result<()> {
+        self.store.volume.punch(&self.handle, offset, len)
+    }
+
+    /// Sets blocks aside for a range, so that writes there find space; the file
+    /// grows to its end. Shared blocks are copied.
+    ///
+    /// # Errors
+    /// `NoSpace`, with what was done kept.
+    pub fn allocate(&self, offset: u64, len: u64) -> Result<()> {
+        self.store.volume.allocate(&self.handle, offset, len)
+    }
+
+    /// A new file that shares all of this one, in constant time.
+    ///
+    /// # Errors
+    /// `Exists`.
+    pub fn reflink(&self, to: &[u8]) -> Result<File> {
+        let handle = self.store.volume.reflink_file(&self.handle, to)?;
+        Ok(File { handle, store: self.store.clone() })
+    }
+
+    /// Shares a range of this file with a place in another one of the store.
+    ///
+    /// # Errors
+    /// `Invalid` for offsets that are not multiples of 4096, a range past the end,
+    /// overlapping ranges, or files of two stores.
+    pub fn reflink_range(&self, offset: u64, to: &File, to_offset: u64, len: u64) -> Result<()> {
+        self.store.volume.reflink_range(&self.handle, offset, &to.handle, to_offset, len)
+    }
+
+    /// The map of a range up to the end of the file, holes included.
+    ///
+    /// ```
+    /// use freehold::{IomapKind, Store};
+    /// let store = Store::format("mem:16M", &Default::default())?;
+    /// let file = store.create(b"f")?;
+    /// file.write_at(&[1; 4096], 8192)?;
+    /// let map = file.iomap(0, u64::MAX)?;
+    /// assert_eq!(map[0].kind, IomapKind::Hole);
+    /// assert_eq!((map[1].offset, map[1].kind), (8192, IomapKind::Written));
+    /// # Ok::<(), freehold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub fn iomap(&self, offset: u64, len: u64) -> Result<Vec<Iomap>> {
+        let pieces = self.store.volume.iomap(&self.handle, offset, len)?;
+        Ok(pieces.into_iter().map(Iomap::from).collect())
+    }
+
+    /// Makes durable what has completed of this file: bytes, size, map, name. Blocks.
+    ///
+    /// # Errors
+    /// `Poisoned` if anything was lost.
+    pub fn sync(&self) -> Result<()> {
+        self.store.volume.sync_handle(&self.handle)
+    }
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.handle.fmt(f)
+    }
+}

@@ -1,0 +1,46 @@
+//! Freehold: a storage engine that a database links.
+//!
+//! It takes a medium (a file today; a whole device in time), keeps files on it in
+//! a reflink-aware, crash-safe block map, and moves bytes between them and memory
+//! of its own without a copy in between.
+//!
+//! ```
+//! use freehold::{FormatOptions, Store};
+//!
+//! # fn main() -> freehold::Result<()> {
+//! let store = Store::format("mem:64M", &FormatOptions::default())?;
+//! let table = store.create(b"table")?;
+//! table.write_at(b"a row", 8192)?;
+//! table.sync()?; // durable from here on
+//!
+//! let snapshot = table.reflink(b"table@monday")?; // constant time
+//! table.write_at(b"A ROW", 8192)?; // copies one block
+//!
+//! let mut row = [0; 5];
+//! snapshot.read_at(&mut row, 8192)?;
+//! assert_eq!(&row, b"a row");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Calls on [`Store`] and [`File`] block; calls on [`Queue`] do not: they are
+//! submitted and polled. Nothing here starts a thread, prints, or aborts.
+#![forbid(unsafe_code)]
+
+mod file;
+mod options;
+mod queue;
+mod registry;
+mod session;
+mod store;
+
+pub use file::{File, Iomap, IomapKind};
+pub use freehold_blockmap::{
+    CheckReport, Entry as ListEntry, Error, ErrorKind, FileStat, Finding, Listing, Place,
+    RecoveryReport, Result, Space, Stats,
+};
+pub use freehold_engine::memory::Buffer;
+pub use options::{FormatOptions, OpenOptions};
+pub use queue::{Completion, Queue, Refused};
+pub use session::Session;
+pub use store::{Info, Store};

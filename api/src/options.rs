@@ -1,0 +1,55 @@
+//! How a store is made and opened.
+
+/// How a store is made. [`FormatOptions::default`] takes the medium as it is.
+///
+/// ```
+/// let o = freehold::FormatOptions { size: Some(1 << 30), ..Default::default() };
+/// # assert!(!o.force);
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FormatOptions {
+    /// Bytes of a file that is to be made; a block device, or a file that has its
+    /// size, takes none.
+    pub size: Option<u64>,
+    /// Take a medium that carries something else; never one that is mounted or held.
+    pub force: bool,
+}
+
+/// How a store is opened. By default: for reading and writing, as fast as the
+/// system lets us.
+///
+/// ```
+/// let o = freehold::OpenOptions { read_only: true, ..Default::default() };
+/// # assert!(o.direct);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// Only read: nothing is written, not even by recovery.
+    pub read_only: bool,
+    /// Files: use io_uring where the system lets us.
+    pub io_uring: bool,
+    /// Files: bypass the page cache where the file system can.
+    pub direct: bool,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        OpenOptions { read_only: false, io_uring: true, direct: true }
+    }
+}
+
+impl From<&OpenOptions> for freehold_engine::OpenOptions {
+    fn from(o: &OpenOptions) -> Self {
+        freehold_engine::OpenOptions {
+            read_only: o.read_only,
+            io_uring: o.io_uring,
+            direct: o.direct,
+        }
+    }
+}
+
+impl From<&FormatOptions> for freehold_engine::FormatOptions {
+    fn from(o: &FormatOptions) -> Self {
+        freehold_engine::FormatOptions { size: o.size, force: o.force }
+    }
+}

@@ -1,0 +1,315 @@
+//! Stores: making, opening, names, numbers.
+
+use crate::registry::{self, Registry};
+use crate::{
+    CheckReport, Error, ErrorKind, File, FormatOptions, Listing, OpenOptions, Queue,
+    RecoveryReport, Result, Session, Space, Stats,
+};
+use freehold_blockmap::{FormatSpec, Volume};
+use freehold_engine::medium::Medium;
+use std::fmt;
+use std::sync::Arc;
+
+pub(crate) struct Inner {
+    pub(crate) volume: Arc<Volume>,
+    uri: String,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Never waits: what is not durable is found again by recovery, or was
+        // never promised.
+        self.volume.abandon();
+    }
+}
+
+/// An opened store. Cloning it is cheap; any thread may use it.
+///
+/// Dropping the last handle waits for nothing and loses nothing that a sync
+/// promised; [`Store::close`] leaves a store that opens without recovery.
+#[derive(Clone)]
+pub struct Store {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What a store and its medium are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Info {
+    /// The name that the store was opened by.
+    pub uri: String,
+    /// Drawn at random when it was formatted.
+    pub store_id: [u8; 16],
+    /// Version of the format.
+    pub version: u32,
+    /// Blocks of the store.
+    pub blocks: u64,
+    /// Bytes of a block.
+    pub block_size: u32,
+    /// Bytes of the journal.
+    pub journal_bytes: u64,
+    /// The last durable checkpoint.
+    pub checkpoint: u64,
+    /// Nothing can be changed.
+    pub read_only: bool,
+    /// Bytes that the device itself addresses.
+    pub lba_bytes: u32,
+    /// Most bytes in one command.
+    pub max_transfer: u32,
+    /// Completed writes need a flush to be durable.
+    pub volatile_cache: bool,
+    /// Bytes that the device writes all or nothing.
+    pub atomic_bytes: u32,
+    /// The CPU reaches the bytes directly.
+    pub window: bool,
+}
+
+impl Store {
+    /// Makes an empty store and opens it. Blocks for a few writes.
+    ///
+    /// # Errors
+    /// `Busy` when the medium is mounted or open elsewhere, `Occupied` when it
+    /// carries something else (`force` overrides that), `Invalid` for a bad URI or size.
+    ///
+    /// ```
+    /// let store = freehold::Store::format("mem:16M", &Default::default())?;
+    /// assert_eq!(store.space().total, 16 << 20);
+    /// # Ok::<(), freehold::Error>(())
+    /// ```
+    pub fn format(uri: &str, options: &FormatOptions) -> Result<Store> {
+        let mut registry = Registry::lock();
+        if registry::key(uri).is_some_and(|k| registry.find(&k).is_some()) {
+            return Err(Error::new(
+                ErrorKind::Busy,
+                format!("{uri} is open in this process; close the store first"),
+            ));
+        }
+        let medium = freehold_engine::format_target(uri, &options.into())?;
+        let store = Self::format_on(medium)?;
+        let store = Store::with_uri(store.into_volume(), uri);
+        if let Some(key) = registry::key(uri) {
+            registry.put(key, &store.inner);
+        }
+        Ok(store)
+    }
+
+    /// Opens a store; recovers it if it was not closed. A store that this
+    /// process has open already is the same store again.
+    ///
+    /// # Errors
+    /// `NotFound`, `NotAStore`, `TooNew`, `Truncated`, `Corrupt`; `Busy` when another
+    /// process has it open, or this one has it open for reading only and asks for more.
+    pub fn open(uri: &str, options: &OpenOptions) -> Result<Store> {
+        let mut registry = Registry::lock();
+        if let Some(inner) = registry::key(uri).and_then(|k| registry.find(&k)) {
+            if inner.volume.info().read_only && !options.read_only {
+                return Err(Error::new(
+                    ErrorKind::Busy,
+                    format!("{uri} is open in this process for reading only; close it first"),
+                ));
+            }
+            return Ok(Store { inner });
+        }
+        let medium = freehold_engine::open(uri, &options.into())?;
+        let volume = Volume::open(medium, options.read_only)?;
+        let store = Store::with_uri(volume, uri);
+        if let Some(key) = registry::key(uri) {
+            registry.put(key, &store.inner);
+        }
+        Ok(store)
+    }
+
+    /// Makes an empty store on a medium that the caller has opened.
+    ///
+    /// # Errors
+    /// As [`Store::format`].
+    pub fn format_on(medium: Arc<dyn Medium>) -> Result<Store> {
+        let uri = medium.uri().to_owned();
+        Ok(Self::with_uri(Volume::format(medium, &FormatSpec::default())?, &uri))
+    }
+
+    /// Opens the store on a medium that the caller has opened.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_on(medium: Arc<dyn Medium>, options: &OpenOptions) -> Result<Store> {
+        let uri = medium.uri().to_owned();
+        Ok(Self::with_uri(Volume::open(medium, options.read_only)?, &uri))
+    }
+
+    /// A handle to a volume that was opened elsewhere.
+    fn with_uri(volume: Arc<Volume>, uri: &str) -> Store {
+        Store { inner: Arc::new(Inner { volume, uri: uri.to_owned() }) }
+    }
+
+    fn into_volume(self) -> Arc<Volume> {
+        self.inner.volume.clone()
+    }
+
+    pub(crate) fn volume(&self) -> &Arc<Volume> {
+        &self.inner.volume
+    }
+
+    /// What opening it took.
+    pub fn recovery(&self) -> &RecoveryReport {
+        self.volume().recovery()
+    }
+
+    /// The store's default session.
+    pub fn session(&self) -> Session {
+        Session::of(self)
+    }
+
+    /// A new, empty file. Durable after a sync.
+    ///
+    /// # Errors
+    /// `Exists`; `Invalid` for a name that is empty, over 255 bytes, or contains NUL.
+    pub fn create(&self, name: &[u8]) -> Result<File> {
+        Ok(File::new(self, self.volume().create(name)?))
+    }
+
+    /// Opens a file by name.
+    ///
+    /// # Errors
+    /// `NotFound`; `Corrupt`.
+    pub fn open_file(&self, name: &[u8]) -> Result<File> {
+        Ok(File::new(self, self.volume().open_file(name)?))
+    }
+
+    /// Takes a name away; the blocks follow when the last handle is gone.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn remove(&self, name: &[u8]) -> Result<()> {
+        self.volume().remove(name)
+    }
+
+    /// Renames a file; one that has the new name is replaced in the same step,
+    /// also across a crash.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn rename(&self, from: &[u8], to: &[u8]) -> Result<()> {
+        self.volume().rename(from, to)
+    }
+
+    /// A new file that shares all blocks of another one, in constant time.
+    ///
+    /// # Errors
+    /// `NotFound`, `Exists`.
+    pub fn reflink(&self, from: &[u8], to: &[u8]) -> Result<File> {
+        Ok(File::new(self, self.volume().reflink(from, to)?))
+    }
+
+    /// Names that begin with `prefix` and come after `after`, in the order of
+    /// their bytes; with a delimiter, folded at its first place behind the prefix.
+    ///
+    /// ```
+    /// use freehold::{ListEntry, Store};
+    /// let store = Store::format("mem:16M", &Default::default())?;
+    /// for name in ["a", "log/1", "log/2"] {
+    ///     store.create(name.as_bytes())?;
+    /// }
+    /// let all = store.list(b"", Some(b'/'), None, 100)?;
+    /// assert_eq!(all.entries.len(), 2);
+    /// assert!(matches!(&all.entries[1], ListEntry::Prefix(p) if p == b"log/"));
+    /// # Ok::<(), freehold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub fn list(
+        &self,
+        prefix: &[u8],
+        delimiter: Option<u8>,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Listing> {
+        self.volume().list(prefix, delimiter, after, limit)
+    }
+
+    /// Makes durable all that has completed. Blocks.
+    ///
+    /// # Errors
+    /// `Poisoned` if anything was lost.
+    pub fn sync(&self) -> Result<()> {
+        self.volume().sync()
+    }
+
+    /// Writes a checkpoint and waits for it: space that was freed can be used again.
+    ///
+    /// # Errors
+    /// `Poisoned`, `ReadOnly`.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.volume().checkpoint()
+    }
+
+    /// What it has done since it was opened.
+    pub fn stats(&self) -> Stats {
+        self.volume().stats()
+    }
+
+    /// How its space is used, in bytes.
+    pub fn space(&self) -> Space {
+        self.volume().space()
+    }
+
+    /// What it and its medium are.
+    pub fn info(&self) -> Info {
+        let v = self.volume().info();
+        let g = self.volume().medium().geometry();
+        Info {
+            uri: self.inner.uri.clone(),
+            store_id: v.store_id,
+            version: v.version,
+            blocks: v.blocks,
+            block_size: freehold_engine::medium::BLOCK as u32,
+            journal_bytes: v.journal_bytes,
+            checkpoint: v.checkpoint,
+            read_only: v.read_only,
+            lba_bytes: g.lba_bytes,
+            max_transfer: g.max_transfer,
+            volatile_cache: g.volatile_cache,
+            atomic_bytes: g.atomic_bytes,
+            window: g.window,
+        }
+    }
+
+    /// Proves the map: every block is free, or owned once, or counted exactly;
+    /// every tree is ordered. Reads all metadata; writes nothing; may run while the
+    /// store is used.
+    ///
+    /// # Errors
+    /// Only what keeps it from running; what is wrong is in the report.
+    pub fn check(&self) -> Result<CheckReport> {
+        self.volume().check()
+    }
+
+    /// A queue for up to `depth` operations in flight.
+    ///
+    /// # Errors
+    /// `Limit`, with what to raise.
+    pub fn queue(&self, depth: u32) -> Result<Queue> {
+        Queue::new(self, depth)
+    }
+
+    /// Ends the store: all is durable, and it opens again without recovery. Blocks.
+    ///
+    /// # Errors
+    /// `Busy` while files, queues or other handles are left; `Poisoned`.
+    pub fn close(self) -> Result<()> {
+        if Arc::strong_count(&self.inner) > 1 {
+            return Err(Error::new(
+                ErrorKind::Busy,
+                "files, queues or handles of the store are still open; drop them first",
+            ));
+        }
+        self.volume().close()
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "store {}", self.inner.uri)
+    }
+}
