@@ -27,13 +27,12 @@ pub(crate) fn run(args: &Args) -> Outcome {
             "reserved": space.reserved,
             "condemned": space.condemned,
             "journal": space.journal,
-            "metadata": space.metadata,
         }));
     }
     let mut rows =
-        table::new(&[">total", ">free", ">reserved", ">condemned", ">journal", ">metadata"]);
+        table::new(&[">total", ">free", ">reserved", ">condemned", ">journal"]);
     rows.add_row(
-        [space.total, space.free, space.reserved, space.condemned, space.journal, space.metadata]
+        [space.total, space.free, space.reserved, space.condemned, space.journal]
             .map(size::show),
     );
     table::print(&rows)

@@ -37,7 +37,7 @@ pub(super) fn write_pieces(
                         return Err(error.into());
                     }
                     // The same piece is made again when there is room.
-                    free.push(refused.buf);
+                    free.extend(refused.buf);
                     break;
                 }
             }

@@ -168,7 +168,7 @@ impl Lane {
             match taken {
                 Ok(()) => self.end += u64::from(self.workload == Workload::Append),
                 Err(refused) => {
-                    self.free.push((slot, refused.buf));
+                    self.free.extend(refused.buf.map(|buf| (slot, buf)));
                     return refused.error.map_or(Ok(()), |error| Err(error.into()));
                 }
             }
@@ -184,7 +184,11 @@ impl Lane {
         let buf = match completion.buf {
             Some(buf) if durable => {
                 self.slots[slot].syncing = Some(buf);
-                self.queue.sync(&self.file, completion.tag)?;
+                // The write has ended, so there is room for its sync.
+                let refused = self.queue.sync(&self.file, completion.tag).err();
+                if let Some(error) = refused.and_then(|refused| refused.error) {
+                    return Err(error.into());
+                }
                 return Ok(None);
             }
             Some(buf) => Some(buf),
