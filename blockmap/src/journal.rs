@@ -31,7 +31,6 @@ const KEPT: u64 = 16;
 pub(crate) const RECORD_ROOM: usize = 16 << 10;
 
 pub(crate) struct Journal {
-    start: u64,
     blocks: u64,
     next_seq: Seq,
     next_group: u64,
@@ -48,9 +47,8 @@ pub(crate) struct Journal {
 
 impl Journal {
     /// A journal that goes on after `next_seq - 1` at `pos` with group `group`.
-    pub(crate) fn new(start: u64, blocks: u64, next_seq: Seq, group: u64, pos: u64, tail: u64) -> Self {
+    pub(crate) fn new(blocks: u64, next_seq: Seq, group: u64, pos: u64, tail: u64) -> Self {
         Journal {
-            start,
             blocks,
             next_seq,
             next_group: group,
@@ -157,11 +155,6 @@ impl Journal {
     /// Nothing before `pos` is needed any more (law B9: the mark is durable).
     pub(crate) fn trim(&mut self, pos: u64) {
         self.tail = self.tail.max(pos);
-    }
-
-    /// Where a group's blocks lie: one or two runs of (block, offset, count).
-    pub(crate) fn place(&self, head: &GroupHead) -> Vec<(u64, u64, u64)> {
-        ring_runs(self.start, self.blocks, head.pos, u64::from(head.blocks))
     }
 }
 

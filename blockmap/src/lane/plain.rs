@@ -46,11 +46,8 @@ impl Inner {
         match self.dev.submit(u64::from(i), op) {
             Ok(()) => {
                 self.plain[i as usize] = plain;
-                let user = if plain.write {
-                    &lane.traffic.user_writes
-                } else {
-                    &lane.traffic.user_reads
-                };
+                let user =
+                    if plain.write { &lane.traffic.user_writes } else { &lane.traffic.user_reads };
                 bump(user, 1);
                 Ok(())
             }

@@ -34,14 +34,13 @@ mod schema;
 mod share;
 mod splice;
 
-
 pub(crate) use join::{join, slice, split};
 pub(crate) use lookup::{Cursor, find, floor, last_leaf_start, path_nodes};
 pub(crate) use node::{Body, Filled, Link, Load, Node, Tree};
 pub(crate) use schema::Schema;
 
-pub(crate) use share::{build_leaf, root_of};
 use share::{build, own};
+pub(crate) use share::{build_leaf, root_of};
 pub(crate) use splice::{Splice, edit_entries, splice};
 
 use crate::format::FormatError;

@@ -63,9 +63,8 @@ impl Volume {
         let cut = self.cut();
         let files = self.put_files(io, &cut).await?;
         let old_space = self.core().space.tree().clone();
-        let (space, placed) = self
-            .cut_change(io, cut.generation, |txn| place_bitmaps(txn, &old_space))
-            .await?;
+        let (space, placed) =
+            self.cut_change(io, cut.generation, |txn| place_bitmaps(txn, &old_space)).await?;
         self.write_tree(io, &cut.names).await?;
         self.write_tree(io, &cut.counts).await?;
         for (_, version) in &cut.files {
@@ -99,10 +98,8 @@ impl Volume {
         core.journal.seal();
         let (group, pos) = core.journal.cut();
         let dirty = std::mem::take(&mut core.dirty);
-        let files = dirty
-            .into_iter()
-            .map(|id| (id, core.shelf.files.get(&id).map(|f| f.load())))
-            .collect();
+        let files =
+            dirty.into_iter().map(|id| (id, core.shelf.files.get(&id).map(|f| f.load()))).collect();
         core.space.begin_cut();
         core.generation += 1;
         Cut {
@@ -171,7 +168,11 @@ impl Volume {
         self.write_nodes(io, &batch).await
     }
 
-    async fn write_nodes<S: Schema>(self: &Arc<Self>, io: &Io, batch: &[Arc<Link<S>>]) -> Result<()> {
+    async fn write_nodes<S: Schema>(
+        self: &Arc<Self>,
+        io: &Io,
+        batch: &[Arc<Link<S>>],
+    ) -> Result<()> {
         let mut writes: Vec<Write> = Vec::with_capacity(batch.len());
         for link in batch {
             let mut buf = self.medium.pool().take(BLOCK)?;

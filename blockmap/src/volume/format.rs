@@ -44,7 +44,9 @@ impl Volume {
         if journal < MIN_JOURNAL || journal > blocks / 4 {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                format!("a journal has {MIN_JOURNAL} blocks at least and a quarter of the store at most"),
+                format!(
+                    "a journal has {MIN_JOURNAL} blocks at least and a quarter of the store at most"
+                ),
             ));
         }
         erase(&*medium)?;

@@ -36,7 +36,7 @@ mod shelf;
 mod stats;
 mod write;
 
-pub use check::{CheckReport, Finding};
+pub use check::{CheckReport, Finding, MOST_FINDINGS};
 pub use file::FileHandle;
 pub use format::FormatSpec;
 pub use list::{Entry, Listing};

@@ -64,7 +64,13 @@ impl VolumeQueue {
     ///
     /// # Errors
     /// [`Refused`] without an error when the queue is full.
-    pub fn read(&mut self, file: &FileHandle, off: u64, buf: Buffer, tag: u64) -> std::result::Result<(), Refused> {
+    pub fn read(
+        &mut self,
+        file: &FileHandle,
+        off: u64,
+        buf: Buffer,
+        tag: u64,
+    ) -> std::result::Result<(), Refused> {
         let mut inner = self.lane.lock();
         let state = file.state();
         let buf = match self.plain_read(&mut inner, state, off, buf, tag) {
@@ -89,8 +95,15 @@ impl VolumeQueue {
     /// # Errors
     /// [`Refused`] without an error when the queue is full; with one when the store
     /// cannot be written or the range is beyond what a file can have.
-    pub fn write(&mut self, file: &FileHandle, off: u64, buf: Buffer, tag: u64) -> std::result::Result<(), Refused> {
-        if let Err(e) = self.vol.health.writable().and_then(|()| check_range(off, buf.len() as u64)) {
+    pub fn write(
+        &mut self,
+        file: &FileHandle,
+        off: u64,
+        buf: Buffer,
+        tag: u64,
+    ) -> std::result::Result<(), Refused> {
+        if let Err(e) = self.vol.health.writable().and_then(|()| check_range(off, buf.len() as u64))
+        {
             return Err(Refused::because(buf, e));
         }
         let mut inner = self.lane.lock();
@@ -245,10 +258,7 @@ fn in_place(file: &FileState, off: u64, len: u64) -> Option<u64> {
     }
     match v.lookup(off / BLOCK as u64) {
         Ok(Piece::Extent { e, current })
-            if current
-                && e.own
-                && !e.unwritten
-                && u64::from(e.len) >= len / BLOCK as u64 =>
+            if current && e.own && !e.unwritten && u64::from(e.len) >= len / BLOCK as u64 =>
         {
             Some(e.phys)
         }
@@ -268,4 +278,3 @@ impl std::fmt::Debug for VolumeQueue {
         f.write_str("VolumeQueue")
     }
 }
-

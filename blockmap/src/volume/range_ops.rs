@@ -119,7 +119,8 @@ impl Volume {
                 }
             }
         }
-        let removed = if first < last { self.punch_blocks(io, file, first, last).await? } else { false };
+        let removed =
+            if first < last { self.punch_blocks(io, file, first, last).await? } else { false };
         drop(held);
         if removed {
             self.ask_reap();
@@ -350,4 +351,3 @@ pub(super) fn tail_for(
     let many = some.len() > AT_ONCE && to.is_none_or(|to| some[AT_ONCE].0 < to);
     Ok(if many { core.shelf.next_file } else { 0 })
 }
-

@@ -67,7 +67,11 @@ impl History {
 }
 
 /// The journal's blocks, as they are.
-pub(super) fn read_ring(medium: &dyn Medium, queue: &mut dyn Queue, sb: &Superblock) -> Result<Vec<u8>> {
+pub(super) fn read_ring(
+    medium: &dyn Medium,
+    queue: &mut dyn Queue,
+    sb: &Superblock,
+) -> Result<Vec<u8>> {
     let mut ring = Vec::with_capacity(sb.journal_blocks as usize * BLOCK);
     let most = u64::from(medium.geometry().max_transfer) / BLOCK as u64;
     let piece = most.clamp(1, 256);
@@ -139,9 +143,8 @@ fn confirmed_later(ring: &[u8], sb: &Superblock, h: &History) -> Result<()> {
     let lap = sb.journal_blocks;
     for (i, block) in ring.chunks_exact(BLOCK).enumerate() {
         let Ok(head) = decode_group_head(block, &sb.store_id) else { continue };
-        let later = head.pos % lap == i as u64
-            && head.pos >= h.next_pos
-            && head.confirmed >= h.next_group;
+        let later =
+            head.pos % lap == i as u64 && head.pos >= h.next_pos && head.confirmed >= h.next_group;
         if later && group_at(ring, sb, head.pos).is_some() {
             let at = sb.journal_start + h.next_pos % lap;
             let why = format!("group {} was durable, as group {} says", h.next_group, head.number);

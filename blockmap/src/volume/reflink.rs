@@ -197,4 +197,3 @@ impl Volume {
 fn invalid(why: &str) -> Error {
     Error::new(ErrorKind::Invalid, why)
 }
-

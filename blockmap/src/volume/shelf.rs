@@ -67,7 +67,8 @@ impl Shelf {
 
     /// The file that a record or a name speaks of; it must be there.
     pub(super) fn need(&mut self, id: FileId) -> Result<Arc<FileState>, Fault> {
-        self.file(id)?.ok_or_else(|| Fault::corrupt("file tree", id, "a file that is named is missing"))
+        self.file(id)?
+            .ok_or_else(|| Fault::corrupt("file tree", id, "a file that is named is missing"))
     }
 
     /// Works out what a record does.

@@ -248,7 +248,8 @@ impl Volume {
                 core.admit(Class::Normal, new)?;
             }
             remember_own(core, file, &wanted);
-            let copies = wanted.iter().filter(|p| p.how == How::New && p.phys != 0).map(|p| p.len).sum();
+            let copies =
+                wanted.iter().filter(|p| p.how == How::New && p.phys != 0).map(|p| p.len).sum();
             let parts = set_aside(core, file, wanted)?;
             Ok(Plan { parts, old, copies })
         })
@@ -343,8 +344,10 @@ impl Volume {
         if result.is_err() {
             let rest = &records[done..];
             let unpublished = |p: &&Part| {
-                rest.iter().any(|r| matches!(r, Record::Map { start, len, .. }
-                    if (*start..start + len).contains(&p.block)))
+                rest.iter().any(|r| {
+                    matches!(r, Record::Map { start, len, .. }
+                    if (*start..start + len).contains(&p.block))
+                })
             };
             let parts: Vec<Part> = plan.parts.iter().filter(unpublished).copied().collect();
             self.give_back(&parts);
@@ -501,7 +504,9 @@ fn records(file: u64, parts: &[Part], end: u64, old_size: u64) -> Vec<Record> {
         let e = Extent { phys: p.phys, len: p.len as u32, unwritten: false, own: true };
         match (p.how, out.last_mut()) {
             (How::Place, _) => {}
-            (How::New, Some(Record::Map { start, len, extents, .. })) if *start + *len == p.block => {
+            (How::New, Some(Record::Map { start, len, extents, .. }))
+                if *start + *len == p.block =>
+            {
                 extents.push((p.block, e));
                 *len += p.len;
             }
@@ -512,7 +517,9 @@ fn records(file: u64, parts: &[Part], end: u64, old_size: u64) -> Vec<Record> {
                 size: 0,
                 extents: vec![(p.block, e)],
             }),
-            (How::Convert, Some(Record::Convert { start, len, .. })) if *start + *len == p.block => {
+            (How::Convert, Some(Record::Convert { start, len, .. }))
+                if *start + *len == p.block =>
+            {
                 *len += p.len;
             }
             (How::Convert, _) => {
