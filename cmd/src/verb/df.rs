@@ -29,11 +29,9 @@ pub(crate) fn run(args: &Args) -> Outcome {
             "journal": space.journal,
         }));
     }
-    let mut rows =
-        table::new(&[">total", ">free", ">reserved", ">condemned", ">journal"]);
+    let mut rows = table::new(&[">total", ">free", ">reserved", ">condemned", ">journal"]);
     rows.add_row(
-        [space.total, space.free, space.reserved, space.condemned, space.journal]
-            .map(size::show),
+        [space.total, space.free, space.reserved, space.condemned, space.journal].map(size::show),
     );
     table::print(&rows)
 }

@@ -81,5 +81,5 @@ fn what_cannot_be_measured_is_refused() {
     }
     place.run(["bench", "randread", "mem:nothing"]).refused(2, "nothing");
     let args = ["bench", "randread", "mem:256M", "--file-size", "100G", "--seconds", "0.1"];
-    place.run(args).refused(1, "space");
+    place.run(args).refused(1, "full");
 }

@@ -10,7 +10,7 @@ fn bad_uris_are_refused() {
     let place = Place::empty();
     for (uri, what) in [
         ("file:", "file:"),
-        ("mem:", "mem"),
+        ("mem:", "size"),
         ("mem:lots", "lots"),
         ("floppy:a", "floppy"),
         ("file:store?colour=red", "colour"),
@@ -32,7 +32,7 @@ fn format_refuses_what_is_not_its_own() {
     let place = Place::empty();
     place.run(["format", "file:new"]).refused(2, "size");
     place.run(["format", "file:new", "--size", "5000"]).refused(2, "4096");
-    place.run(["format", "file:new", "--size", "4K"]).refused(2, "small");
+    place.run(["format", "file:new", "--size", "4K"]).refused(2, "at least");
     assert!(!place.path("new").exists());
     let data = bytes(1, 100_000);
     place.local("theirs", &data);
@@ -48,9 +48,9 @@ fn what_is_not_a_store_is_named_so() {
     place.local("zeroes", &vec![0; 1 << 20]);
     place.local("text", &b"hello\n".repeat(50_000));
     place.local("empty", b"");
-    for name in ["zeroes", "text", "empty"] {
-        place.run(["ls", name]).refused(2, "store");
-        place.run(["put", name, "zeroes", "f"]).refused(2, "store");
+    for (name, what) in [("zeroes", "store"), ("text", "store"), ("empty", "smaller")] {
+        place.run(["ls", name]).refused(2, what);
+        place.run(["put", name, "zeroes", "f"]).refused(2, what);
     }
     assert_eq!(std::fs::read(place.path("zeroes")).unwrap(), vec![0; 1 << 20]);
 }
@@ -118,12 +118,12 @@ fn a_full_store_keeps_what_it_has() {
     place.put("kept", &kept);
     place.put("big", &bytes(2, 20 << 20));
     place.local("huge", &bytes(3, 80 << 20));
-    place.on("put", ["huge", "huge"]).refused(1, "space");
-    place.on("put", ["huge", "kept"]).refused(1, "space");
+    place.on("put", ["huge", "huge"]).refused(1, "full");
+    place.on("put", ["huge", "kept"]).refused(1, "full");
     assert_eq!(place.names(), ["big", "kept"]);
     assert!(place.cat("kept") == kept);
     place.on("truncate", ["kept", "1T"]).ok();
-    place.on("allocate", ["kept", "0", "1T"]).refused(1, "space");
+    place.on("allocate", ["kept", "0", "1T"]).refused(1, "full");
     place.on("truncate", ["kept", "1M"]).ok();
     assert!(place.cat("kept") == kept);
     // What the failed puts had taken is free again, and removal makes room.
