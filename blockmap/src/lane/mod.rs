@@ -69,6 +69,23 @@ pub(crate) struct Traffic {
     pub(crate) user_writes: AtomicU64,
 }
 
+impl Traffic {
+    /// Adds the numbers of a lane that has ended. One thread at a time.
+    pub(crate) fn absorb(&self, ended: &Traffic) {
+        for (sum, counter) in [
+            (&self.reads, &ended.reads),
+            (&self.writes, &ended.writes),
+            (&self.flushes, &ended.flushes),
+            (&self.bytes_read, &ended.bytes_read),
+            (&self.bytes_written, &ended.bytes_written),
+            (&self.user_reads, &ended.user_reads),
+            (&self.user_writes, &ended.user_writes),
+        ] {
+            bump(sum, counter.load(Ordering::Relaxed));
+        }
+    }
+}
+
 /// Adds to a counter that only this thread writes now.
 pub(crate) fn bump(counter: &AtomicU64, by: u64) {
     counter.store(counter.load(Ordering::Relaxed) + by, Ordering::Relaxed);

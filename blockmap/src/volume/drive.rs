@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lane::{Io, Lane};
 use std::future::Future;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// Commands that a blocking call's lane, or the maintenance lane, has in flight at most.
@@ -25,11 +25,23 @@ impl Volume {
 
     /// The lanes that there are, orphans that have ended left out.
     pub(super) fn all_lanes(&self) -> Vec<Arc<Lane>> {
-        let mut lanes = self.lanes.lock().expect("no holder panics");
-        lanes.retain(|l| !l.is_dead());
-        let mut all = lanes.clone();
+        let mut all = self.live_lanes().clone();
         all.push(self.maint.clone());
         all
+    }
+
+    /// All lanes but the maintenance lane. The numbers of those that have ended are
+    /// in the counters when this returns, and of no other while the guard is held.
+    pub(super) fn live_lanes(&self) -> MutexGuard<'_, Vec<Arc<Lane>>> {
+        let mut lanes = self.lanes.lock().expect("no holder panics");
+        lanes.retain(|lane| {
+            let dead = lane.is_dead();
+            if dead {
+                self.counters.past.absorb(&lane.traffic);
+            }
+            !dead
+        });
+        lanes
     }
 
     /// Something changed that a blocking call may wait for.
