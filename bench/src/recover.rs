@@ -1,7 +1,7 @@
 //! How long a store takes to open after it was left with a full journal.
 //!
 //! `recover [DIR]`: for stores of 1 GiB and 1 TiB (sparse) in DIR, writes to
-//! random holes until the journal is nearly full, lets go of it as
+//! random holes until a checkpoint is about to begin, lets go of it as
 //! a killed process would, opens it, and prints what that took.
 
 use freehold::{FormatOptions, OpenOptions, Store};
@@ -32,9 +32,9 @@ fn one(dir: &std::path::Path, size: u64, round: u64) -> freehold::Result<()> {
         let span = (size / 4096).min(1 << 26);
         let mut x = 0x9e37_79b9_7f4a_7c15u64 ^ round;
         let before = store.stats().checkpoints;
-        // A checkpoint begins when the journal is half full. Go on until it is
-        // nearly full, or the checkpoint was quicker.
-        let mut left = 97_000;
+        // A checkpoint begins at 49,152 records: as full as the journal gets
+        // unless the checkpoint is slower than the writers.
+        let mut left = 49_000;
         while left > 0 && store.stats().checkpoints == before {
             write_blocks(&store, &file, 64, 1000, |_| {
                 x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
