@@ -41,12 +41,12 @@ impl Volume {
             self.health.writable()?;
             let _held = self.hold(io, file, size / B, u64::MAX).await;
             let old = file.load().size;
-            if size > old && old % B != 0 && size / B > old / B {
+            if size > old && !old.is_multiple_of(B) && size / B > old / B {
                 drop(_held);
                 self.zero_tail(io, file, size).await?;
                 continue;
             }
-            if size > old && old % B != 0 {
+            if size > old && !old.is_multiple_of(B) {
                 // Both ends lie in the last block: its bytes between them.
                 let mut buf = self.medium.pool().take(BLOCK)?;
                 buf.fill(0);

@@ -78,7 +78,7 @@ impl Volume {
     ) -> Result<()> {
         check_range(from_off, len)?;
         check_range(to_off, len)?;
-        if from_off % B != 0 || to_off % B != 0 {
+        if !from_off.is_multiple_of(B) || !to_off.is_multiple_of(B) {
             return Err(invalid("the offsets of a range reflink are multiples of 4096"));
         }
         let same = Arc::ptr_eq(from.state(), to.state());
@@ -109,7 +109,7 @@ impl Volume {
             return Ok(());
         }
         let size = to.load().size;
-        if size % B != 0 && to_off > size {
+        if !size.is_multiple_of(B) && to_off > size {
             self.zero_tail(io, to, to_off).await?;
         }
         let end = (to_off + len).div_ceil(B);
@@ -125,7 +125,7 @@ impl Volume {
         if from_off + len > source.size {
             return Err(invalid("the range reaches past the end of the source"));
         }
-        if len % B != 0 && !at_end {
+        if !len.is_multiple_of(B) && !at_end {
             return Err(invalid(
                 "the length of a range reflink is a multiple of 4096, unless the range ends \
                  both files",

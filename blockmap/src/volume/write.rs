@@ -147,7 +147,7 @@ impl Volume {
             self.health.writable()?;
             let held = self.hold(io, file, off / B, (off + len).div_ceil(B)).await;
             let size = file.load().size;
-            if size % B == 0 || off / B <= size / B {
+            if size.is_multiple_of(B) || off / B <= size / B {
                 return Ok(held);
             }
             drop(held);
@@ -165,13 +165,13 @@ impl Volume {
     ) -> Result<()> {
         let size = file.load().size;
         let block = size / B;
-        if size % B == 0 || up_to <= size {
+        if size.is_multiple_of(B) || up_to <= size {
             return Ok(());
         }
         let _held = self.hold(io, file, block, block + 1).await;
         let size = file.load().size;
         let end = up_to.min((block + 1) * B);
-        if size / B != block || size % B == 0 || size >= end {
+        if size / B != block || size.is_multiple_of(B) || size >= end {
             return Ok(());
         }
         let mut buf = self.medium.pool().take(BLOCK)?;
@@ -195,7 +195,7 @@ impl Volume {
             Ok(plan) => plan,
             Err(e) => return Err((e, Some(buf))),
         };
-        let whole = off % B == 0 && len == buf.len();
+        let whole = off.is_multiple_of(B) && len == buf.len();
         let (data, back) = if whole {
             (Ok(buf), None)
         } else {
@@ -269,7 +269,7 @@ impl Volume {
         let mut out = self.medium.pool().take(((last - first) * B) as usize)?;
         out.fill(0);
         let mut edges = vec![first];
-        if last - 1 != first && end % B != 0 {
+        if last - 1 != first && !end.is_multiple_of(B) {
             edges.push(last - 1);
         }
         let _seen = io.seen(&self.epoch);
