@@ -109,7 +109,7 @@ impl Volume {
         // A block that lies inside up to the file's end goes whole.
         let first = off.div_ceil(B);
         let last = if end >= size { size.div_ceil(B) } else { end / B };
-        let edges = [(off, end.min(first * B)), (off.max(last * B), end.min(size))];
+        let edges = [(off, end.min(first * B).min(size)), (off.max(last * B), end.min(size))];
         for (from, to) in edges {
             let inside = from < to && !(first..last).contains(&(from / B));
             if inside {
