@@ -37,10 +37,23 @@ impl Volume {
         file: &Arc<FileState>,
         size: u64,
     ) -> Result<()> {
+        self.resize(io, file, size, false).await
+    }
+
+    async fn resize(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        size: u64,
+        only_grow: bool,
+    ) -> Result<()> {
         loop {
             self.health.writable()?;
             let _held = self.hold(io, file, size / B, u64::MAX).await;
             let old = file.load().size;
+            if only_grow && size <= old {
+                return Ok(());
+            }
             if size > old && old % B != 0 && size / B > old / B {
                 drop(_held);
                 self.zero_tail(io, file, size).await?;
@@ -203,16 +216,13 @@ impl Volume {
             };
         }
         if file.load().size < end {
-            // Under the lock from the end on, as any change of the size.
-            self.grow_to(io, file, end).await?;
+            // Under the lock from the end on, as any change of the size. Whoever
+            // appends meanwhile may have come further: then nothing is to be done.
+            self.resize(io, file, end, true).await?;
         }
         Ok(())
     }
 
-    async fn grow_to(self: &Arc<Self>, io: &Io, file: &Arc<FileState>, end: u64) -> Result<()> {
-        let size = file.load().size;
-        if size < end { self.truncate_task(io, file, end).await } else { Ok(()) }
-    }
 
     async fn next_step(
         self: &Arc<Self>,
