@@ -191,7 +191,7 @@ impl Volume {
     ) -> std::result::Result<Buffer, (Error, Option<Buffer>)> {
         let end = off + len as u64;
         let (first, last) = (off / B, end.div_ceil(B));
-        let plan = match self.plan(io, file, first, last, end).await {
+        let plan = match self.plan(io, file, first, last).await {
             Ok(plan) => plan,
             Err(e) => return Err((e, Some(buf))),
         };
@@ -233,7 +233,6 @@ impl Volume {
         file: &Arc<FileState>,
         first: u64,
         last: u64,
-        end: u64,
     ) -> Result<Plan> {
         let vol = self.clone();
         self.change(io, move |core| {
