@@ -37,10 +37,23 @@ impl Volume {
         file: &Arc<FileState>,
         size: u64,
     ) -> Result<()> {
+        self.resize(io, file, size, false).await
+    }
+
+    async fn resize(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        size: u64,
+        only_grow: bool,
+    ) -> Result<()> {
         loop {
             self.health.writable()?;
             let _held = self.hold(io, file, size / B, u64::MAX).await;
             let old = file.load().size;
+            if only_grow && size <= old {
+                return Ok(());
+            }
             if size > old && !old.is_multiple_of(B) && size / B > old / B {
                 drop(_held);
                 self.zero_tail(io, file, size).await?;
@@ -109,7 +122,7 @@ impl Volume {
         // A block that lies inside up to the file's end goes whole.
         let first = off.div_ceil(B);
         let last = if end >= size { size.div_ceil(B) } else { end / B };
-        let edges = [(off, end.min(first * B)), (off.max(last * B), end.min(size))];
+        let edges = [(off, end.min(first * B).min(size)), (off.max(last * B), end.min(size))];
         for (from, to) in edges {
             let inside = from < to && !(first..last).contains(&(from / B));
             if inside {
@@ -203,15 +216,11 @@ impl Volume {
             };
         }
         if file.load().size < end {
-            // Under the lock from the end on, as any change of the size.
-            self.grow_to(io, file, end).await?;
+            // Under the lock from the end on, as any change of the size. Whoever
+            // appends meanwhile may have come further: then nothing is to be done.
+            self.resize(io, file, end, true).await?;
         }
         Ok(())
-    }
-
-    async fn grow_to(self: &Arc<Self>, io: &Io, file: &Arc<FileState>, end: u64) -> Result<()> {
-        let size = file.load().size;
-        if size < end { self.truncate_task(io, file, end).await } else { Ok(()) }
     }
 
     async fn next_step(

@@ -7,7 +7,7 @@ use super::file::{FileHandle, FileState, Map};
 use super::names::{check_name, exists};
 use super::range_ops::tail_for;
 use super::stats::some_extents;
-use super::write::{B, check_range};
+use super::write::{B, Held, check_range};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::Record;
 use crate::lane::Io;
@@ -115,11 +115,7 @@ impl Volume {
         let end = (to_off + len).div_ceil(B);
         let a = (from, from_off / B, (from_off + len).div_ceil(B));
         let b = (to, to_off / B, end.max(to_off / B + 1));
-        // One order for all, so that two of these never wait for each other.
-        let first_a = (a.0.id, a.1) <= (b.0.id, b.1);
-        let (x, y) = if first_a { (a, b) } else { (b, a) };
-        let _x = self.hold(io, x.0, x.1, x.2).await;
-        let _y = self.hold(io, y.0, y.1, y.2).await;
+        let _held = self.hold_both(io, a, b).await;
         let (source, target) = (from.load(), to.load());
         let at_end = from_off + len == source.size && to_off + len >= target.size;
         if from_off + len > source.size {
@@ -138,6 +134,24 @@ impl Volume {
         self.share_span(io, from, to, span, to_off + len).await?;
         self.counters.reflinks.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Takes two ranges so that two of these never wait for each other: in one
+    /// order, or, of one file, as a single range. (Requests are granted in their
+    /// order: one for both ranges, made between the two, would never be.)
+    async fn hold_both(
+        self: &Arc<Self>,
+        io: &Io,
+        a: (&Arc<FileState>, u64, u64),
+        b: (&Arc<FileState>, u64, u64),
+    ) -> (Held, Option<Held>) {
+        if a.0.id == b.0.id {
+            return (self.hold(io, a.0, a.1.min(b.1), a.2.max(b.2)).await, None);
+        }
+        let (x, y) = if a.0.id < b.0.id { (a, b) } else { (b, a) };
+        let first = self.hold(io, x.0, x.1, x.2).await;
+        let second = self.hold(io, y.0, y.1, y.2).await;
+        (first, Some(second))
     }
 
     /// Shares file blocks, as many as one record takes, until all are done.

@@ -191,7 +191,7 @@ impl Volume {
     ) -> std::result::Result<Buffer, (Error, Option<Buffer>)> {
         let end = off + len as u64;
         let (first, last) = (off / B, end.div_ceil(B));
-        let plan = match self.plan(io, file, first, last, end).await {
+        let plan = match self.plan(io, file, first, last).await {
             Ok(plan) => plan,
             Err(e) => return Err((e, Some(buf))),
         };
@@ -233,15 +233,15 @@ impl Volume {
         file: &Arc<FileState>,
         first: u64,
         last: u64,
-        end: u64,
     ) -> Result<Plan> {
         let vol = self.clone();
         self.change(io, move |core| {
             let old = file.load();
             let shrunk = file.shrink_seq.load(Ordering::Acquire) > vol.durable();
             // Law B5: the cut-off tail of the last block may be overwritten in
-            // place only once the cut is durable.
-            let no_place = (shrunk && end > old.size).then_some(old.size / B);
+            // place only once the cut is durable; and whoever writes a part of
+            // that block, before the end or behind it, writes the whole of it.
+            let no_place = shrunk.then_some(old.size / B);
             let wanted = classify(core, &old, first, last, no_place)?;
             let new: u64 = wanted.iter().filter(|p| p.how == How::New).map(|p| p.len).sum();
             if new > 0 {
