@@ -2,6 +2,9 @@
 
 pub mod conformance;
 pub mod fuzz;
+pub mod history;
+pub mod model;
+pub mod random;
 
 /// The README's examples run as tests.
 #[cfg(doctest)]
