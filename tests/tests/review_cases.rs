@@ -156,3 +156,24 @@ fn allocate_beside_an_append_does_not_shrink() {
     assert_eq!(file.size(), 3 * B as u64);
     sound(&vol);
 }
+
+/// Law B10: a write in flight keeps its file, as an open handle does.
+#[test]
+fn b10_a_write_in_flight_keeps_a_removed_file() {
+    let (sim, vol) = store(6);
+    let file = vol.create(b"f").expect("a file");
+    vol.write_at(&file, &[1; B], 0).expect("it writes");
+    vol.checkpoint().expect("a checkpoint");
+    let write = held_write(&sim, &vol, &file, 1, 1);
+    drop(file);
+    vol.remove(b"f").expect("it goes");
+    std::thread::scope(|s| {
+        // Drives the removal, and gets no further itself: all writes are held.
+        s.spawn(|| vol.sync().expect("it syncs"));
+        moment();
+        write.land();
+    });
+    sound(&vol);
+    vol.checkpoint().expect("a checkpoint");
+    sound(&vol);
+}
