@@ -33,19 +33,19 @@ impl Volume {
     }
 
     async fn commit_once(self: &Arc<Self>, io: &Io) -> Result<()> {
-        let groups = {
+        let (groups, pushed) = {
             let mut core = self.core();
             core.journal.seal();
             let groups = core.journal.take_sealed();
             if let Some(last) = groups.last() {
                 self.flushing.fetch_max(last.last_seq, Ordering::AcqRel);
             }
-            groups
+            (groups, core.journal.last_seq())
         };
         let Some(last) = groups.last() else {
-            // All that was pushed is in a checkpoint or on the medium.
-            let wanted = self.wanted.load(Ordering::Acquire);
-            self.durable.fetch_max(wanted, Ordering::AcqRel);
+            // All that had been pushed by then is in a checkpoint or on the medium;
+            // what is wanted by now may have been pushed since.
+            self.durable.fetch_max(pushed, Ordering::AcqRel);
             return Ok(());
         };
         let (group, seq) = (last.head.number, last.last_seq);
