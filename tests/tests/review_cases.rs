@@ -177,3 +177,18 @@ fn b10_a_write_in_flight_keeps_a_removed_file() {
     vol.checkpoint().expect("a checkpoint");
     sound(&vol);
 }
+
+/// A journal group may be longer than what the device takes at once.
+#[test]
+fn a_long_group_is_written_in_pieces() {
+    let options = SimOptions { max_transfer: 8 << 10, ..SimOptions::default() };
+    let sim = SimMedium::new(options);
+    let vol = Volume::format(sim.medium(), &FormatSpec::default()).expect("a store");
+    for i in 0..200 {
+        vol.create(format!("{i:0>200}").as_bytes()).expect("a file");
+    }
+    vol.sync().expect("it syncs");
+    let vol = after_crash(&sim, Survival::Nothing);
+    assert_eq!(vol.list(b"", None, None, 999).expect("a listing").entries.len(), 200);
+    sound(&vol);
+}

@@ -79,13 +79,17 @@ impl Volume {
             .map_err(|e| crate::Error::corrupt("journal group", g.head.pos, &e.to_string()))?;
         let mut writes: Vec<Pin<Box<dyn Future<Output = Result<()>> + Send>>> = Vec::new();
         let (pos, n) = (g.head.pos, u64::from(g.head.blocks));
+        let most = self.medium.geometry().max_transfer as usize / BLOCK * BLOCK;
         for (at, skip, n) in ring_runs(self.journal_start, self.journal_blocks, pos, n) {
             let from = skip as usize * BLOCK;
-            let part = &bytes[from..from + n as usize * BLOCK];
-            let mut buf = self.medium.pool().take(part.len())?;
-            buf.copy_from_slice(part);
-            let io = io.clone();
-            writes.push(Box::pin(async move { io.write(at, buf, true).await.map(drop) }));
+            let run = &bytes[from..from + n as usize * BLOCK];
+            for (i, part) in run.chunks(most).enumerate() {
+                let at = at + (i * most / BLOCK) as u64;
+                let mut buf = self.medium.pool().take(part.len())?;
+                buf.copy_from_slice(part);
+                let io = io.clone();
+                writes.push(Box::pin(async move { io.write(at, buf, true).await.map(drop) }));
+            }
         }
         for done in all(writes).await {
             done?;
