@@ -11,6 +11,7 @@ use super::file::FileState;
 use crate::error::Result;
 use crate::format::BLOCK;
 use crate::format::journal::encode_group;
+use crate::format::types::GroupHead;
 use crate::journal::{Sealed, ring_runs};
 use crate::lane::{Io, all};
 use std::pin::Pin;
@@ -75,7 +76,10 @@ impl Volume {
     }
 
     async fn write_group(self: &Arc<Self>, io: &Io, g: &Sealed) -> Result<()> {
-        let bytes = encode_group(g.head, &g.payload, &self.id)
+        // Sealed when the group before was perhaps still under way; written, it
+        // confirms all before it (law B9).
+        let head = GroupHead { confirmed: g.head.number - 1, ..g.head };
+        let bytes = encode_group(head, &g.payload, &self.id)
             .map_err(|e| crate::Error::corrupt("journal group", g.head.pos, &e.to_string()))?;
         let mut writes: Vec<Pin<Box<dyn Future<Output = Result<()>> + Send>>> = Vec::new();
         let (pos, n) = (g.head.pos, u64::from(g.head.blocks));
