@@ -44,6 +44,10 @@ pub(super) fn check_range(off: u64, len: u64) -> Result<()> {
     }
 }
 
+/// Extents that one record names at the most, so that it fits into the room
+/// that the journal keeps for a record.
+const RECORD_EXTENTS: usize = 512;
+
 /// Why a block is written where it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum How {
@@ -505,7 +509,7 @@ fn records(file: u64, parts: &[Part], end: u64, old_size: u64) -> Vec<Record> {
         match (p.how, out.last_mut()) {
             (How::Place, _) => {}
             (How::New, Some(Record::Map { start, len, extents, .. }))
-                if *start + *len == p.block =>
+                if *start + *len == p.block && extents.len() < RECORD_EXTENTS =>
             {
                 extents.push((p.block, e));
                 *len += p.len;
