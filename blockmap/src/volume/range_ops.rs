@@ -223,7 +223,6 @@ impl Volume {
         Ok(())
     }
 
-
     async fn next_step(
         self: &Arc<Self>,
         io: &Io,
