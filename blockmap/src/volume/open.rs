@@ -149,6 +149,7 @@ impl Parts {
                 tree: Tree::at(sb.files),
                 files: HashMap::new(),
                 condemned: BTreeSet::new(),
+                gone: BTreeSet::new(),
                 next_file: sb.next_file,
             },
             counts: Tree::at(sb.counts),
