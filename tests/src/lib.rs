@@ -2,8 +2,5 @@
 
 pub mod conformance;
 pub mod fuzz;
-
-/// The README's examples run as tests.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-pub struct Readme;
+pub mod seeds;
+pub mod specimen;
