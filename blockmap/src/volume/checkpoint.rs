@@ -250,7 +250,7 @@ impl Volume {
     async fn supersede(self: &Arc<Self>, io: &Io, cut: &Cut) {
         let ready = {
             let mut core = self.core();
-            core.journal.trim(cut.pos);
+            core.journal.trim(cut.pos, cut.seq + 1);
             core.settled = self.durable();
             core.lowerings.prune(self.durable());
             core.take_deferred(cut.generation)

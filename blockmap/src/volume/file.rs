@@ -190,6 +190,13 @@ impl Version {
     /// The same file with another map, and its numbers brought along.
     pub(crate) fn with_map(&self, txn: &mut Txn<'_>, map: Map) -> Version {
         let tally = txn.take_tally();
+        let map = match map {
+            // A record cannot name a tree without a root.
+            Map::Tree(Tree { root: None }) => {
+                Map::Inline { stamp: txn.share_gen, extents: Arc::default() }
+            }
+            map => map,
+        };
         let add = |n: u64, by: i64| {
             if n == UNKNOWN || tally.unknown { UNKNOWN } else { n.saturating_add_signed(by) }
         };
@@ -198,7 +205,6 @@ impl Version {
             Map::Inline { extents, .. } => {
                 (extents.iter().map(|(_, e)| u64::from(e.len)).sum(), extents.len() as u64)
             }
-            Map::Tree(Tree { root: None }) => (0, 0),
             Map::Tree(_) => (add(self.blocks, tally.blocks), add(self.extents, tally.extents)),
         };
         Version { blocks, extents, map, ..self.clone() }
@@ -277,5 +283,25 @@ impl Drop for FileHandle {
 impl std::fmt::Debug for FileHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "file {} of {} bytes", self.state.id, self.size())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::volume::{FormatSpec, Volume};
+    use freehold_engine::{FormatOptions, format_target};
+
+    /// A map that was a tree and lost its last extent goes into a checkpoint.
+    #[test]
+    fn a_tree_that_became_empty_can_be_written() {
+        let medium = format_target("mem:16M", &FormatOptions::default()).expect("memory");
+        let volume = Volume::format(medium, &FormatSpec::default()).expect("a store");
+        let file = volume.create(b"f").expect("a file");
+        for i in 0..10 {
+            volume.write_at(&file, &[1; 4096], i * 8192).expect("there is room");
+        }
+        volume.checkpoint().expect("a tree can be written");
+        volume.truncate(&file, 0).expect("there is room");
+        volume.checkpoint().expect("an empty map can be written");
     }
 }

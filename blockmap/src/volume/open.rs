@@ -141,7 +141,7 @@ impl Parts {
             history.next_seq,
             history.next_group,
             history.next_pos,
-            sb.cut_pos,
+            (sb.cut_pos, sb.cut_seq + 1),
         );
         let core = Core {
             shelf: Shelf {

@@ -31,7 +31,7 @@ pub struct Specimen {
     pub image: SimImage,
     /// Names and bytes once the whole journal is replayed.
     pub contents: Contents,
-    /// The same when no group above the number is.
+    /// The same when no group above the number is, as [`Specimen::at`] says.
     pub until: BTreeMap<u64, Contents>,
 }
 
@@ -101,10 +101,10 @@ pub fn contents(store: &Store) -> Result<Contents> {
 
 /// Bytes that differ from block to block and from tag to tag.
 pub fn pattern(tag: u64, len: usize) -> Vec<u8> {
-    let mut draw = crate::seeds::Draw::new(tag);
+    let mut draw = crate::random::Random::new(tag);
     let mut bytes = Vec::with_capacity(len + 8);
     while bytes.len() < len {
-        bytes.extend_from_slice(&draw.bits().to_le_bytes());
+        bytes.extend_from_slice(&draw.next_u64().to_le_bytes());
     }
     bytes.truncate(len);
     bytes
@@ -148,6 +148,15 @@ impl Specimen {
         Self { image, contents, until }
     }
 
+    /// Names and bytes if the journal ends behind this group.
+    ///
+    /// # Panics
+    /// If the checkpoint is newer.
+    pub fn at(&self, group: u64) -> &Contents {
+        let found = self.until.range(..=group).next_back();
+        found.unwrap_or_else(|| panic!("group {group} is history")).1
+    }
+
     /// The same store, closed: nothing to replay, nothing condemned.
     ///
     /// # Panics
@@ -160,8 +169,7 @@ impl Specimen {
         store.checkpoint().expect("a sound store");
         store.close().expect("a sound store");
         let image = sim.image();
-        let last = anatomy::Anatomy::of(&image).last_group();
-        let until = BTreeMap::from([(last, self.contents.clone())]);
+        let until = BTreeMap::from([(0, self.contents.clone())]);
         Self { image, contents: self.contents.clone(), until }
     }
 }

@@ -15,7 +15,7 @@ use super::shelf::CONDEMNED;
 use crate::error::Result;
 use crate::format::types::{FileId, GROUP_BLOCKS, GroupDesc};
 use crate::format::{BLOCK, Counts, Files, Names, bitmap, superblock};
-use crate::lane::Io;
+use crate::lane::{Io, Seen};
 use crate::space::Words;
 use crate::tree::Tree;
 use ledger::Ledger;
@@ -90,8 +90,7 @@ impl Volume {
     }
 
     async fn check_task(self: &Arc<Self>, io: &Io) -> Result<CheckReport> {
-        let _seen = io.seen(&self.epoch);
-        let snap = self.snapshot(io).await;
+        let (_seen, snap) = self.snapshot(io).await;
         let mut walk = Walk::new(self, io);
         walk.ledger.add(0, 2 + self.journal_blocks);
         self.check_superblocks(io, &mut walk.report).await?;
@@ -128,9 +127,12 @@ impl Volume {
 
     /// The map as it is now. A checkpoint's half-built trees are no part of it, so
     /// it is taken between two of them.
-    async fn snapshot(self: &Arc<Self>, io: &Io) -> Snapshot {
+    /// Reuse is held back (law B3) only from then on, because a checkpoint ends
+    /// by waiting for those that hold it back.
+    async fn snapshot(self: &Arc<Self>, io: &Io) -> (Seen, Snapshot) {
         let flag = &self.duty.checkpointing;
         io.until(|| !flag.swap(true, Ordering::AcqRel)).await;
+        let seen = io.seen(&self.epoch);
         let snap = {
             let core = self.core();
             let newer = core
@@ -157,7 +159,7 @@ impl Volume {
         };
         flag.store(false, Ordering::Release);
         self.duty.any.store(true, Ordering::Release);
-        snap
+        (seen, snap)
     }
 
     async fn check_superblocks(self: &Arc<Self>, io: &Io, report: &mut CheckReport) -> Result<()> {
