@@ -82,6 +82,10 @@ impl Volume {
         let mark = {
             let mut core = self.core();
             core.shelf.tree = files;
+            // Their records are no longer in it.
+            for (id, _) in cut.files.iter().filter(|(_, v)| v.is_none()) {
+                core.shelf.gone.remove(id);
+            }
             core.space.end_cut(space);
             self.durable.fetch_max(cut.seq, Ordering::AcqRel);
             core.push_mark(cut.generation)

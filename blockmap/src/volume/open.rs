@@ -148,6 +148,7 @@ impl Parts {
                 names: Tree::at(sb.names),
                 tree: Tree::at(sb.files),
                 files: HashMap::new(),
+                gone: BTreeSet::new(),
                 condemned: BTreeSet::new(),
                 next_file: sb.next_file,
             },
