@@ -266,7 +266,7 @@ impl Volume {
             self.look(io, |v| {
                 let mut core = v.core();
                 // Replay may have taken the last of it already.
-                if !core.dirty.contains(&id) && core.shelf.file(id)?.is_some() {
+                if core.shelf.file(id)?.is_some_and(|f| f.load().condemned) {
                     core.shelf.condemned.insert(id);
                 }
                 Ok(())
