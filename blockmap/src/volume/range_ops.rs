@@ -190,6 +190,7 @@ impl Volume {
     /// `NoSpace`, with what was done kept; `Invalid`, `ReadOnly`, `Poisoned`.
     pub fn allocate(self: &Arc<Self>, file: &FileHandle, off: u64, len: u64) -> Result<()> {
         check_range(off, len)?;
+        self.health.writable()?;
         if len == 0 {
             return Ok(());
         }
