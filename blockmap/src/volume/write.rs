@@ -243,9 +243,9 @@ impl Volume {
             let old = file.load();
             let shrunk = file.shrink_seq.load(Ordering::Acquire) > vol.durable();
             // Law B5: the cut-off tail of the last block may be overwritten in
-            // place only once the cut is durable; and whoever writes a part of
-            // that block, before the end or behind it, writes the whole of it.
-            let no_place = shrunk.then_some(old.size / B);
+            // place only once the cut is durable, and any write to the block
+            // overwrites its tail too.
+            let no_place = (shrunk && old.size % B != 0).then_some(old.size / B);
             let wanted = classify(core, &old, first, last, no_place)?;
             let new: u64 = wanted.iter().filter(|p| p.how == How::New).map(|p| p.len).sum();
             if new > 0 {
