@@ -245,7 +245,7 @@ impl Volume {
             // Law B5: the cut-off tail of the last block may be overwritten in
             // place only once the cut is durable, and any write to the block
             // overwrites its tail too.
-            let no_place = (shrunk && old.size % B != 0).then_some(old.size / B);
+            let no_place = (shrunk && !old.size.is_multiple_of(B)).then_some(old.size / B);
             let wanted = classify(core, &old, first, last, no_place)?;
             let new: u64 = wanted.iter().filter(|p| p.how == How::New).map(|p| p.len).sum();
             if new > 0 {
