@@ -21,11 +21,15 @@ fn round_trip() {
         f.write_at(&[i as u8; 4096], i * 8192).unwrap();
     }
     assert_eq!(f.stat().unwrap().extents, 1000);
+    let r = store.check().unwrap();
+    assert!(r.clean(), "{r:?}");
     store.sync().unwrap();
     drop(g);
     store.remove(b"b").unwrap();
     f.truncate(5000).unwrap();
     store.checkpoint().unwrap();
     store.checkpoint().unwrap();
+    let r = store.check().unwrap();
+    assert!(r.clean(), "{r:?}");
     println!("{:?} {:?}", store.space(), store.stats());
 }

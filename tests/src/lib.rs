@@ -6,3 +6,10 @@ pub mod fuzz;
 pub mod history;
 pub mod model;
 pub mod random;
+pub mod seeds;
+pub mod specimen;
+
+/// The README's examples run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

@@ -17,7 +17,7 @@ mod io;
 mod plain;
 mod slots;
 
-pub(crate) use io::{Io, RETRIES, all};
+pub(crate) use io::{Io, RETRIES, Seen, all};
 pub(crate) use plain::Plain;
 pub(crate) use slots::Slots;
 
@@ -67,6 +67,23 @@ pub(crate) struct Traffic {
     pub(crate) bytes_written: AtomicU64,
     pub(crate) user_reads: AtomicU64,
     pub(crate) user_writes: AtomicU64,
+}
+
+impl Traffic {
+    /// Adds the numbers of a lane that has ended. One thread at a time.
+    pub(crate) fn absorb(&self, ended: &Traffic) {
+        for (sum, counter) in [
+            (&self.reads, &ended.reads),
+            (&self.writes, &ended.writes),
+            (&self.flushes, &ended.flushes),
+            (&self.bytes_read, &ended.bytes_read),
+            (&self.bytes_written, &ended.bytes_written),
+            (&self.user_reads, &ended.user_reads),
+            (&self.user_writes, &ended.user_writes),
+        ] {
+            bump(sum, counter.load(Ordering::Relaxed));
+        }
+    }
 }
 
 /// Adds to a counter that only this thread writes now.

@@ -94,7 +94,12 @@ impl Space {
 
     /// The best run of a group: the first of `want` blocks (aligned if that
     /// is long), else the longest.
-    fn search_group(&mut self, g: u64, from: usize, want: u64) -> Result<Option<(usize, u64)>, Fault> {
+    fn search_group(
+        &mut self,
+        g: u64,
+        from: usize,
+        want: u64,
+    ) -> Result<Option<(usize, u64)>, Fault> {
         let group = self.group(g)?;
         let mut best: Option<(usize, u64)> = None;
         let mut at = from;

@@ -116,7 +116,6 @@ pub(crate) fn place_bitmaps(
     Ok((tree, done))
 }
 
-
 fn describe(
     txn: &mut Txn<'_>,
     tree: &Tree<format::Space>,

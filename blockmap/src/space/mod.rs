@@ -21,8 +21,8 @@ mod bits;
 mod cut;
 
 pub(crate) use bits::Words;
-pub(crate) use cut::place_bitmaps;
 use cut::CutSpace;
+pub(crate) use cut::place_bitmaps;
 
 use crate::format::types::{Addr, GROUP_BLOCKS, GroupDesc, Kind};
 use crate::format::{self, bitmap};
@@ -260,16 +260,14 @@ impl Space {
         self.dirty.insert(g);
     }
 
-    /// Is the block reachable? For `check` and for tests.
-    pub(crate) fn is_logical(&mut self, addr: Addr) -> Result<bool, Fault> {
-        let group = self.group(addr / GROUP_BLOCKS)?;
-        Ok(bits::count(&group.logical, (addr % GROUP_BLOCKS) as usize, 1) == 1)
+    /// The logical bitmaps that are in memory; all others are as they were written.
+    pub(crate) fn loaded(&self) -> HashMap<u64, Arc<Words>> {
+        self.groups.iter().map(|(g, x)| (*g, x.logical.clone())).collect()
     }
 
-    /// The logical bitmap of a group, for `check`; the number of groups is
-    /// [`Space::group_count`].
-    pub(crate) fn logical(&mut self, group: u64) -> Result<Arc<Words>, Fault> {
-        Ok(self.group(group)?.logical.clone())
+    /// Blocks that are not reachable.
+    pub(crate) fn unused(&self) -> u64 {
+        self.unused
     }
 
     pub(crate) fn group_count(&self) -> u64 {

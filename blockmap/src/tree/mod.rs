@@ -17,7 +17,7 @@
 //!    is and gets a new block.
 //! 4. Where trees share nodes (file maps), a node with a count above one is
 //!    copied before it is changed, and the copy and the original then both count
-//!    as parents of every child (Rodeh). [`own`](share::own) is the only way to change a node.
+//!    as parents of every child (Rodeh). [`own`] is the only way to change a node.
 //!
 //! # Faults
 //!
@@ -34,14 +34,13 @@ mod schema;
 mod share;
 mod splice;
 
-
 pub(crate) use join::{join, slice, split};
 pub(crate) use lookup::{Cursor, find, floor, last_leaf_start, path_nodes};
 pub(crate) use node::{Body, Filled, Link, Load, Node, Tree};
 pub(crate) use schema::Schema;
 
-pub(crate) use share::{build_leaf, root_of};
 use share::{build, own};
+pub(crate) use share::{build_leaf, root_of};
 pub(crate) use splice::{Splice, edit_entries, splice};
 
 use crate::format::FormatError;

@@ -1,10 +1,10 @@
 //! Nodes, links to nodes, and reading a node's block.
 
 use super::{Fault, Schema};
-use crate::format::types::{Addr, Kind, NodeRef};
 use crate::format::bitmap::WORDS;
 use crate::format::header::PAYLOAD;
 use crate::format::node as codec;
+use crate::format::types::{Addr, Kind, NodeRef};
 use arc_swap::{ArcSwapOption, Guard};
 use std::fmt;
 use std::sync::Arc;
@@ -127,8 +127,8 @@ impl<S: Schema> Link<S> {
 
     /// A node as it is on the medium, children unloaded.
     pub(crate) fn decode(at: NodeRef, block: &[u8], id: &[u8; 16]) -> Result<Node<S>, Fault> {
-        let d = codec::decode::<S>(block, id, at)
-            .map_err(|e| Fault::format(S::WHAT, at.addr, &e))?;
+        let d =
+            codec::decode::<S>(block, id, at).map_err(|e| Fault::format(S::WHAT, at.addr, &e))?;
         let body = match d.body {
             codec::Body::Leaf(entries) => Body::Leaf(entries),
             codec::Body::Inner(children) => {

@@ -27,6 +27,11 @@ pub(crate) trait Schema:
     /// The word for errors.
     const WHAT: &'static str;
 
+    /// Entries are runs of keys, not points.
+    fn is_run() -> bool {
+        false
+    }
+
     /// Does the entry, which starts at or before `at`, contain it or reach past it?
     fn reaches(k: &Self::Key, _v: &Self::Val, at: &Self::Key) -> bool {
         k >= at
@@ -85,6 +90,10 @@ const _: fn(FileId, FileRecord, GroupDesc) = |_, _, _| {};
 impl Schema for Counts {
     const WHAT: &'static str = "count tree";
 
+    fn is_run() -> bool {
+        true
+    }
+
     fn reaches(k: &u64, v: &CountRun, at: &u64) -> bool {
         k + u64::from(v.len) > *at
     }
@@ -108,6 +117,10 @@ impl Schema for Counts {
 impl Schema for Extents {
     const SHARED: bool = true;
     const WHAT: &'static str = "extent tree";
+
+    fn is_run() -> bool {
+        true
+    }
 
     fn reaches(k: &u64, v: &Extent, at: &u64) -> bool {
         k + u64::from(v.len) > *at

@@ -101,7 +101,10 @@ pub(crate) fn build<S: Schema>(
         OwnedBody::Inner(c) => {
             for part in chunk(c, |(k, _)| inner_len::<S>(k)) {
                 let key = part[0].0.clone();
-                out.push((key, place(txn, &mut spare, level, Node { stamp: 0, body: Body::Inner(part) })?));
+                out.push((
+                    key,
+                    place(txn, &mut spare, level, Node { stamp: 0, body: Body::Inner(part) })?,
+                ));
             }
         }
     }

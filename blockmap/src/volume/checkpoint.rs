@@ -63,9 +63,8 @@ impl Volume {
         let cut = self.cut();
         let files = self.put_files(io, &cut).await?;
         let old_space = self.core().space.tree().clone();
-        let (space, placed) = self
-            .cut_change(io, cut.generation, |txn| place_bitmaps(txn, &old_space))
-            .await?;
+        let (space, placed) =
+            self.cut_change(io, cut.generation, |txn| place_bitmaps(txn, &old_space)).await?;
         self.write_tree(io, &cut.names).await?;
         self.write_tree(io, &cut.counts).await?;
         for (_, version) in &cut.files {
@@ -76,6 +75,9 @@ impl Volume {
         self.write_tree(io, &files).await?;
         self.write_tree(io, &space).await?;
         self.write_bitmaps(io, &placed).await?;
+        // This flush may cover less than what a sync that comes now must cover: the
+        // sync sees that, as with a commit's flush.
+        self.flushing.fetch_max(cut.seq, Ordering::AcqRel);
         if !crate::sabotage::breaks("no-checkpoint-barrier") {
             self.barrier(io, "a checkpoint's flush").await?;
         }
@@ -83,6 +85,10 @@ impl Volume {
         let mark = {
             let mut core = self.core();
             core.shelf.tree = files;
+            // Their records are no longer in it.
+            for (id, _) in cut.files.iter().filter(|(_, v)| v.is_none()) {
+                core.shelf.gone.remove(id);
+            }
             core.space.end_cut(space);
             self.durable.fetch_max(cut.seq, Ordering::AcqRel);
             core.push_mark(cut.generation)
@@ -99,10 +105,8 @@ impl Volume {
         core.journal.seal();
         let (group, pos) = core.journal.cut();
         let dirty = std::mem::take(&mut core.dirty);
-        let files = dirty
-            .into_iter()
-            .map(|id| (id, core.shelf.files.get(&id).map(|f| f.load())))
-            .collect();
+        let files =
+            dirty.into_iter().map(|id| (id, core.shelf.files.get(&id).map(|f| f.load()))).collect();
         core.space.begin_cut();
         core.generation += 1;
         Cut {
@@ -171,7 +175,11 @@ impl Volume {
         self.write_nodes(io, &batch).await
     }
 
-    async fn write_nodes<S: Schema>(self: &Arc<Self>, io: &Io, batch: &[Arc<Link<S>>]) -> Result<()> {
+    async fn write_nodes<S: Schema>(
+        self: &Arc<Self>,
+        io: &Io,
+        batch: &[Arc<Link<S>>],
+    ) -> Result<()> {
         let mut writes: Vec<Write> = Vec::with_capacity(batch.len());
         for link in batch {
             let mut buf = self.medium.pool().take(BLOCK)?;
@@ -249,7 +257,7 @@ impl Volume {
     async fn supersede(self: &Arc<Self>, io: &Io, cut: &Cut) {
         let ready = {
             let mut core = self.core();
-            core.journal.trim(cut.pos);
+            core.journal.trim(cut.pos, cut.seq + 1);
             core.settled = self.durable();
             core.lowerings.prune(self.durable());
             core.take_deferred(cut.generation)

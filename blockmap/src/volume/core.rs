@@ -177,8 +177,9 @@ impl Core {
 
     /// The freed blocks that checkpoint `generation` no longer names.
     pub(crate) fn take_deferred(&mut self, generation: u64) -> Vec<Deferred> {
-        let (ready, rest) =
-            std::mem::take(&mut self.deferred).into_iter().partition(|d| d.generation <= generation);
+        let (ready, rest) = std::mem::take(&mut self.deferred)
+            .into_iter()
+            .partition(|d| d.generation <= generation);
         self.deferred = rest;
         ready
     }

@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lane::{Io, Lane};
 use std::future::Future;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// Commands that a blocking call's lane, or the maintenance lane, has in flight at most.
@@ -25,11 +25,23 @@ impl Volume {
 
     /// The lanes that there are, orphans that have ended left out.
     pub(super) fn all_lanes(&self) -> Vec<Arc<Lane>> {
-        let mut lanes = self.lanes.lock().expect("no holder panics");
-        lanes.retain(|l| !l.is_dead());
-        let mut all = lanes.clone();
+        let mut all = self.live_lanes().clone();
         all.push(self.maint.clone());
         all
+    }
+
+    /// All lanes but the maintenance lane. The numbers of those that have ended are
+    /// in the counters when this returns, and of no other while the guard is held.
+    pub(super) fn live_lanes(&self) -> MutexGuard<'_, Vec<Arc<Lane>>> {
+        let mut lanes = self.lanes.lock().expect("no holder panics");
+        lanes.retain(|lane| {
+            let dead = lane.is_dead();
+            if dead {
+                self.counters.past.absorb(&lane.traffic);
+            }
+            !dead
+        });
+        lanes
     }
 
     /// Something changed that a blocking call may wait for.
@@ -40,15 +52,14 @@ impl Volume {
 
     /// After a change of the map: has the journal come far enough for a checkpoint?
     pub(super) fn after_change(&self) {
-        let (used, capacity, pending) = {
-            let core = self.core();
-            (core.journal.used(), core.journal.capacity(), core.journal.pending_bytes())
+        let (half, pending, last) = {
+            let j = &self.core().journal;
+            (j.is_half_full(), j.pending_bytes(), j.last_seq())
         };
-        if used * 2 > capacity {
+        if half && !self.duty.checkpointing.load(Ordering::Acquire) {
             self.ask_checkpoint();
         }
         if pending > 256 << 10 {
-            let last = self.core().journal.last_seq();
             self.want(last);
         }
     }
@@ -101,8 +112,9 @@ impl Volume {
         let moved = inner.step(&self.maint);
         let due = self.wanted.load(Ordering::Acquire) > self.durable() && !unwell;
         if inner.idle() && !due && !d.pending() {
-            d.any.store(false, Ordering::Release);
-            // A request may have come between the look and the store.
+            // A request may have come between the look and the store. Reading what
+            // it wrote to `any`, not only overwriting it, shows the request itself.
+            d.any.swap(false, Ordering::AcqRel);
             if d.pending() || self.wanted.load(Ordering::Acquire) > self.durable() && !unwell {
                 d.any.store(true, Ordering::Release);
             }

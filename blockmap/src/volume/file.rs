@@ -285,3 +285,23 @@ impl std::fmt::Debug for FileHandle {
         write!(f, "file {} of {} bytes", self.state.id, self.size())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::volume::{FormatSpec, Volume};
+    use freehold_engine::{FormatOptions, format_target};
+
+    /// A map that was a tree and lost its last extent goes into a checkpoint.
+    #[test]
+    fn a_tree_that_became_empty_can_be_written() {
+        let medium = format_target("mem:16M", &FormatOptions::default()).expect("memory");
+        let volume = Volume::format(medium, &FormatSpec::default()).expect("a store");
+        let file = volume.create(b"f").expect("a file");
+        for i in 0..10 {
+            volume.write_at(&file, &[1; 4096], i * 8192).expect("there is room");
+        }
+        volume.checkpoint().expect("a tree can be written");
+        volume.truncate(&file, 0).expect("there is room");
+        volume.checkpoint().expect("an empty map can be written");
+    }
+}

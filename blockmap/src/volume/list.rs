@@ -80,7 +80,11 @@ impl Volume {
     }
 
     /// The first name at or after `from` that begins with the prefix.
-    fn next_name(self: &Arc<Self>, from: &[u8], prefix: &[u8]) -> Result<Option<(Vec<u8>, FileId)>> {
+    fn next_name(
+        self: &Arc<Self>,
+        from: &[u8],
+        prefix: &[u8],
+    ) -> Result<Option<(Vec<u8>, FileId)>> {
         let vol = self.clone();
         let (from, prefix) = (from.to_vec(), prefix.to_vec());
         self.run(move |io| async move {
@@ -101,9 +105,8 @@ impl Volume {
     /// A file's numbers without its sharing; none if it went meanwhile.
     fn brief(self: &Arc<Self>, id: FileId) -> Result<Option<FileStat>> {
         let vol = self.clone();
-        let state = self.run(move |io| async move {
-            vol.look(&io, |v| v.core().shelf.file(id)).await
-        })?;
+        let state =
+            self.run(move |io| async move { vol.look(&io, |v| v.core().shelf.file(id)).await })?;
         state.map(|s| self.count_file(&s, false)).transpose()
     }
 }

@@ -53,10 +53,7 @@ impl RangeLocks {
     pub(crate) fn granted(&self, id: u64) -> bool {
         let t = self.table.lock().expect("no holder panics");
         let Some(me) = t.entries.iter().find(|e| e.id == id) else { return false };
-        t.entries
-            .iter()
-            .take_while(|e| e.id != id)
-            .all(|e| e.end <= me.start || e.start >= me.end)
+        t.entries.iter().take_while(|e| e.id != id).all(|e| e.end <= me.start || e.start >= me.end)
     }
 
     /// Gives the range up.

@@ -63,12 +63,16 @@ fn newest(medium: &dyn Medium, queue: &mut dyn Queue) -> Result<(Superblock, boo
         if let Err(e @ FormatError::TooNew { .. }) = f {
             return Err(Error::new(
                 ErrorKind::TooNew,
-                format!("the store cannot be opened by this version of Freehold: {e}; use a newer one"),
+                format!(
+                    "the store cannot be opened by this version of Freehold: {e}; use a newer one"
+                ),
             ));
         }
     }
     let damaged = found.iter().any(|f| f.is_err());
-    let why = found.iter().find_map(|f| f.as_ref().err().filter(|e| **e != FormatError::NotAStore).copied());
+    let why = found
+        .iter()
+        .find_map(|f| f.as_ref().err().filter(|e| **e != FormatError::NotAStore).copied());
     let best = found.into_iter().flatten().max_by_key(|sb| sb.checkpoint);
     match (best, why) {
         (Some(sb), _) => Ok((sb, damaged)),
@@ -133,18 +137,18 @@ impl Parts {
 
     pub(super) fn of(sb: &Superblock, history: &recover::History) -> Self {
         let journal = Journal::new(
-            sb.journal_start,
             sb.journal_blocks,
             history.next_seq,
             history.next_group,
             history.next_pos,
-            sb.cut_pos,
+            (sb.cut_pos, sb.cut_seq + 1),
         );
         let core = Core {
             shelf: Shelf {
                 names: Tree::at(sb.names),
                 tree: Tree::at(sb.files),
                 files: HashMap::new(),
+                gone: BTreeSet::new(),
                 condemned: BTreeSet::new(),
                 next_file: sb.next_file,
             },
@@ -197,4 +201,3 @@ impl Parts {
         }))
     }
 }
-

@@ -64,7 +64,13 @@ impl VolumeQueue {
     ///
     /// # Errors
     /// [`Refused`] without an error when the queue is full.
-    pub fn read(&mut self, file: &FileHandle, off: u64, buf: Buffer, tag: u64) -> std::result::Result<(), Refused> {
+    pub fn read(
+        &mut self,
+        file: &FileHandle,
+        off: u64,
+        buf: Buffer,
+        tag: u64,
+    ) -> std::result::Result<(), Refused> {
         let mut inner = self.lane.lock();
         let state = file.state();
         let buf = match self.plain_read(&mut inner, state, off, buf, tag) {
@@ -74,10 +80,11 @@ impl VolumeQueue {
         if !inner.has_room() {
             return Err(Refused::full(buf));
         }
-        let (vol, state) = (self.vol.clone(), state.clone());
+        // The task's own handle: the file keeps its blocks until it is done (law B10).
+        let (vol, file) = (self.vol.clone(), file.clone());
         let want = buf.len();
         inner.spawn(&self.lane, |io| async move {
-            let (result, buf) = vol.read_task(&io, &state, off, buf, want).await;
+            let (result, buf) = vol.read_task(&io, file.state(), off, buf, want).await;
             io.finish(Finished { tag, result, buf });
         });
         Ok(())
@@ -89,8 +96,15 @@ impl VolumeQueue {
     /// # Errors
     /// [`Refused`] without an error when the queue is full; with one when the store
     /// cannot be written or the range is beyond what a file can have.
-    pub fn write(&mut self, file: &FileHandle, off: u64, buf: Buffer, tag: u64) -> std::result::Result<(), Refused> {
-        if let Err(e) = self.vol.health.writable().and_then(|()| check_range(off, buf.len() as u64)) {
+    pub fn write(
+        &mut self,
+        file: &FileHandle,
+        off: u64,
+        buf: Buffer,
+        tag: u64,
+    ) -> std::result::Result<(), Refused> {
+        if let Err(e) = self.vol.health.writable().and_then(|()| check_range(off, buf.len() as u64))
+        {
             return Err(Refused::because(buf, e));
         }
         let mut inner = self.lane.lock();
@@ -102,10 +116,10 @@ impl VolumeQueue {
         if !inner.has_room() {
             return Err(Refused::full(buf));
         }
-        let (vol, state) = (self.vol.clone(), state.clone());
+        let (vol, file) = (self.vol.clone(), file.clone());
         let len = buf.len();
         inner.spawn(&self.lane, |io| async move {
-            let (result, buf) = vol.write_task(&io, &state, off, buf, len).await;
+            let (result, buf) = vol.write_task(&io, file.state(), off, buf, len).await;
             io.finish(Finished { tag, result, buf });
         });
         Ok(())
@@ -120,9 +134,9 @@ impl VolumeQueue {
         if !inner.has_room() {
             return Err(Refused { buf: None, error: None });
         }
-        let (vol, state) = (self.vol.clone(), file.state().clone());
+        let (vol, file) = (self.vol.clone(), file.clone());
         inner.spawn(&self.lane, |io| async move {
-            let result = vol.sync_file(&io, &state).await.map(|()| 0);
+            let result = vol.sync_file(&io, file.state()).await.map(|()| 0);
             io.finish(Finished { tag, result, buf: None });
         });
         Ok(())
@@ -183,7 +197,7 @@ impl VolumeQueue {
         tag: u64,
     ) -> std::result::Result<(), Buffer> {
         let blocks = (buf.len() / BLOCK) as u64;
-        if off % BLOCK as u64 != 0 || buf.len() > self.max_transfer {
+        if !off.is_multiple_of(BLOCK as u64) || buf.len() > self.max_transfer {
             return Err(buf);
         }
         let Some(i) = inner.free_plain.pop() else { return Err(buf) };
@@ -219,7 +233,7 @@ impl VolumeQueue {
         tag: u64,
     ) -> std::result::Result<(), Buffer> {
         let (start, blocks) = (off / BLOCK as u64, (buf.len() / BLOCK) as u64);
-        if off % BLOCK as u64 != 0 || buf.len() > self.max_transfer {
+        if !off.is_multiple_of(BLOCK as u64) || buf.len() > self.max_transfer {
             return Err(buf);
         }
         let Some(i) = inner.free_plain.pop() else { return Err(buf) };
@@ -245,10 +259,7 @@ fn in_place(file: &FileState, off: u64, len: u64) -> Option<u64> {
     }
     match v.lookup(off / BLOCK as u64) {
         Ok(Piece::Extent { e, current })
-            if current
-                && e.own
-                && !e.unwritten
-                && u64::from(e.len) >= len / BLOCK as u64 =>
+            if current && e.own && !e.unwritten && u64::from(e.len) >= len / BLOCK as u64 =>
         {
             Some(e.phys)
         }
@@ -268,4 +279,3 @@ impl std::fmt::Debug for VolumeQueue {
         f.write_str("VolumeQueue")
     }
 }
-

@@ -168,11 +168,8 @@ pub(super) fn reflink_range(
         return Ok((target.with_map(txn, Map::Tree(tree)), Some(old)));
     }
     // However the source is held in memory, a record that names a tail makes one.
-    let (target, rest) = if whole {
-        cut(txn, target, lo, Some(hi), true)?
-    } else {
-        (target.clone(), None)
-    };
+    let (target, rest) =
+        if whole { cut(txn, target, lo, Some(hi), true)? } else { (target.clone(), None) };
     let mut new = Vec::new();
     for (k, e, _) in extents_in(source, span.from, span.from + span.len)? {
         txn.raise(e.phys, u64::from(e.len))?;
@@ -183,11 +180,7 @@ pub(super) fn reflink_range(
 
 /// How many blocks from `block` on are this file's alone, so that they may be
 /// written in place (law B1, the slow and exact way).
-pub(super) fn unshared(
-    txn: &Txn<'_>,
-    v: &Version,
-    block: u64,
-) -> Result<u64, Fault> {
+pub(super) fn unshared(txn: &Txn<'_>, v: &Version, block: u64) -> Result<u64, Fault> {
     let Piece::Extent { e, .. } = v.lookup(block)? else { return Ok(0) };
     if let Some(root) = v.root() {
         let mut path = Vec::new();

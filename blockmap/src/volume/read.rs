@@ -89,7 +89,8 @@ impl Volume {
         };
         let most = u64::from(self.medium.geometry().max_transfer) / B;
         let cuts = pieces(first, blocks, &found, most);
-        let spare = (buf.len() > blocks as usize * BLOCK).then(|| buf.split_off(blocks as usize * BLOCK));
+        let spare =
+            (buf.len() > blocks as usize * BLOCK).then(|| buf.split_off(blocks as usize * BLOCK));
         let mut parts: Vec<Part> = Vec::with_capacity(cuts.len());
         // From the back, so that each piece is what is left behind.
         for (block, _, phys) in cuts.iter().rev() {
@@ -191,7 +192,12 @@ impl Volume {
 type Part = Pin<Box<dyn Future<Output = Result<Buffer>> + Send>>;
 
 /// The range as commands: (first block, blocks, address or hole).
-fn pieces(first: u64, blocks: u64, found: &[(u64, Extent, bool)], most: u64) -> Vec<(u64, u64, Option<u64>)> {
+fn pieces(
+    first: u64,
+    blocks: u64,
+    found: &[(u64, Extent, bool)],
+    most: u64,
+) -> Vec<(u64, u64, Option<u64>)> {
     let mut out = Vec::with_capacity(2 * found.len() + 1);
     let mut at = first;
     for (k, e, _) in found {

@@ -18,6 +18,8 @@ pub(crate) struct Shelf {
     /// Records as the last checkpoint has them; files in memory are newer.
     pub(crate) tree: Tree<Files>,
     pub(crate) files: HashMap<FileId, Arc<FileState>>,
+    /// Files whose last has gone, although `tree` still has their records.
+    pub(crate) gone: BTreeSet<FileId>,
     pub(crate) condemned: BTreeSet<FileId>,
     pub(crate) next_file: FileId,
 }
@@ -55,6 +57,9 @@ impl Shelf {
         if let Some(f) = self.files.get(&id) {
             return Ok(Some(f.clone()));
         }
+        if self.gone.contains(&id) {
+            return Ok(None);
+        }
         let record = match find(&self.tree, &id)? {
             Some(r) => Some(r),
             None => find(&self.tree, &(id | CONDEMNED))?,
@@ -67,7 +72,8 @@ impl Shelf {
 
     /// The file that a record or a name speaks of; it must be there.
     pub(super) fn need(&mut self, id: FileId) -> Result<Arc<FileState>, Fault> {
-        self.file(id)?.ok_or_else(|| Fault::corrupt("file tree", id, "a file that is named is missing"))
+        self.file(id)?
+            .ok_or_else(|| Fault::corrupt("file tree", id, "a file that is named is missing"))
     }
 
     /// Works out what a record does.
@@ -276,6 +282,7 @@ impl Shelf {
         if let Some(id) = staged.gone {
             self.condemned.remove(&id);
             self.files.remove(&id);
+            self.gone.insert(id);
         }
     }
 }

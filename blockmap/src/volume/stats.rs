@@ -91,6 +91,8 @@ pub struct Space {
     pub condemned: u64,
     /// The journal.
     pub journal: u64,
+    /// How much of it the next opening would read back; a checkpoint gives it up.
+    pub journal_used: u64,
 }
 
 /// A file's numbers, in bytes.
@@ -141,8 +143,10 @@ impl Volume {
             reflinks: get(&c.reflinks),
             ..Stats::default()
         };
+        let lanes = self.live_lanes();
         s.add(&c.past);
-        self.all_lanes().iter().for_each(|l| s.add(&l.traffic));
+        s.add(&self.maint.traffic);
+        lanes.iter().for_each(|l| s.add(&l.traffic));
         s
     }
 
@@ -156,6 +160,7 @@ impl Volume {
             reserved: bytes(core.reserve),
             condemned: bytes(core.deferred_blocks),
             journal: bytes(self.journal_blocks),
+            journal_used: bytes(core.journal.used()),
         }
     }
 
@@ -287,4 +292,35 @@ pub(super) fn shared_blocks(
     }
     let runs = txn.runs(e.phys, u64::from(e.len))?;
     Ok(runs.iter().filter(|(_, _, c)| *c > 1).map(|(_, n, _)| n).sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::volume::{FormatSpec, Volume};
+    use freehold_engine::medium::Medium;
+    use freehold_engine::{FormatOptions, format_target};
+    use std::sync::Arc;
+
+    /// The numbers of a queue outlive it: differences never go below zero.
+    #[test]
+    fn a_queue_that_ends_leaves_its_numbers() {
+        let medium: Arc<dyn Medium> =
+            format_target("mem:16M", &FormatOptions::default()).expect("memory");
+        let volume = Volume::format(medium, &FormatSpec::default()).expect("a store");
+        let file = volume.create(b"f").expect("a file");
+        let mut queue = volume.queue(4).expect("a queue");
+        let buf = queue.buffer(4096).expect("memory");
+        queue.write(&file, 0, buf, 1).expect("there is room");
+        let mut done = Vec::new();
+        while queue.poll(&mut done) == 0 {
+            queue.wait(None).expect("memory does not vanish");
+        }
+        let before = volume.stats();
+        drop(queue);
+        let after = volume.stats();
+        assert!(before.device_writes >= 1);
+        for ((name, before), (_, after)) in before.fields().into_iter().zip(after.fields()) {
+            assert!(after >= before, "{name} went from {before} to {after}");
+        }
+    }
 }

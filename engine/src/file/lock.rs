@@ -10,7 +10,6 @@ use crate::medium::{Error, ErrorKind, Result};
 use rustix::io::Errno;
 use std::fs;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// What is asked of the lock.
@@ -93,16 +92,16 @@ fn holder(file: BorrowedFd<'_>) -> String {
     unknown()
 }
 
-/// Whether a process has an open-file-description lock on an inode.
+/// Whether a process has an open-file-description lock on an inode. Only /proc
+/// is read: asking the file itself could hang where a server is gone.
 fn locks(pid: u32, dev: u64, ino: u64) -> bool {
-    for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
-        let same = fs::metadata(entry.path()).is_ok_and(|m| m.dev() == dev && m.ino() == ino);
-        if !same {
-            continue;
-        }
-        let info = Path::new("/proc").join(pid.to_string()).join("fdinfo").join(entry.file_name());
-        let text = fs::read_to_string(info).unwrap_or_default();
-        if text.lines().any(|line| line.starts_with("lock:") && line.contains("OFDLCK")) {
+    let (major, minor) = (rustix::fs::major(dev), rustix::fs::minor(dev));
+    // As the kernel prints it: the numbers of the device in hexadecimal.
+    let place = format!(" {major:02x}:{minor:02x}:{ino} ");
+    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten() {
+        let text = fs::read_to_string(entry.path()).unwrap_or_default();
+        let locked = |line: &str| line.contains("OFDLCK") && line.contains(&place);
+        if text.lines().any(|line| line.starts_with("lock:") && locked(line)) {
             return true;
         }
     }

@@ -1,7 +1,7 @@
 //! A regular file or a block device as a medium.
 //!
-//! `open` opens and looks at it, `lock` keeps others out, `ring` is the queue
-//! over io_uring and `sync` the one without, `task` is what both have to do
+//! `open` opens and looks at it, `lock` keeps others out, `queue` is the queue
+//! over io_uring (`ring`) and `sync` the one without, `task` is what both have to do
 //! for an operation, `orphan` keeps what a dropped queue left in flight.
 //! Making a file into a store's target (size, safety checks) is in the
 //! crate's `open`.
@@ -10,6 +10,7 @@ mod errno;
 mod lock;
 mod open;
 mod orphan;
+mod queue;
 mod ring;
 mod shared;
 mod signal;
@@ -17,13 +18,16 @@ mod sync;
 mod table;
 mod task;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use errno::open_error;
 pub(crate) use open::{Opened, open_locked, size_of};
 
 use crate::medium::{Geometry, Medium, Queue, Result};
 use crate::memory::Pool;
 use crate::open::OpenOptions;
-use ring::RingQueue;
+use queue::RingQueue;
 use shared::Shared;
 use std::fmt;
 use std::path::Path;

@@ -10,11 +10,14 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long opening waits for operations that an earlier opening in this
 /// process left in flight, before it calls the medium busy.
 const SETTLE: Duration = Duration::from_secs(30);
+
+/// How long it waits for a claim on a device that nobody is seen to have.
+const LINGER: Duration = Duration::from_millis(500);
 
 /// An open and locked file or device. Dropping it gives the lock up.
 #[derive(Debug)]
@@ -61,14 +64,7 @@ pub(crate) fn open_locked(path: &Path, options: &OpenOptions) -> Result<Opened> 
         // On a block device this refuses what is mounted or otherwise claimed.
         flags |= OFlags::EXCL;
     }
-    let (file, direct) = open_best(path, flags, options.direct).map_err(|errno| {
-        if errno == Errno::BUSY {
-            let why = device.and_then(|number| crate::probe::System::live().device_user(number));
-            let why = why.unwrap_or_else(|| "another program has claimed it".to_owned());
-            return Error::new(ErrorKind::Busy, format!("{} is in use: {why}", path.display()));
-        }
-        naming(errno)
-    })?;
+    let (file, direct) = claim(path, flags, options.direct, device)?;
     let after = rustix::fs::fstat(&file).map_err(naming)?;
     if (after.st_dev, after.st_ino) != (stat.st_dev, stat.st_ino) {
         return Err(Error::new(
@@ -83,6 +79,34 @@ pub(crate) fn open_locked(path: &Path, options: &OpenOptions) -> Result<Opened> 
         return Err(naming(Errno::NOENT));
     }
     Ok(Opened { file, path: path.to_owned(), device, direct })
+}
+
+/// Opens, and on a block device waits a little for a claim that is about to
+/// go: a process that this one is just starting has copies of all descriptors,
+/// closed ones of a moment ago too, until its own program runs.
+fn claim(
+    path: &Path,
+    flags: OFlags,
+    direct: bool,
+    device: Option<(u32, u32)>,
+) -> Result<(OwnedFd, bool)> {
+    let deadline = Instant::now() + LINGER;
+    loop {
+        let errno = match open_best(path, flags, direct) {
+            Ok(opened) => return Ok(opened),
+            Err(errno) => errno,
+        };
+        if errno != Errno::BUSY {
+            return Err(open_error(errno, &format!("opening {}", path.display())));
+        }
+        let user = device.and_then(|number| crate::probe::System::live().device_user(number));
+        if user.is_none() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+            continue;
+        }
+        let why = user.as_deref().unwrap_or("it is open for writing already");
+        return Err(Error::new(ErrorKind::Busy, format!("{} is in use: {why}", path.display())));
+    }
 }
 
 /// Opens with `O_DIRECT` if that is wanted and works, else without.

@@ -1,31 +1,27 @@
-//! The queue over io_uring.
+//! An io_uring: its files, its registered buffers, and its entries.
 //!
-//! The ring uses neither a single issuer nor deferred task work: law M2 lets
-//! another thread ring and reap an idle queue, and completions must arrive
-//! whatever the thread that submitted is doing. Which operation is where is
-//! kept in `table`.
+//! It uses neither a single issuer nor deferred task work: law M2 lets another
+//! thread ring and reap an idle queue, and completions must arrive whatever
+//! the thread that submitted is doing. Which operation is where is kept in
+//! `table`; the queue over both is in `queue`.
 
 use super::errno::open_error;
-use super::orphan;
 use super::shared::Shared;
-use super::signal::Signal;
 use super::table::{Next, SYNC, Table};
 use super::task::Step;
-use crate::medium::check::{check, full, reject};
-use crate::medium::{Completion, Error, ErrorKind, Op, Queue, Rejected, Result};
+use crate::medium::{Error, ErrorKind, Op, Result};
 use crate::memory::{Buffer, MAX_REGIONS};
 use io_uring::{IoUring, opcode, squeue, types};
 use rustix::io::Errno;
-use std::cell::OnceCell;
 use std::fmt;
-use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// The registered file.
+/// The registered files: what data goes through, and what allocation does
+/// (see [`Shared::claimed_file`]).
 const FILE: types::Fixed = types::Fixed(0);
+const CLAIMED: types::Fixed = types::Fixed(1);
 
 /// An io_uring with its file and buffers.
 pub(super) struct Ring {
@@ -48,7 +44,7 @@ enum Registration {
 impl Ring {
     /// Makes a ring with room for `depth` operations; none when the system
     /// does not let us have one.
-    fn new(shared: &Shared, depth: u32) -> Result<Option<Self>> {
+    pub(super) fn new(shared: &Shared, depth: u32) -> Result<Option<Self>> {
         let refused = |what: &str, error: &dyn fmt::Display| {
             tracing::warn!(uri = shared.uri, %error, "{what}: doing I/O by plain system calls");
             Ok(None)
@@ -67,7 +63,8 @@ impl Ring {
             return refused("io_uring is too old", &"it has no waiting with a time-out");
         }
         let file = shared.queue_file()?;
-        if let Err(e) = ring.submitter().register_files(&[file.as_raw_fd()]) {
+        let files = [file.as_raw_fd(), shared.claimed_file().as_raw_fd()];
+        if let Err(e) = ring.submitter().register_files(&files) {
             return refused("io_uring takes no file", &e);
         }
         let registers = ring.submitter().register_buffers_sparse(MAX_REGIONS as u32).is_ok();
@@ -142,7 +139,7 @@ impl Ring {
                 opcode::Write::new(FILE, of.cast_const(), len as u32).offset(at).build()
             }
             (Step::Allocate { at, len, mode }, _) => {
-                opcode::Fallocate::new(FILE, len).offset(at).mode(mode.bits() as i32).build()
+                opcode::Fallocate::new(CLAIMED, len).offset(at).mode(mode.bits() as i32).build()
             }
             // A step is always made from the operation itself; a flush is
             // never a task's own entry.
@@ -152,13 +149,13 @@ impl Ring {
     }
 
     /// Fills the submission ring with what is ready.
-    fn push_ready(&mut self, shared: &Shared, table: &mut Table) {
+    pub(super) fn push_ready(&mut self, shared: &Shared, table: &mut Table) {
         while let Some(next) = table.next(shared) {
             let Some(entry) = self.entry(shared, table, &next) else {
                 table.fail_waiting(&Error::new(ErrorKind::Limit, "no memory to make a request"));
                 return;
             };
-            // SAFETY: the entry's file is registered with this ring; its
+            // SAFETY: the entry's files are registered with this ring; its
             // memory is a buffer in `table` (or the zeroes in `shared`, which
             // nobody ever writes). A task leaves `table` only when its entry
             // was reaped, and table, ring and `shared` stay together: in the
@@ -184,8 +181,31 @@ impl Ring {
     }
 
     /// Entries that the kernel has not taken from the submission ring.
-    fn unsubmitted(&mut self) -> usize {
+    pub(super) fn unsubmitted(&mut self) -> usize {
         self.ring.submission().len()
+    }
+
+    /// Gives the kernel what is in the submission ring; how much it took.
+    pub(super) fn enter(&self) -> std::io::Result<usize> {
+        self.ring.submit()
+    }
+
+    /// As [`Ring::enter`], then sleeps until a completion, a signal or the end
+    /// of the time.
+    pub(super) fn enter_and_sleep(&self, limit: Option<Duration>) -> std::io::Result<usize> {
+        let limit = limit.map(|t| types::Timespec::new().sec(t.as_secs()).nsec(t.subsec_nanos()));
+        let mut arguments = types::SubmitArgs::new();
+        if let Some(limit) = &limit {
+            arguments = arguments.timespec(limit);
+        }
+        self.ring.submitter().submit_with_args(1, &arguments)
+    }
+
+    /// Readable while there are completions to reap.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        // SAFETY: the ring has its descriptor open for as long as it lives,
+        // which is longer than this borrow of it.
+        unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }
     }
 
     /// Gives the file and the memory back to the system now; closing the ring
@@ -201,190 +221,4 @@ impl Ring {
 /// Where a part of a buffer is, if it lies within.
 fn place(buffer: &Buffer, from: usize, len: usize) -> Option<*mut u8> {
     (from + len <= buffer.len()).then(|| buffer.raw().wrapping_add(from))
-}
-
-/// A queue over io_uring.
-pub(super) struct RingQueue {
-    /// Handed to an orphan, or dropped, by `drop`.
-    ring: ManuallyDrop<Ring>,
-    table: ManuallyDrop<Table>,
-    shared: Arc<Shared>,
-    /// Made when somebody asks for the descriptor.
-    signal: OnceCell<Signal>,
-    /// Set when the ring itself fails.
-    broken: Option<Error>,
-}
-
-impl RingQueue {
-    /// A queue, or none when the system refuses io_uring.
-    pub(super) fn new(shared: &Arc<Shared>, depth: u32) -> Result<Option<Self>> {
-        let Some(ring) = Ring::new(shared, depth)? else { return Ok(None) };
-        Ok(Some(Self {
-            ring: ManuallyDrop::new(ring),
-            table: ManuallyDrop::new(Table::new(depth as usize)),
-            shared: Arc::clone(shared),
-            signal: OnceCell::new(),
-            broken: None,
-        }))
-    }
-
-    /// Gives the kernel what is ready, as one batch.
-    fn start(&mut self) {
-        self.ring.push_ready(&self.shared, &mut self.table);
-        while self.ring.unsubmitted() > 0 {
-            match self.ring.ring.submit() {
-                // The kernel takes no more at present: `poll` tries again.
-                Ok(0) => return,
-                Ok(_) => self.ring.push_ready(&self.shared, &mut self.table),
-                Err(error) => return self.enter_failed(&error),
-            }
-        }
-    }
-
-    /// Sorts out a failed `io_uring_enter`.
-    fn enter_failed(&mut self, error: &std::io::Error) {
-        match Errno::from_io_error(error) {
-            // Out of resources, a full completion ring, a signal, the end of
-            // the time: all pass.
-            Some(Errno::AGAIN | Errno::BUSY | Errno::INTR | Errno::TIME | Errno::NOMEM) => {}
-            _ => {
-                let error = Error::new(
-                    ErrorKind::Gone,
-                    format!("the I/O ring of {} does not work any more: {error}", self.shared.uri),
-                );
-                self.table.fail_waiting(&error);
-                self.broken = Some(error);
-            }
-        }
-    }
-
-    fn update_signal(&self) {
-        if let Some(signal) = self.signal.get() {
-            signal.set(!self.table.done.is_empty());
-        }
-    }
-
-    /// Sleeps in the kernel until a completion, a signal or the deadline.
-    fn sleep(&mut self, left: Option<Duration>) {
-        let span =
-            left.map(|left| types::Timespec::new().sec(left.as_secs()).nsec(left.subsec_nanos()));
-        let mut arguments = types::SubmitArgs::new();
-        if let Some(span) = &span {
-            arguments = arguments.timespec(span);
-        }
-        if let Err(error) = self.ring.ring.submitter().submit_with_args(1, &arguments) {
-            self.enter_failed(&error);
-        }
-    }
-}
-
-impl Queue for RingQueue {
-    fn submit(&mut self, tag: u64, op: Op) -> std::result::Result<(), Rejected> {
-        if let Err(error) = check(&op, &self.shared.geometry) {
-            return Err(reject(op, error));
-        }
-        if let Some(error) = self.broken.clone().or_else(|| self.shared.refusal(&op)) {
-            return Err(reject(op, error));
-        }
-        if self.in_flight() >= self.depth() {
-            return Err(full(op));
-        }
-        self.table.insert(&self.shared, tag, op);
-        Ok(())
-    }
-
-    fn ring(&mut self) {
-        self.start();
-        self.update_signal();
-    }
-
-    fn poll(&mut self, done: &mut Vec<Completion>) -> usize {
-        self.start();
-        if self.ring.reap(&self.shared, &mut self.table) > 0 {
-            // Continuations of what was just reaped.
-            self.start();
-        }
-        orphan::reap();
-        let count = self.table.done.len();
-        done.extend(self.table.done.drain(..));
-        self.update_signal();
-        count
-    }
-
-    fn wait(&mut self, timeout: Option<Duration>) -> Result<()> {
-        let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
-        loop {
-            self.ring.push_ready(&self.shared, &mut self.table);
-            let mut reaped = self.ring.reap(&self.shared, &mut self.table);
-            let idle = self.in_flight() == 0 || self.broken.is_some();
-            if self.table.done.is_empty() && reaped == 0 && !idle {
-                let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
-                self.sleep(left);
-                reaped = self.ring.reap(&self.shared, &mut self.table);
-            }
-            if !self.table.done.is_empty() || reaped == 0 {
-                // Something to poll, or a signal or the time ended the sleep.
-                self.start();
-                self.update_signal();
-                return match (&self.broken, self.table.done.is_empty()) {
-                    (Some(error), true) => Err(error.clone()),
-                    _ => Ok(()),
-                };
-            }
-        }
-    }
-
-    fn event_fd(&self) -> Option<BorrowedFd<'_>> {
-        // SAFETY: the ring has its descriptor open for as long as it lives,
-        // which is longer than this borrow of the queue.
-        let ring = unsafe { BorrowedFd::borrow_raw(self.ring.ring.as_raw_fd()) };
-        if self.signal.get().is_none() {
-            match Signal::new(ring) {
-                Ok(signal) => {
-                    signal.set(!self.table.done.is_empty());
-                    let _ = self.signal.set(signal);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "no descriptor to join a queue's events");
-                    return Some(ring);
-                }
-            }
-        }
-        self.signal.get().map(std::os::fd::AsFd::as_fd)
-    }
-
-    fn in_flight(&self) -> usize {
-        self.table.in_flight()
-    }
-
-    fn depth(&self) -> usize {
-        self.table.depth()
-    }
-}
-
-impl Drop for RingQueue {
-    fn drop(&mut self) {
-        // SAFETY: `drop` runs once, and nothing uses the two fields after it.
-        let (mut ring, mut table) =
-            unsafe { (ManuallyDrop::take(&mut self.ring), ManuallyDrop::take(&mut self.table)) };
-        ring.reap(&self.shared, &mut table);
-        // What the kernel never took from the submission ring it never will:
-        // it looks there only when it is told to.
-        table.in_ring = table.in_ring.saturating_sub(ring.unsubmitted());
-        if table.in_ring == 0 {
-            ring.retire();
-        } else {
-            orphan::adopt(ring, table, Arc::clone(&self.shared));
-        }
-        orphan::reap();
-    }
-}
-
-impl fmt::Debug for RingQueue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RingQueue")
-            .field("depth", &self.depth())
-            .field("in_flight", &self.in_flight())
-            .finish_non_exhaustive()
-    }
 }

@@ -6,7 +6,7 @@ use crate::medium::{BLOCK, Error, ErrorKind, Geometry, Op, Result};
 use crate::memory::{Buffer, MAX_BUFFER, Pool};
 use crate::open::OpenOptions;
 use rustix::fs::{Mode, OFlags};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8};
 
@@ -92,6 +92,12 @@ impl Shared {
         let path = format!("/proc/self/fd/{}", self.opened.file.as_raw_fd());
         rustix::fs::open(path, access | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
             .map_err(naming)
+    }
+
+    /// The descriptor by which the medium was opened. On a block device it has
+    /// the exclusive claim, and the kernel lets nobody else zero or discard.
+    pub(super) fn claimed_file(&self) -> BorrowedFd<'_> {
+        self.opened.file.as_fd()
     }
 
     /// `ZEROES` bytes of zeroes that nobody ever writes.

@@ -67,7 +67,7 @@ impl SyncQueue {
                 rustix::io::pwrite(&self.file, &zeroes[..len], at)
             }
             (Step::Allocate { at, len, mode }, _) => {
-                rustix::fs::fallocate(&self.file, mode, at, len).map(|()| 0)
+                rustix::fs::fallocate(self.shared.claimed_file(), mode, at, len).map(|()| 0)
             }
             (Step::Sync, _) => rustix::fs::fdatasync(&self.file).map(|()| 0),
             // A step is always made from the operation itself.

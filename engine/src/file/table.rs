@@ -116,7 +116,11 @@ impl Table {
         self.in_ring = self.in_ring.saturating_sub(1);
         let outcome = match usize::try_from(result) {
             Ok(bytes) => Ok(bytes),
-            Err(_) => Err(Errno::from_raw_os_error(result.saturating_neg())),
+            // Error numbers end at 4095; the conversion panics on others.
+            Err(_) => Err(match result.saturating_neg() {
+                number @ 1..=4095 => Errno::from_raw_os_error(number),
+                _ => Errno::IO,
+            }),
         };
         if data == SYNC {
             while let Some(slot) = self.syncing.pop() {

@@ -153,6 +153,24 @@ fn an_atomic_write_is_never_torn() {
 }
 
 #[test]
+fn writes_that_survive_may_land_in_another_order() {
+    let options = SimOptions { atomic_bytes: 4 * BLOCK as u32, ..SimOptions::default() };
+    let medium = sim(options);
+    let mut queue = medium.queue(8).unwrap();
+    run(&mut *queue, Op::Write { at: 0, buf: filled(&medium, 2, 1), fua: false });
+    run(&mut *queue, Op::Write { at: 1, buf: filled(&medium, 2, 2), fua: false });
+    let outcomes: BTreeSet<[u8; 3]> = (0..SEEDS)
+        .map(|seed| {
+            let after = medium.reopen(seed);
+            std::array::from_fn(|block| after.peek(block as u64)[0])
+        })
+        .collect();
+    // Neither, the first, the second, both in order, both in the other order.
+    let all = [[0, 0, 0], [1, 1, 0], [0, 2, 2], [1, 2, 2], [1, 1, 2]];
+    assert_eq!(outcomes, BTreeSet::from(all));
+}
+
+#[test]
 fn what_was_never_submitted_leaves_no_trace() {
     let medium = plain();
     let mut queue = medium.queue(1).unwrap();

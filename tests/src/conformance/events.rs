@@ -94,7 +94,7 @@ fn readable(queue: &dyn Queue, limit: Timespec) -> Option<bool> {
 /// be polled.
 pub(super) fn the_descriptor_tells_of_completions(make: Make<'_>) {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    let long = Timespec { tv_sec: 60, tv_nsec: 0 };
+    let long = Timespec { tv_sec: 20, tv_nsec: 0 };
     let medium = make();
     let mut driver = Driver::new(&medium, 4);
     if readable(&*driver.queue, now).is_none() {
@@ -104,14 +104,17 @@ pub(super) fn the_descriptor_tells_of_completions(make: Make<'_>) {
         assert_eq!(readable(&*driver.queue, now), Some(false), "round {round}: nothing yet");
         let buf = driver.pattern(1, round);
         driver.submit(round, Op::Write { at: round, buf, fua: false });
-        driver.submit(round, Op::Flush);
-        driver.queue.ring();
-        if round % 2 == 0 {
+        let expected = if round % 2 == 0 {
             // What a wait took in is still announced.
             driver.queue.wait(None).unwrap();
-        }
+            1
+        } else {
+            driver.submit(round, Op::Flush);
+            driver.queue.ring();
+            2
+        };
         let mut done = Vec::new();
-        while done.len() < 2 {
+        while done.len() < expected {
             assert_eq!(readable(&*driver.queue, long), Some(true), "round {round}: no word");
             driver.queue.poll(&mut done);
         }
