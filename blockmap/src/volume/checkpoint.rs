@@ -86,7 +86,8 @@ impl Volume {
         let mark = {
             let mut core = self.core();
             core.shelf.tree = files;
-            for (id, _) in cut.files.iter().filter(|(_, version)| version.is_none()) {
+            // Their records are no longer in it.
+            for (id, _) in cut.files.iter().filter(|(_, v)| v.is_none()) {
                 core.shelf.gone.remove(id);
             }
             core.space.end_cut(space);

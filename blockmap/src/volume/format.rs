@@ -26,6 +26,20 @@ pub struct FormatSpec {
     pub id: Option<[u8; 16]>,
 }
 
+/// Is a medium of so many bytes large enough for a store?
+///
+/// # Errors
+/// `Invalid` under 8 MiB.
+pub fn check_size(bytes: u64) -> Result<()> {
+    if bytes / (BLOCK as u64) < MIN_BLOCKS {
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            format!("a store needs at least 8 MiB; this is {} KiB", bytes / 1024),
+        ));
+    }
+    Ok(())
+}
+
 impl Volume {
     /// Makes an empty store on a medium, whatever it held, and opens it.
     ///
@@ -34,12 +48,7 @@ impl Volume {
     /// what the medium refuses.
     pub fn format(medium: Arc<dyn Medium>, spec: &FormatSpec) -> Result<Arc<Volume>> {
         let blocks = medium.geometry().blocks;
-        if blocks < MIN_BLOCKS {
-            return Err(Error::new(
-                ErrorKind::Invalid,
-                format!("a store needs at least 8 MiB; this medium has {} KiB", blocks * 4),
-            ));
-        }
+        check_size(blocks.saturating_mul(BLOCK as u64))?;
         let journal = spec.journal_blocks.unwrap_or((blocks / 64).clamp(MIN_JOURNAL, MAX_JOURNAL));
         if journal < MIN_JOURNAL || journal > blocks / 4 {
             return Err(Error::new(

@@ -197,7 +197,7 @@ impl VolumeQueue {
         tag: u64,
     ) -> std::result::Result<(), Buffer> {
         let blocks = (buf.len() / BLOCK) as u64;
-        if off % BLOCK as u64 != 0 || buf.len() > self.max_transfer {
+        if !off.is_multiple_of(BLOCK as u64) || buf.len() > self.max_transfer {
             return Err(buf);
         }
         let Some(i) = inner.free_plain.pop() else { return Err(buf) };
@@ -233,7 +233,7 @@ impl VolumeQueue {
         tag: u64,
     ) -> std::result::Result<(), Buffer> {
         let (start, blocks) = (off / BLOCK as u64, (buf.len() / BLOCK) as u64);
-        if off % BLOCK as u64 != 0 || buf.len() > self.max_transfer {
+        if !off.is_multiple_of(BLOCK as u64) || buf.len() > self.max_transfer {
             return Err(buf);
         }
         let Some(i) = inner.free_plain.pop() else { return Err(buf) };

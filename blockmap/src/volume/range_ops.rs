@@ -54,12 +54,12 @@ impl Volume {
             if only_grow && size <= old {
                 return Ok(());
             }
-            if size > old && old % B != 0 && size / B > old / B {
+            if size > old && !old.is_multiple_of(B) && size / B > old / B {
                 drop(_held);
                 self.zero_tail(io, file, size).await?;
                 continue;
             }
-            if size > old && old % B != 0 {
+            if size > old && !old.is_multiple_of(B) {
                 // Both ends lie in the last block: its bytes between them.
                 let mut buf = self.medium.pool().take(BLOCK)?;
                 buf.fill(0);
@@ -190,6 +190,7 @@ impl Volume {
     /// `NoSpace`, with what was done kept; `Invalid`, `ReadOnly`, `Poisoned`.
     pub fn allocate(self: &Arc<Self>, file: &FileHandle, off: u64, len: u64) -> Result<()> {
         check_range(off, len)?;
+        self.health.writable()?;
         if len == 0 {
             return Ok(());
         }

@@ -13,7 +13,7 @@ use super::Volume;
 use super::core::Core;
 use super::open::do_now;
 use super::shelf::CONDEMNED;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::BLOCK;
 use crate::format::journal::{decode_group, decode_group_head};
 use crate::format::types::{Record, Seq, Superblock};
@@ -208,7 +208,15 @@ impl Volume {
             .await?;
         }
         self.core().space.set_replaying(false);
-        self.find_condemned(io).await
+        match self.find_condemned(io).await {
+            // Which files wait for their removal cannot be told. The others can be
+            // read; nothing is changed that would have to be told apart from them.
+            Err(e) if e.kind() == ErrorKind::Corrupt => {
+                self.health.spoil(&e);
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     /// Fetches the nodes that a few records need, many at a time.
@@ -258,7 +266,7 @@ impl Volume {
             self.look(io, |v| {
                 let mut core = v.core();
                 // Replay may have taken the last of it already.
-                if !core.dirty.contains(&id) && core.shelf.file(id)?.is_some() {
+                if core.shelf.file(id)?.is_some_and(|f| f.load().condemned) {
                     core.shelf.condemned.insert(id);
                 }
                 Ok(())

@@ -78,7 +78,7 @@ impl Volume {
     ) -> Result<()> {
         check_range(from_off, len)?;
         check_range(to_off, len)?;
-        if from_off % B != 0 || to_off % B != 0 {
+        if !from_off.is_multiple_of(B) || !to_off.is_multiple_of(B) {
             return Err(invalid("the offsets of a range reflink are multiples of 4096"));
         }
         let same = Arc::ptr_eq(from.state(), to.state());
@@ -108,8 +108,10 @@ impl Volume {
         if len == 0 {
             return Ok(());
         }
+        // Before anything is done: what is refused changes nothing.
+        fits(from.load().size, to.load().size, from_off, to_off, len)?;
         let size = to.load().size;
-        if size % B != 0 && to_off > size {
+        if !size.is_multiple_of(B) && to_off > size {
             self.zero_tail(io, to, to_off).await?;
         }
         let end = (to_off + len).div_ceil(B);
@@ -117,16 +119,7 @@ impl Volume {
         let b = (to, to_off / B, end.max(to_off / B + 1));
         let _held = self.hold_both(io, a, b).await;
         let (source, target) = (from.load(), to.load());
-        let at_end = from_off + len == source.size && to_off + len >= target.size;
-        if from_off + len > source.size {
-            return Err(invalid("the range reaches past the end of the source"));
-        }
-        if len % B != 0 && !at_end {
-            return Err(invalid(
-                "the length of a range reflink is a multiple of 4096, unless the range ends \
-                 both files",
-            ));
-        }
+        fits(source.size, target.size, from_off, to_off, len)?;
         if target.size % B != 0 && to_off > target.size {
             return Err(Error::new(ErrorKind::Busy, "the target's end moved meanwhile; try again"));
         }
@@ -207,6 +200,20 @@ impl Volume {
         }
         Ok(())
     }
+}
+
+/// May a range of this length be shared, as long as the files are now?
+fn fits(source: u64, target: u64, from_off: u64, to_off: u64, len: u64) -> Result<()> {
+    if from_off + len > source {
+        return Err(invalid("the range reaches past the end of the source"));
+    }
+    let at_end = from_off + len == source && to_off + len >= target;
+    if !len.is_multiple_of(B) && !at_end {
+        return Err(invalid(
+            "the length of a range reflink is a multiple of 4096, unless the range ends both files",
+        ));
+    }
+    Ok(())
 }
 
 fn invalid(why: &str) -> Error {

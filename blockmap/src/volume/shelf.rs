@@ -18,9 +18,9 @@ pub(crate) struct Shelf {
     /// Records as the last checkpoint has them; files in memory are newer.
     pub(crate) tree: Tree<Files>,
     pub(crate) files: HashMap<FileId, Arc<FileState>>,
-    pub(crate) condemned: BTreeSet<FileId>,
-    /// Files that have ended although `tree` still has their records.
+    /// Files whose last has gone, although `tree` still has their records.
     pub(crate) gone: BTreeSet<FileId>,
+    pub(crate) condemned: BTreeSet<FileId>,
     pub(crate) next_file: FileId,
 }
 

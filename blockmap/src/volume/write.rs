@@ -151,7 +151,7 @@ impl Volume {
             self.health.writable()?;
             let held = self.hold(io, file, off / B, (off + len).div_ceil(B)).await;
             let size = file.load().size;
-            if size % B == 0 || off / B <= size / B {
+            if size.is_multiple_of(B) || off / B <= size / B {
                 return Ok(held);
             }
             drop(held);
@@ -169,13 +169,13 @@ impl Volume {
     ) -> Result<()> {
         let size = file.load().size;
         let block = size / B;
-        if size % B == 0 || up_to <= size {
+        if size.is_multiple_of(B) || up_to <= size {
             return Ok(());
         }
         let _held = self.hold(io, file, block, block + 1).await;
         let size = file.load().size;
         let end = up_to.min((block + 1) * B);
-        if size / B != block || size % B == 0 || size >= end {
+        if size / B != block || size.is_multiple_of(B) || size >= end {
             return Ok(());
         }
         let mut buf = self.medium.pool().take(BLOCK)?;
@@ -199,7 +199,7 @@ impl Volume {
             Ok(plan) => plan,
             Err(e) => return Err((e, Some(buf))),
         };
-        let whole = off % B == 0 && len == buf.len();
+        let whole = off.is_multiple_of(B) && len == buf.len();
         let (data, back) = if whole {
             (Ok(buf), None)
         } else {
@@ -243,9 +243,9 @@ impl Volume {
             let old = file.load();
             let shrunk = file.shrink_seq.load(Ordering::Acquire) > vol.durable();
             // Law B5: the cut-off tail of the last block may be overwritten in
-            // place only once the cut is durable; and whoever writes a part of
-            // that block, before the end or behind it, writes the whole of it.
-            let no_place = shrunk.then_some(old.size / B);
+            // place only once the cut is durable, and any write to the block
+            // overwrites its tail too.
+            let no_place = (shrunk && !old.size.is_multiple_of(B)).then_some(old.size / B);
             let wanted = classify(core, &old, first, last, no_place)?;
             let new: u64 = wanted.iter().filter(|p| p.how == How::New).map(|p| p.len).sum();
             if new > 0 {
@@ -273,7 +273,7 @@ impl Volume {
         let mut out = self.medium.pool().take(((last - first) * B) as usize)?;
         out.fill(0);
         let mut edges = vec![first];
-        if last - 1 != first && end % B != 0 {
+        if last - 1 != first && !end.is_multiple_of(B) {
             edges.push(last - 1);
         }
         let _seen = io.seen(&self.epoch);

@@ -99,17 +99,18 @@ impl Volume {
         let groups = walk.entries(&snap.space).await?;
         let counts = walk.entries(&snap.counts).await?;
         let mut files: BTreeMap<FileId, Arc<Version>> = BTreeMap::new();
+        let mut recorded = BTreeSet::new();
         for (key, record) in records {
             let id = key & !CONDEMNED;
             if record.condemned != (key & CONDEMNED != 0) {
                 walk.report.find("file tree", id, "a file's record stands in the wrong list");
             }
-            if !snap.newer.contains_key(&id)
-                && files.insert(id, Arc::new(Version::from_record(&record))).is_some()
-            {
+            if !recorded.insert(id) {
                 walk.report.find("file tree", id, "a file has two records");
             }
+            files.insert(id, Arc::new(Version::from_record(&record)));
         }
+        files.retain(|id, _| !snap.newer.contains_key(id));
         files.extend(snap.newer.iter().filter_map(|(id, v)| Some((*id, v.clone()?))));
         check_names(&mut walk.report, &names, &files);
         for (id, v) in &files {
@@ -118,7 +119,7 @@ impl Volume {
         walk.check_sums(&files);
         self.check_space(&mut walk, &snap, &groups).await?;
         let Walk { mut report, ledger, .. } = walk;
-        ledger.check_counts(&counts, &mut report);
+        ledger.check_counts(&counts, self.blocks, &mut report);
         report.files = files.len() as u64;
         report.blocks = ledger.owned();
         Ok(report)
@@ -212,7 +213,8 @@ impl Volume {
         unused += self.blocks - touched;
         if walk.report.clean() && unused != snap.unused {
             let what = format!("{unused} blocks are free, but {} are counted", snap.unused);
-            walk.report.find("superblock", 0, what);
+            let slot = Self::slot(self.marked.load(Ordering::Acquire));
+            walk.report.find("superblock", slot, what);
         }
         Ok(())
     }
@@ -265,7 +267,7 @@ async fn check_file(walk: &mut Walk<'_>, id: FileId, v: &Version) -> Result<()> 
     let past = match &v.map {
         Map::Inline { extents, .. } => {
             for (_, e) in extents.iter() {
-                walk.ledger.add(e.phys, u64::from(e.len));
+                walk.claim("file record", id, e);
             }
             extents.last().map(|(k, e)| k + u64::from(e.len))
         }
