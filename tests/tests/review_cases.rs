@@ -156,3 +156,39 @@ fn allocate_beside_an_append_does_not_shrink() {
     assert_eq!(file.size(), 3 * B as u64);
     sound(&vol);
 }
+
+/// Law B10: a write in flight keeps its file, as an open handle does.
+#[test]
+fn b10_a_write_in_flight_keeps_a_removed_file() {
+    let (sim, vol) = store(6);
+    let file = vol.create(b"f").expect("a file");
+    vol.write_at(&file, &[1; B], 0).expect("it writes");
+    vol.checkpoint().expect("a checkpoint");
+    let write = held_write(&sim, &vol, &file, 1, 1);
+    drop(file);
+    vol.remove(b"f").expect("it goes");
+    std::thread::scope(|s| {
+        // Drives the removal, and gets no further itself: all writes are held.
+        s.spawn(|| vol.sync().expect("it syncs"));
+        moment();
+        write.land();
+    });
+    sound(&vol);
+    vol.checkpoint().expect("a checkpoint");
+    sound(&vol);
+}
+
+/// A journal group may be longer than what the device takes at once.
+#[test]
+fn a_long_group_is_written_in_pieces() {
+    let options = SimOptions { max_transfer: 8 << 10, ..SimOptions::default() };
+    let sim = SimMedium::new(options);
+    let vol = Volume::format(sim.medium(), &FormatSpec::default()).expect("a store");
+    for i in 0..200 {
+        vol.create(format!("{i:0>200}").as_bytes()).expect("a file");
+    }
+    vol.sync().expect("it syncs");
+    let vol = after_crash(&sim, Survival::Nothing);
+    assert_eq!(vol.list(b"", None, None, 999).expect("a listing").entries.len(), 200);
+    sound(&vol);
+}

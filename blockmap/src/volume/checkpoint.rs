@@ -75,6 +75,9 @@ impl Volume {
         self.write_tree(io, &files).await?;
         self.write_tree(io, &space).await?;
         self.write_bitmaps(io, &placed).await?;
+        // This flush may cover less than what a sync that comes now must cover: the
+        // sync sees that, as with a commit's flush.
+        self.flushing.fetch_max(cut.seq, Ordering::AcqRel);
         if !crate::sabotage::breaks("no-checkpoint-barrier") {
             self.barrier(io, "a checkpoint's flush").await?;
         }

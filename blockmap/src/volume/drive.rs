@@ -112,8 +112,9 @@ impl Volume {
         let moved = inner.step(&self.maint);
         let due = self.wanted.load(Ordering::Acquire) > self.durable() && !unwell;
         if inner.idle() && !due && !d.pending() {
-            d.any.store(false, Ordering::Release);
-            // A request may have come between the look and the store.
+            // A request may have come between the look and the store. Reading what
+            // it wrote to `any`, not only overwriting it, shows the request itself.
+            d.any.swap(false, Ordering::AcqRel);
             if d.pending() || self.wanted.load(Ordering::Acquire) > self.durable() && !unwell {
                 d.any.store(true, Ordering::Release);
             }

@@ -80,7 +80,7 @@ impl VolumeQueue {
         if !inner.has_room() {
             return Err(Refused::full(buf));
         }
-        // The file stays open until the task has ended (law B10).
+        // The task's own handle: the file keeps its blocks until it is done (law B10).
         let (vol, file) = (self.vol.clone(), file.clone());
         let want = buf.len();
         inner.spawn(&self.lane, |io| async move {

@@ -185,7 +185,8 @@ impl Volume {
                         to: to.id,
                         to_start: b,
                         len,
-                        size: if len == left { end } else { 0 },
+                        // Nothing may lie behind the end that a growth would show.
+                        size: end.min((b + len) * B),
                         share_gen: core.share_gen + 1,
                         tail,
                     };

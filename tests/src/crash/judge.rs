@@ -39,7 +39,10 @@ pub fn judge(moment: Moment<'_>, store: &Store, grain: u64) -> Result<State, Str
         }
     }
     why.dedup();
-    Err(format!("what was recovered is explained by no {least}..={last} operations:\n{}", why.join("\n")))
+    Err(format!(
+        "what was recovered is explained by no {least}..={last} operations:\n{}",
+        why.join("\n")
+    ))
 }
 
 fn read_all(store: &Store) -> Result<Found, String> {
@@ -165,47 +168,86 @@ impl View<'_> {
     }
 
     /// All that a sector may hold.
-    fn allowed(&self, s: &Suspect<'_>, at: u64) -> Vec<[u8; SECTOR as usize]> {
+    fn allowed(&self, s: &Suspect<'_>, at: u64) -> Vec<Sector> {
         let mut out = Vec::new();
-        let mut put = |state: usize| {
-            let mut bytes = [0; SECTOR as usize];
-            if let Some(c) = self.states()[state].files.get(&s.id) {
-                c.peek(at, &mut bytes);
-                out.push(bytes);
-            }
-        };
-        put(s.q);
-        let effects = &self.moment.story.effects;
-        let here = |t: &Touch| t.file == s.id && t.start < at + SECTOR && at < t.end;
-        let written = |op: usize| effects[op].written.iter().any(here);
-        let mapped = |op: usize| {
-            let e = &effects[op];
-            e.mapped.iter().any(here) || e.synced_all || e.synced == Some(s.id)
-        };
-        // Back to the last change of the map: these may be lost.
+        out.extend(self.at(s.q, s.id, at));
+        let Some(base) = out.first().copied() else { return out };
+        // Back to the last change of the map: these writes may be lost.
+        let (mut open, mut now) = ([true; SECTOR as usize], base);
         for op in (0..s.q).rev() {
-            if written(op) {
-                put(op);
-                put(op + 1);
-            }
-            if mapped(op) {
+            let effect = &self.moment.story.effects[op];
+            let returned = op < self.moment.running;
+            if returned && (effect.synced_all || effect.synced == Some(s.id)) {
                 break;
+            }
+            close(&mut open, effect, s.id, at);
+            for state in [op + 1, op] {
+                if let Some(other) = self.at(state, s.id, at)
+                    && lay(&mut now, &other, &open, effect, s.id, at)
+                {
+                    out.push(now);
+                }
             }
         }
         // On to the next change of the map: these may have landed.
+        let (mut open, mut now) = ([true; SECTOR as usize], base);
         for op in s.q..=self.moment.running {
-            if mapped(op) {
-                break;
-            }
-            if written(op) {
-                put(op + 1);
+            let effect = &self.moment.story.effects[op];
+            close(&mut open, effect, s.id, at);
+            if let Some(other) = self.at(op + 1, s.id, at)
+                && lay(&mut now, &other, &open, effect, s.id, at)
+            {
+                out.push(now);
             }
         }
-        if let Some((effect, _)) = &s.partial
-            && effect.written.iter().chain(&effect.mapped).any(here)
+        if let Some((effect, new)) = &s.partial
+            && effect.written.iter().chain(&effect.mapped).any(|t| part(t, s.id, at).is_some())
         {
-            put(self.p + 1);
+            let mut bytes = [0; SECTOR as usize];
+            new.peek(at, &mut bytes);
+            out.push(bytes);
         }
         out
     }
+
+    /// The sector in one of the story's states, if the file is there.
+    fn at(&self, state: usize, file: u32, at: u64) -> Option<Sector> {
+        let mut bytes = [0; SECTOR as usize];
+        self.states()[state].files.get(&file)?.peek(at, &mut bytes);
+        Some(bytes)
+    }
+}
+
+type Sector = [u8; SECTOR as usize];
+
+/// The part of a sector that was touched.
+fn part(t: &Touch, file: u32, at: u64) -> Option<std::ops::Range<usize>> {
+    let (a, b) = (t.start.max(at), t.end.min(at + SECTOR));
+    (t.file == file && a < b).then(|| (a - at) as usize..(b - at) as usize)
+}
+
+/// Bytes whose place in the map changed say nothing about what lies beyond that.
+fn close(open: &mut [bool; SECTOR as usize], effect: &Effect, file: u32, at: u64) {
+    for touched in effect.mapped.iter().filter_map(|t| part(t, file, at)) {
+        open[touched].fill(false);
+    }
+}
+
+/// Lays the bytes that an operation wrote over a sector, where that is open.
+fn lay(
+    now: &mut Sector,
+    other: &Sector,
+    open: &[bool; SECTOR as usize],
+    effect: &Effect,
+    file: u32,
+    at: u64,
+) -> bool {
+    let mut any = false;
+    for touched in effect.written.iter().filter_map(|t| part(t, file, at)) {
+        for i in touched.filter(|i| open[*i]) {
+            now[i] = other[i];
+            any = true;
+        }
+    }
+    any
 }

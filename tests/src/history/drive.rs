@@ -92,7 +92,7 @@ impl Driver {
             }
             (Ok(effect), Err(e)) if e.kind() == ErrorKind::NoSpace => {
                 self.ran_out(op, before, &effect, &e)?;
-                Ok(effect)
+                Ok(Effect { mapped: Vec::new(), ..effect })
             }
             (Ok(_), Err(e)) => Err(Failure::of(&e, &format!("{op:?} failed"))),
             (Err(kind), Ok(())) => wrong(format!("{op:?} succeeded and should give {kind:?}")),

@@ -54,6 +54,13 @@ pub type Expected = Result<Effect, ErrorKind>;
 const EVERYTHING: u64 = u64::MAX;
 
 impl State {
+    /// Handles are gone, and with them the files that have no name.
+    pub fn close_all(&mut self) {
+        for slot in self.slots.keys().copied().collect::<Vec<_>>() {
+            self.close(slot);
+        }
+    }
+
     /// The file that an operation is about.
     pub fn find(&self, who: Who) -> Option<u32> {
         match who {
@@ -121,9 +128,7 @@ impl State {
             Op::SyncAll => Ok(Effect { synced_all: true, ..Effect::default() }),
             Op::Checkpoint => Ok(Effect { recorded: true, ..Effect::default() }),
             Op::Reopen => {
-                for slot in self.slots.keys().copied().collect::<Vec<_>>() {
-                    self.close(slot);
-                }
+                self.close_all();
                 Ok(Effect { synced_all: true, ..Effect::default() })
             }
             Op::List { .. } => Ok(Effect::default()),
@@ -150,17 +155,19 @@ impl State {
                 let synced = sync.then_some(id);
                 Ok(Effect { synced, ..self.write(id, parts, *tag) })
             }
-            Op::Truncate { size: new, .. } => {
+            Op::Truncate { size: new, .. } if *new != size => {
                 self.content(id).truncate(*new);
                 let mapped = vec![Touch { file: id, start: size.min(*new), end: EVERYTHING }];
                 Ok(Effect { mapped, in_parts: *new > size, ..Effect::default() })
             }
-            Op::Punch { off, len, .. } => {
-                self.content(id).zero(*off, off.saturating_add(*len).min(size.max(*off)));
+            Op::Punch { off, len, .. } if *off < size => {
+                self.content(id).zero(*off, off.saturating_add(*len).min(size));
                 // Whole blocks go by a record, edges are written.
                 let end = off + len;
                 let touch = |start, end| Touch { file: id, start, end };
-                let mapped = vec![touch(off.next_multiple_of(BLOCK), end)];
+                let last =
+                    if end >= size { end.next_multiple_of(BLOCK) } else { end / BLOCK * BLOCK };
+                let mapped = vec![touch(off.next_multiple_of(BLOCK), last)];
                 let written = vec![touch(*off, end)];
                 Ok(Effect { written, mapped, in_parts: true, ..Effect::default() })
             }
