@@ -178,11 +178,16 @@ pub(super) fn replay(
     let records = Arc::new(history.records);
     let v = vol.clone();
     vol.run(move |io| async move { v.replay_all(&io, first, &records).await })?;
-    if !marked && !vol.health.is_read_only() {
-        // Nothing of the checkpoint before may be reused until this is durable.
-        let mark = vol.core().push_mark(sb.checkpoint);
+    if !vol.health.is_read_only() {
+        // What was read may be in a cache only, if the process before was killed:
+        // it counts as durable from here on. Without its mark, nothing of the
+        // checkpoint before may be reused until that is durable, too.
+        let last = match marked {
+            true => vol.durable(),
+            false => vol.core().push_mark(sb.checkpoint),
+        };
         let v = vol.clone();
-        vol.run(move |io| async move { v.sync_to(&io, mark).await })?;
+        vol.run(move |io| async move { v.sync_to(&io, last).await })?;
     }
     if damaged && vol.health.writable().is_ok() {
         // A crash tore it. The next checkpoint goes there: two are sound again.
