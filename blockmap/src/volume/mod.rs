@@ -76,7 +76,11 @@ pub struct Volume {
     maint: Arc<Lane>,
     lanes: Mutex<Vec<Arc<Lane>>>,
     idle: Mutex<Vec<Arc<Lane>>>,
+    /// Writes that had landed when the last flush was submitted; none: not known yet.
+    flushed: Mutex<Option<u64>>,
     progress: (Mutex<u64>, Condvar),
+    /// Threads that sleep on `progress`.
+    sleepers: AtomicU64,
     counters: stats::Counters,
     recovery: std::sync::OnceLock<RecoveryReport>,
 }
