@@ -52,6 +52,8 @@ pub(super) struct History {
     records: Vec<Record>,
     /// The checkpoint's own mark is among them.
     marked: bool,
+    /// Only one superblock is sound.
+    damaged: bool,
 }
 
 impl History {
@@ -63,6 +65,7 @@ impl History {
             groups: 0,
             records: Vec::new(),
             marked: false,
+            damaged: false,
         }
     }
 }
@@ -116,6 +119,7 @@ pub(super) fn read_history(ring: &[u8], sb: &Superblock, fallback: bool) -> Resu
     }
     if fallback {
         tracing::warn!(checkpoint = sb.checkpoint, "one superblock is damaged; using the other");
+        h.damaged = true;
     }
     Ok(h)
 }
@@ -170,7 +174,7 @@ pub(super) fn replay(
         elapsed: Duration::ZERO,
     };
     let first = sb.cut_seq + 1;
-    let marked = history.marked;
+    let (marked, damaged) = (history.marked, history.damaged);
     let records = Arc::new(history.records);
     let v = vol.clone();
     vol.run(move |io| async move { v.replay_all(&io, first, &records).await })?;
@@ -184,6 +188,11 @@ pub(super) fn replay(
         };
         let v = vol.clone();
         vol.run(move |io| async move { v.sync_to(&io, last).await })?;
+    }
+    if damaged && vol.health.writable().is_ok() {
+        // A crash tore it. The next checkpoint goes there: two are sound again.
+        let v = vol.clone();
+        vol.run(move |io| async move { v.next_checkpoint(&io).await })?;
     }
     let elapsed = begun.elapsed();
     tracing::info!(?report, ?elapsed, "store opened");
