@@ -244,3 +244,20 @@ fn superblocks_that_no_store_writes_are_refused() {
         assert_eq!(refused.kind(), ErrorKind::Corrupt, "{what}: {refused}");
     }
 }
+
+/// A store that is made again with the same id finds nothing of its former life.
+#[test]
+fn a_store_made_again_with_its_id_is_empty() {
+    let sim = SimMedium::new(SimOptions::default());
+    let spec = FormatSpec { id: Some([5; 16]), ..FormatSpec::default() };
+    let vol = Volume::format(sim.medium(), &spec).expect("a store");
+    for name in [b"a", b"b", b"c"] {
+        vol.create(name).expect("a file");
+        vol.sync().expect("it syncs");
+    }
+    drop(vol);
+    drop(Volume::format(sim.medium(), &spec).expect("a store"));
+    let vol = Volume::open(sim.medium(), false).expect("it opens");
+    assert_eq!(vol.list(b"", None, None, 9).expect("a listing").entries.len(), 0);
+    sound(&vol);
+}

@@ -62,7 +62,8 @@ impl Volume {
                 ),
             ));
         }
-        erase(&*medium)?;
+        // With the same id, the groups of a former life would be this store's own.
+        erase(&*medium, if spec.id.is_some() { 2 + journal } else { 2 })?;
         let id = match spec.id {
             Some(id) => id,
             None => random_id()?,
@@ -82,12 +83,18 @@ impl Volume {
     }
 }
 
-/// Takes away the superblocks of whatever store was here.
-fn erase(medium: &dyn Medium) -> Result<()> {
+/// Takes away the first blocks of whatever store was here: at least its superblocks.
+fn erase(medium: &dyn Medium, blocks: u64) -> Result<()> {
     let mut queue = medium.queue(4)?;
-    let mut buf = medium.pool().take(2 * BLOCK)?;
-    buf.fill(0);
-    super::open::do_now(&mut *queue, Op::Write { at: 0, buf, fua: false })?;
+    let most = (u64::from(medium.geometry().max_transfer) / BLOCK as u64).clamp(1, 256);
+    let mut at = 0;
+    while at < blocks {
+        let n = most.min(blocks - at);
+        let mut buf = medium.pool().take(n as usize * BLOCK)?;
+        buf.fill(0);
+        super::open::do_now(&mut *queue, Op::Write { at, buf, fua: false })?;
+        at += n;
+    }
     super::open::do_now(&mut *queue, Op::Flush)?;
     Ok(())
 }
