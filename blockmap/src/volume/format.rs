@@ -14,6 +14,9 @@ pub(super) const MIN_JOURNAL: u64 = 128;
 /// The largest journal by default: 16 MiB, which replays in well under a second.
 const MAX_JOURNAL: u64 = 4096;
 
+/// The longest journal that a store can have: 256 MiB. It is read whole into memory.
+pub(super) const JOURNAL_LIMIT: u64 = 65_536;
+
 /// The smallest store: 8 MiB.
 const MIN_BLOCKS: u64 = 2048;
 
@@ -50,11 +53,12 @@ impl Volume {
         let blocks = medium.geometry().blocks;
         check_size(blocks.saturating_mul(BLOCK as u64))?;
         let journal = spec.journal_blocks.unwrap_or((blocks / 64).clamp(MIN_JOURNAL, MAX_JOURNAL));
-        if journal < MIN_JOURNAL || journal > blocks / 4 {
+        if journal < MIN_JOURNAL || journal > (blocks / 4).min(JOURNAL_LIMIT) {
             return Err(Error::new(
                 ErrorKind::Invalid,
                 format!(
-                    "a journal has {MIN_JOURNAL} blocks at least and a quarter of the store at most"
+                    "a journal has {MIN_JOURNAL} blocks at least, and a quarter of the store or \
+                     {JOURNAL_LIMIT} blocks at most"
                 ),
             ));
         }
