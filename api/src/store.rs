@@ -84,6 +84,8 @@ impl Store {
                 format!("{uri} is open in this process; close the store first"),
             ));
         }
+        // Before a file is made, or emptied.
+        options.size.map_or(Ok(()), freehold_blockmap::check_size)?;
         let medium = freehold_engine::format_target(uri, &options.into())?;
         let store = Self::format_on(medium)?;
         let store = Store::with_uri(store.into_volume(), uri);

@@ -17,6 +17,21 @@ const MAX_JOURNAL: u64 = 4096;
 /// The smallest store: 8 MiB.
 const MIN_BLOCKS: u64 = 2048;
 
+/// Is this too small for a store? Asked before a medium is touched.
+///
+/// # Errors
+/// `Invalid`, with how large a store must be.
+pub fn check_size(bytes: u64) -> Result<()> {
+    if bytes / BLOCK as u64 >= MIN_BLOCKS {
+        return Ok(());
+    }
+    let kib = bytes / 1024;
+    Err(Error::new(
+        ErrorKind::Invalid,
+        format!("a store needs at least 8 MiB; this medium has {kib} KiB"),
+    ))
+}
+
 /// What an empty store shall be like.
 #[derive(Debug, Clone, Default)]
 pub struct FormatSpec {
@@ -34,12 +49,7 @@ impl Volume {
     /// what the medium refuses.
     pub fn format(medium: Arc<dyn Medium>, spec: &FormatSpec) -> Result<Arc<Volume>> {
         let blocks = medium.geometry().blocks;
-        if blocks < MIN_BLOCKS {
-            return Err(Error::new(
-                ErrorKind::Invalid,
-                format!("a store needs at least 8 MiB; this medium has {} KiB", blocks * 4),
-            ));
-        }
+        check_size(blocks.saturating_mul(BLOCK as u64))?;
         let journal = spec.journal_blocks.unwrap_or((blocks / 64).clamp(MIN_JOURNAL, MAX_JOURNAL));
         if journal < MIN_JOURNAL || journal > blocks / 4 {
             return Err(Error::new(

@@ -38,7 +38,7 @@ mod write;
 
 pub use check::{CheckReport, Finding, MOST_FINDINGS};
 pub use file::FileHandle;
-pub use format::FormatSpec;
+pub use format::{FormatSpec, check_size};
 pub use list::{Entry, Listing};
 pub use queue::{Refused, VolumeQueue};
 pub use read::MapPiece;
