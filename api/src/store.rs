@@ -84,8 +84,8 @@ impl Store {
                 format!("{uri} is open in this process; close the store first"),
             ));
         }
-        // Before a file is made, or emptied.
-        options.size.map_or(Ok(()), freehold_blockmap::check_size)?;
+        // Before anything is made or changed.
+        freehold_blockmap::check_size(options.size.unwrap_or(u64::MAX))?;
         let medium = freehold_engine::format_target(uri, &options.into())?;
         let store = Self::format_on(medium)?;
         let store = Store::with_uri(store.into_volume(), uri);

@@ -1,1 +1,62 @@
-//! Placeholder.
+//! What the benchmarks share: making files of many extents, quickly.
+
+use freehold::{Buffer, File, Result, Store};
+
+/// Blocks of a benchmark's I/O.
+pub const BLOCK: u64 = 4096;
+
+/// Keeps `depth` writes of one block in flight until `count` of them are done;
+/// `place` gives the file block of each.
+///
+/// # Errors
+/// What a write reports.
+pub fn write_blocks(
+    store: &Store,
+    file: &File,
+    depth: usize,
+    count: u64,
+    mut place: impl FnMut(u64) -> u64,
+) -> Result<()> {
+    let mut queue = store.queue(depth as u32)?;
+    let mut idle: Vec<Buffer> = Vec::with_capacity(depth);
+    for _ in 0..depth {
+        idle.push(queue.buffer(BLOCK as usize)?);
+    }
+    let (mut begun, mut ended) = (0, 0);
+    let mut done = Vec::with_capacity(depth);
+    while ended < count {
+        while begun < count {
+            let Some(buf) = idle.pop() else { break };
+            match queue.write(file, place(begun) * BLOCK, buf, begun) {
+                Ok(()) => begun += 1,
+                Err(refused) => {
+                    if let Some(e) = refused.error {
+                        return Err(e);
+                    }
+                    idle.extend(refused.buf);
+                    break;
+                }
+            }
+        }
+        if queue.poll(&mut done) == 0 {
+            queue.wait(None)?;
+        }
+        for c in done.drain(..) {
+            c.result?;
+            idle.extend(c.buf);
+            ended += 1;
+        }
+    }
+    Ok(())
+}
+
+/// A file of `extents` extents of one block each, with a hole between any two.
+///
+/// # Errors
+/// What a write reports.
+pub fn many_extents(store: &Store, name: &str, extents: u64) -> Result<File> {
+    let file = store.create(name.as_bytes())?;
+    write_blocks(store, &file, 64, extents, |i| 2 * i)?;
+    file.sync()?;
+    Ok(file)
+}

@@ -30,6 +30,9 @@ const KEPT: u64 = 16;
 /// Bytes that any one operation's records may take.
 pub(crate) const RECORD_ROOM: usize = 16 << 10;
 
+/// Records between two checkpoints at the most: what replays in about half a second.
+const MAX_RECORDS: u64 = 96 << 10;
+
 pub(crate) struct Journal {
     blocks: u64,
     next_seq: Seq,
@@ -37,6 +40,8 @@ pub(crate) struct Journal {
     next_pos: u64,
     /// Nothing before this position is needed.
     tail: u64,
+    /// The first record behind the tail.
+    tail_seq: Seq,
     /// The highest durable group.
     confirmed: u64,
     pending: Vec<u8>,
@@ -47,13 +52,14 @@ pub(crate) struct Journal {
 
 impl Journal {
     /// A journal that goes on after `next_seq - 1` at `pos` with group `group`.
-    pub(crate) fn new(blocks: u64, next_seq: Seq, group: u64, pos: u64, tail: u64) -> Self {
+    pub(crate) fn new(blocks: u64, next_seq: Seq, group: u64, pos: u64, tail: (u64, Seq)) -> Self {
         Journal {
             blocks,
             next_seq,
             next_group: group,
             next_pos: pos,
-            tail,
+            tail: tail.0,
+            tail_seq: tail.1,
             confirmed: group - 1,
             pending: Vec::new(),
             pending_first: next_seq,
@@ -68,13 +74,24 @@ impl Journal {
         self.next_pos + pending as u64 - self.tail
     }
 
-    pub(crate) fn capacity(&self) -> u64 {
-        self.blocks
+    /// Has it come so far that a checkpoint should begin? It is limited in bytes
+    /// and in records, because both bound the time that opening takes (law B8).
+    pub(crate) fn is_half_full(&self) -> bool {
+        self.used() * 2 > self.blocks || self.records() * 2 > MAX_RECORDS
+    }
+
+    /// Records that the next opening would replay.
+    fn records(&self) -> u64 {
+        self.next_seq - self.tail_seq
     }
 
     /// Is there room for any one operation? Removals may use what is kept.
     pub(crate) fn has_room(&self, removal: bool) -> bool {
         let kept = if removal { KEPT / 2 } else { KEPT };
+        let most = if removal { MAX_RECORDS + 1024 } else { MAX_RECORDS };
+        if self.records() >= most {
+            return false;
+        }
         // An operation may close the group being filled and begin another.
         self.used() + group_blocks(RECORD_ROOM) as u64 + 1 + kept <= self.blocks
     }
@@ -153,8 +170,9 @@ impl Journal {
     }
 
     /// Nothing before `pos` is needed any more (law B9: the mark is durable).
-    pub(crate) fn trim(&mut self, pos: u64) {
+    pub(crate) fn trim(&mut self, pos: u64, seq: Seq) {
         self.tail = self.tail.max(pos);
+        self.tail_seq = self.tail_seq.max(seq);
     }
 }
 

@@ -1,7 +1,13 @@
 //! What the specification tests share.
 
 pub mod conformance;
+pub mod crash;
 pub mod fuzz;
+pub mod history;
+pub mod model;
+pub mod random;
+pub mod seeds;
+pub mod specimen;
 
 /// The README's examples run as tests.
 #[cfg(doctest)]

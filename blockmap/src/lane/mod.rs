@@ -17,7 +17,7 @@ mod io;
 mod plain;
 mod slots;
 
-pub(crate) use io::{Io, RETRIES, all};
+pub(crate) use io::{Io, RETRIES, Seen, all};
 pub(crate) use plain::Plain;
 pub(crate) use slots::Slots;
 

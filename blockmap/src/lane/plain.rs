@@ -73,19 +73,20 @@ impl Inner {
         let mut result = c.result;
         if let Err(e) = &result {
             self.health.saw(e);
-            if e.kind() == medium::ErrorKind::Reset && plain.tries < RETRIES {
-                if let Some(b) = buf.take() {
-                    let again = Plain { tries: plain.tries + 1, ..plain };
-                    match self.dev.submit(c.tag, again.op(b)) {
-                        Ok(()) => {
-                            self.plain[i] = again;
-                            return;
-                        }
-                        Err(r) => {
-                            result = Err(r.error.unwrap_or_else(|| e.clone()));
-                            if let Op::Read { buf: b, .. } | Op::Write { buf: b, .. } = r.op {
-                                buf = Some(b);
-                            }
+            if e.kind() == medium::ErrorKind::Reset
+                && plain.tries < RETRIES
+                && let Some(b) = buf.take()
+            {
+                let again = Plain { tries: plain.tries + 1, ..plain };
+                match self.dev.submit(c.tag, again.op(b)) {
+                    Ok(()) => {
+                        self.plain[i] = again;
+                        return;
+                    }
+                    Err(r) => {
+                        result = Err(r.error.unwrap_or_else(|| e.clone()));
+                        if let Op::Read { buf: b, .. } | Op::Write { buf: b, .. } = r.op {
+                            buf = Some(b);
                         }
                     }
                 }

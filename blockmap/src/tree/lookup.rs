@@ -2,8 +2,12 @@
 
 use super::node::Body;
 use super::{Fault, Link, Schema, Tree};
+use crate::format::EntryCodec;
 use crate::format::types::Addr;
 use std::sync::Arc;
+
+/// An entry, and the stamp of its leaf.
+pub(crate) type Hit<S> = (<S as EntryCodec>::Key, <S as EntryCodec>::Val, u64);
 
 /// The child that contains `key`: the last one that starts at or before it.
 pub(crate) fn child_index<S: Schema>(children: &[(S::Key, Arc<Link<S>>)], key: &S::Key) -> usize {
@@ -11,10 +15,7 @@ pub(crate) fn child_index<S: Schema>(children: &[(S::Key, Arc<Link<S>>)], key: &
 }
 
 /// The last entry whose key is at or before `key`, with its leaf's stamp.
-pub(crate) fn floor<S: Schema>(
-    root: &Arc<Link<S>>,
-    key: &S::Key,
-) -> Result<Option<(S::Key, S::Val, u64)>, Fault> {
+pub(crate) fn floor<S: Schema>(root: &Arc<Link<S>>, key: &S::Key) -> Result<Option<Hit<S>>, Fault> {
     // Recursion keeps each node's guard alive: no reference count is touched.
     let guard = root.peek();
     let Some(node) = guard.as_ref() else {
@@ -111,7 +112,7 @@ impl<S: Schema> Cursor<S> {
 
     /// The entry here and its leaf's stamp; then moves on. A fault leaves the
     /// cursor where it was: call again when the node has been read.
-    pub(crate) fn next(&mut self) -> Result<Option<(S::Key, S::Val, u64)>, Fault> {
+    pub(crate) fn next(&mut self) -> Result<Option<Hit<S>>, Fault> {
         loop {
             if let Some(link) = self.pending.take() {
                 match link.get() {

@@ -17,7 +17,7 @@
 //!    is and gets a new block.
 //! 4. Where trees share nodes (file maps), a node with a count above one is
 //!    copied before it is changed, and the copy and the original then both count
-//!    as parents of every child (Rodeh). [`own`](share::own) is the only way to change a node.
+//!    as parents of every child (Rodeh). [`own`] is the only way to change a node.
 //!
 //! # Faults
 //!

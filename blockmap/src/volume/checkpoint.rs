@@ -75,6 +75,9 @@ impl Volume {
         self.write_tree(io, &files).await?;
         self.write_tree(io, &space).await?;
         self.write_bitmaps(io, &placed).await?;
+        // This flush may cover less than what a sync that comes now must cover: the
+        // sync sees that, as with a commit's flush.
+        self.flushing.fetch_max(cut.seq, Ordering::AcqRel);
         if !crate::sabotage::breaks("no-checkpoint-barrier") {
             self.barrier(io, "a checkpoint's flush").await?;
         }
@@ -82,6 +85,10 @@ impl Volume {
         let mark = {
             let mut core = self.core();
             core.shelf.tree = files;
+            // Their records are no longer in it.
+            for (id, _) in cut.files.iter().filter(|(_, v)| v.is_none()) {
+                core.shelf.gone.remove(id);
+            }
             core.space.end_cut(space);
             self.durable.fetch_max(cut.seq, Ordering::AcqRel);
             core.push_mark(cut.generation)
@@ -250,7 +257,7 @@ impl Volume {
     async fn supersede(self: &Arc<Self>, io: &Io, cut: &Cut) {
         let ready = {
             let mut core = self.core();
-            core.journal.trim(cut.pos);
+            core.journal.trim(cut.pos, cut.seq + 1);
             core.settled = self.durable();
             core.lowerings.prune(self.durable());
             core.take_deferred(cut.generation)

@@ -11,6 +11,7 @@ use super::file::FileState;
 use crate::error::Result;
 use crate::format::BLOCK;
 use crate::format::journal::encode_group;
+use crate::format::types::GroupHead;
 use crate::journal::{Sealed, ring_runs};
 use crate::lane::{Io, all};
 use std::pin::Pin;
@@ -33,19 +34,19 @@ impl Volume {
     }
 
     async fn commit_once(self: &Arc<Self>, io: &Io) -> Result<()> {
-        let groups = {
+        let (groups, pushed) = {
             let mut core = self.core();
             core.journal.seal();
             let groups = core.journal.take_sealed();
             if let Some(last) = groups.last() {
                 self.flushing.fetch_max(last.last_seq, Ordering::AcqRel);
             }
-            groups
+            (groups, core.journal.last_seq())
         };
         let Some(last) = groups.last() else {
-            // All that was pushed is in a checkpoint or on the medium.
-            let wanted = self.wanted.load(Ordering::Acquire);
-            self.durable.fetch_max(wanted, Ordering::AcqRel);
+            // All that had been pushed by then is in a checkpoint or on the medium;
+            // what is wanted by now may have been pushed since.
+            self.durable.fetch_max(pushed, Ordering::AcqRel);
             return Ok(());
         };
         let (group, seq) = (last.head.number, last.last_seq);
@@ -75,17 +76,24 @@ impl Volume {
     }
 
     async fn write_group(self: &Arc<Self>, io: &Io, g: &Sealed) -> Result<()> {
-        let bytes = encode_group(g.head, &g.payload, &self.id)
+        // Sealed when the group before was perhaps still under way; written, it
+        // confirms all before it (law B9).
+        let head = GroupHead { confirmed: g.head.number - 1, ..g.head };
+        let bytes = encode_group(head, &g.payload, &self.id)
             .map_err(|e| crate::Error::corrupt("journal group", g.head.pos, &e.to_string()))?;
         let mut writes: Vec<Pin<Box<dyn Future<Output = Result<()>> + Send>>> = Vec::new();
         let (pos, n) = (g.head.pos, u64::from(g.head.blocks));
+        let most = self.medium.geometry().max_transfer as usize / BLOCK * BLOCK;
         for (at, skip, n) in ring_runs(self.journal_start, self.journal_blocks, pos, n) {
             let from = skip as usize * BLOCK;
-            let part = &bytes[from..from + n as usize * BLOCK];
-            let mut buf = self.medium.pool().take(part.len())?;
-            buf.copy_from_slice(part);
-            let io = io.clone();
-            writes.push(Box::pin(async move { io.write(at, buf, true).await.map(drop) }));
+            let run = &bytes[from..from + n as usize * BLOCK];
+            for (i, part) in run.chunks(most).enumerate() {
+                let at = at + (i * most / BLOCK) as u64;
+                let mut buf = self.medium.pool().take(part.len())?;
+                buf.copy_from_slice(part);
+                let io = io.clone();
+                writes.push(Box::pin(async move { io.write(at, buf, true).await.map(drop) }));
+            }
         }
         for done in all(writes).await {
             done?;

@@ -52,15 +52,14 @@ impl Volume {
 
     /// After a change of the map: has the journal come far enough for a checkpoint?
     pub(super) fn after_change(&self) {
-        let (used, capacity, pending) = {
-            let core = self.core();
-            (core.journal.used(), core.journal.capacity(), core.journal.pending_bytes())
+        let (half, pending, last) = {
+            let j = &self.core().journal;
+            (j.is_half_full(), j.pending_bytes(), j.last_seq())
         };
-        if used * 2 > capacity {
+        if half && !self.duty.checkpointing.load(Ordering::Acquire) {
             self.ask_checkpoint();
         }
         if pending > 256 << 10 {
-            let last = self.core().journal.last_seq();
             self.want(last);
         }
     }
@@ -113,8 +112,9 @@ impl Volume {
         let moved = inner.step(&self.maint);
         let due = self.wanted.load(Ordering::Acquire) > self.durable() && !unwell;
         if inner.idle() && !due && !d.pending() {
-            d.any.store(false, Ordering::Release);
-            // A request may have come between the look and the store.
+            // A request may have come between the look and the store. Reading what
+            // it wrote to `any`, not only overwriting it, shows the request itself.
+            d.any.swap(false, Ordering::AcqRel);
             if d.pending() || self.wanted.load(Ordering::Acquire) > self.durable() && !unwell {
                 d.any.store(true, Ordering::Release);
             }

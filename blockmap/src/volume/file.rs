@@ -190,8 +190,8 @@ impl Version {
     /// The same file with another map, and its numbers brought along.
     pub(crate) fn with_map(&self, txn: &mut Txn<'_>, map: Map) -> Version {
         let tally = txn.take_tally();
-        // A tree that lost its last extent is no tree: there is no root to record.
         let map = match map {
+            // A record cannot name a tree without a root.
             Map::Tree(Tree { root: None }) => {
                 Map::Inline { stamp: txn.share_gen, extents: Arc::default() }
             }

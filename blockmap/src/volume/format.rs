@@ -17,21 +17,6 @@ const MAX_JOURNAL: u64 = 4096;
 /// The smallest store: 8 MiB.
 const MIN_BLOCKS: u64 = 2048;
 
-/// Is this too small for a store? Asked before a medium is touched.
-///
-/// # Errors
-/// `Invalid`, with how large a store must be.
-pub fn check_size(bytes: u64) -> Result<()> {
-    if bytes / BLOCK as u64 >= MIN_BLOCKS {
-        return Ok(());
-    }
-    let kib = bytes / 1024;
-    Err(Error::new(
-        ErrorKind::Invalid,
-        format!("a store needs at least 8 MiB; this medium has {kib} KiB"),
-    ))
-}
-
 /// What an empty store shall be like.
 #[derive(Debug, Clone, Default)]
 pub struct FormatSpec {
@@ -39,6 +24,20 @@ pub struct FormatSpec {
     pub journal_blocks: Option<u64>,
     /// The store's id; by default drawn at random.
     pub id: Option<[u8; 16]>,
+}
+
+/// Is a medium of so many bytes large enough for a store?
+///
+/// # Errors
+/// `Invalid` under 8 MiB.
+pub fn check_size(bytes: u64) -> Result<()> {
+    if bytes / (BLOCK as u64) < MIN_BLOCKS {
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            format!("a store needs at least 8 MiB; this is {} KiB", bytes / 1024),
+        ));
+    }
+    Ok(())
 }
 
 impl Volume {

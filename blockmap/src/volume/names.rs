@@ -112,6 +112,9 @@ impl Volume {
         self.run(move |io| async move {
             vol.change(&io, |core| {
                 core.named(&from)?.ok_or_else(|| not_found(&from))?;
+                if from == to {
+                    return Ok(());
+                }
                 let record = Record::Rename { from: from.clone(), to: to.clone() };
                 core.execute(Class::Normal, &record)?;
                 Ok(())

@@ -141,13 +141,14 @@ impl Parts {
             history.next_seq,
             history.next_group,
             history.next_pos,
-            sb.cut_pos,
+            (sb.cut_pos, sb.cut_seq + 1),
         );
         let core = Core {
             shelf: Shelf {
                 names: Tree::at(sb.names),
                 tree: Tree::at(sb.files),
                 files: HashMap::new(),
+                gone: BTreeSet::new(),
                 condemned: BTreeSet::new(),
                 next_file: sb.next_file,
             },

@@ -80,10 +80,11 @@ impl VolumeQueue {
         if !inner.has_room() {
             return Err(Refused::full(buf));
         }
-        let (vol, state) = (self.vol.clone(), state.clone());
+        // The task's own handle: the file keeps its blocks until it is done (law B10).
+        let (vol, file) = (self.vol.clone(), file.clone());
         let want = buf.len();
         inner.spawn(&self.lane, |io| async move {
-            let (result, buf) = vol.read_task(&io, &state, off, buf, want).await;
+            let (result, buf) = vol.read_task(&io, file.state(), off, buf, want).await;
             io.finish(Finished { tag, result, buf });
         });
         Ok(())
@@ -115,10 +116,10 @@ impl VolumeQueue {
         if !inner.has_room() {
             return Err(Refused::full(buf));
         }
-        let (vol, state) = (self.vol.clone(), state.clone());
+        let (vol, file) = (self.vol.clone(), file.clone());
         let len = buf.len();
         inner.spawn(&self.lane, |io| async move {
-            let (result, buf) = vol.write_task(&io, &state, off, buf, len).await;
+            let (result, buf) = vol.write_task(&io, file.state(), off, buf, len).await;
             io.finish(Finished { tag, result, buf });
         });
         Ok(())
@@ -133,9 +134,9 @@ impl VolumeQueue {
         if !inner.has_room() {
             return Err(Refused { buf: None, error: None });
         }
-        let (vol, state) = (self.vol.clone(), file.state().clone());
+        let (vol, file) = (self.vol.clone(), file.clone());
         inner.spawn(&self.lane, |io| async move {
-            let result = vol.sync_file(&io, &state).await.map(|()| 0);
+            let result = vol.sync_file(&io, file.state()).await.map(|()| 0);
             io.finish(Finished { tag, result, buf: None });
         });
         Ok(())
@@ -196,7 +197,7 @@ impl VolumeQueue {
         tag: u64,
     ) -> std::result::Result<(), Buffer> {
         let blocks = (buf.len() / BLOCK) as u64;
-        if off % BLOCK as u64 != 0 || buf.len() > self.max_transfer {
+        if !off.is_multiple_of(BLOCK as u64) || buf.len() > self.max_transfer {
             return Err(buf);
         }
         let Some(i) = inner.free_plain.pop() else { return Err(buf) };
@@ -232,7 +233,7 @@ impl VolumeQueue {
         tag: u64,
     ) -> std::result::Result<(), Buffer> {
         let (start, blocks) = (off / BLOCK as u64, (buf.len() / BLOCK) as u64);
-        if off % BLOCK as u64 != 0 || buf.len() > self.max_transfer {
+        if !off.is_multiple_of(BLOCK as u64) || buf.len() > self.max_transfer {
             return Err(buf);
         }
         let Some(i) = inner.free_plain.pop() else { return Err(buf) };

@@ -37,16 +37,29 @@ impl Volume {
         file: &Arc<FileState>,
         size: u64,
     ) -> Result<()> {
+        self.resize(io, file, size, false).await
+    }
+
+    async fn resize(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        size: u64,
+        only_grow: bool,
+    ) -> Result<()> {
         loop {
             self.health.writable()?;
             let _held = self.hold(io, file, size / B, u64::MAX).await;
             let old = file.load().size;
-            if size > old && old % B != 0 && size / B > old / B {
+            if only_grow && size <= old {
+                return Ok(());
+            }
+            if size > old && !old.is_multiple_of(B) && size / B > old / B {
                 drop(_held);
                 self.zero_tail(io, file, size).await?;
                 continue;
             }
-            if size > old && old % B != 0 {
+            if size > old && !old.is_multiple_of(B) {
                 // Both ends lie in the last block: its bytes between them.
                 let mut buf = self.medium.pool().take(BLOCK)?;
                 buf.fill(0);
@@ -109,7 +122,7 @@ impl Volume {
         // A block that lies inside up to the file's end goes whole.
         let first = off.div_ceil(B);
         let last = if end >= size { size.div_ceil(B) } else { end / B };
-        let edges = [(off, end.min(first * B)), (off.max(last * B), end.min(size))];
+        let edges = [(off, end.min(first * B).min(size)), (off.max(last * B), end.min(size))];
         for (from, to) in edges {
             let inside = from < to && !(first..last).contains(&(from / B));
             if inside {
@@ -177,6 +190,7 @@ impl Volume {
     /// `NoSpace`, with what was done kept; `Invalid`, `ReadOnly`, `Poisoned`.
     pub fn allocate(self: &Arc<Self>, file: &FileHandle, off: u64, len: u64) -> Result<()> {
         check_range(off, len)?;
+        self.health.writable()?;
         if len == 0 {
             return Ok(());
         }
@@ -203,15 +217,11 @@ impl Volume {
             };
         }
         if file.load().size < end {
-            // Under the lock from the end on, as any change of the size.
-            self.grow_to(io, file, end).await?;
+            // Under the lock from the end on, as any change of the size. Whoever
+            // appends meanwhile may have come further: then nothing is to be done.
+            self.resize(io, file, end, true).await?;
         }
         Ok(())
-    }
-
-    async fn grow_to(self: &Arc<Self>, io: &Io, file: &Arc<FileState>, end: u64) -> Result<()> {
-        let size = file.load().size;
-        if size < end { self.truncate_task(io, file, end).await } else { Ok(()) }
     }
 
     async fn next_step(

@@ -84,3 +84,30 @@ fn next_cursor(
         Some(key) => key,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::volume::{FormatSpec, Volume};
+    use freehold_engine::{FormatOptions, format_target};
+
+    /// The record that the last checkpoint has of a file speaks of blocks that
+    /// are free: whoever still knows its number must not find it.
+    #[test]
+    fn b10_a_file_that_has_ended_is_not_found_in_an_older_checkpoint() {
+        let medium = format_target("mem:16M", &FormatOptions::default()).expect("memory");
+        let vol = Volume::format(medium, &FormatSpec::default()).expect("a store");
+        let file = vol.create(b"f").expect("a file");
+        vol.write_at(&file, &[1; 4096], 0).expect("it writes");
+        vol.checkpoint().expect("a checkpoint");
+        let id = file.id();
+        drop(file);
+        vol.remove(b"f").expect("it goes");
+        let v = vol.clone();
+        vol.run(move |io| async move { v.reap_now(&io).await }).expect("it is reaped");
+        assert!(vol.core().shelf.condemned.is_empty());
+        assert!(vol.core().shelf.file(id).expect("the node is in memory").is_none());
+        vol.checkpoint().expect("a checkpoint");
+        assert!(vol.core().shelf.gone.is_empty());
+        assert!(vol.check().expect("it can be checked").clean());
+    }
+}

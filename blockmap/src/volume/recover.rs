@@ -10,9 +10,10 @@
 //! fresh blocks at the next checkpoint.
 
 use super::Volume;
+use super::core::Core;
 use super::open::do_now;
 use super::shelf::CONDEMNED;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::BLOCK;
 use crate::format::journal::{decode_group, decode_group_head};
 use crate::format::types::{Record, Seq, Superblock};
@@ -191,28 +192,31 @@ pub(super) fn replay(
 impl Volume {
     async fn replay_all(self: &Arc<Self>, io: &Io, first: Seq, records: &[Record]) -> Result<()> {
         self.core().space.set_replaying(true);
-        for r in records {
-            self.retry(io, |v| reserve(v, r)).await?;
-        }
+        let mut next = 0;
+        self.look(io, |v| reserve(&mut v.core(), records, &mut next)).await?;
         for (i, chunk) in records.chunks(AHEAD).enumerate() {
             self.warm(io, chunk).await?;
-            for (j, r) in chunk.iter().enumerate() {
-                let seq = first + (i * AHEAD + j) as u64;
-                self.retry(io, |v| v.core().replay(r, seq)).await?;
-            }
+            let mut done = 0;
+            self.look(io, |v| {
+                let mut core = v.core();
+                while let Some(r) = chunk.get(done) {
+                    core.replay(r, first + (i * AHEAD + done) as u64)?;
+                    done += 1;
+                }
+                Ok(())
+            })
+            .await?;
         }
         self.core().space.set_replaying(false);
-        self.find_condemned(io).await
-    }
-
-    /// As [`Volume::look`], for the steps of replay: it changes memory only, so
-    /// it is not refused on a store that is open for reading.
-    async fn retry<R>(
-        self: &Arc<Self>,
-        io: &Io,
-        step: impl FnMut(&Volume) -> std::result::Result<R, Fault> + Send,
-    ) -> Result<R> {
-        self.look(io, step).await
+        match self.find_condemned(io).await {
+            // Which files wait for their removal cannot be told. The others can be
+            // read; nothing is changed that would have to be told apart from them.
+            Err(e) if e.kind() == ErrorKind::Corrupt => {
+                self.health.spoil(&e);
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     /// Fetches the nodes that a few records need, many at a time.
@@ -262,7 +266,7 @@ impl Volume {
             self.look(io, |v| {
                 let mut core = v.core();
                 // Replay may have taken the last of it already.
-                if !core.dirty.contains(&id) && core.shelf.file(id)?.is_some() {
+                if core.shelf.file(id)?.is_some_and(|f| f.load().condemned) {
                     core.shelf.condemned.insert(id);
                 }
                 Ok(())
@@ -275,12 +279,21 @@ impl Volume {
 }
 
 /// Law B8: every address that a record names is taken before any is applied.
-fn reserve(vol: &Volume, r: &Record) -> std::result::Result<(), Fault> {
-    if let Record::Map { extents, .. } = r {
-        let mut core = vol.core();
-        for (_, e) in extents {
-            core.space.reserve(e.phys, u64::from(e.len))?;
+/// Goes on at `next` when a bitmap had to be read.
+fn reserve(
+    core: &mut Core,
+    records: &[Record],
+    next: &mut usize,
+) -> std::result::Result<(), Fault> {
+    while let Some(r) = records.get(*next) {
+        if let Record::Map { extents, .. } = r
+            && !crate::sabotage::breaks("no-reservation")
+        {
+            for (_, e) in extents {
+                core.space.reserve(e.phys, u64::from(e.len))?;
+            }
         }
+        *next += 1;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use super::file::{FileHandle, FileState, Map};
 use super::names::{check_name, exists};
 use super::range_ops::tail_for;
 use super::stats::some_extents;
-use super::write::{B, check_range};
+use super::write::{B, Held, check_range};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::Record;
 use crate::lane::Io;
@@ -78,7 +78,7 @@ impl Volume {
     ) -> Result<()> {
         check_range(from_off, len)?;
         check_range(to_off, len)?;
-        if from_off % B != 0 || to_off % B != 0 {
+        if !from_off.is_multiple_of(B) || !to_off.is_multiple_of(B) {
             return Err(invalid("the offsets of a range reflink are multiples of 4096"));
         }
         let same = Arc::ptr_eq(from.state(), to.state());
@@ -108,29 +108,18 @@ impl Volume {
         if len == 0 {
             return Ok(());
         }
+        // Before anything is done: what is refused changes nothing.
+        fits(from.load().size, to.load().size, from_off, to_off, len)?;
         let size = to.load().size;
-        if size % B != 0 && to_off > size {
+        if !size.is_multiple_of(B) && to_off > size {
             self.zero_tail(io, to, to_off).await?;
         }
         let end = (to_off + len).div_ceil(B);
         let a = (from, from_off / B, (from_off + len).div_ceil(B));
         let b = (to, to_off / B, end.max(to_off / B + 1));
-        // One order for all, so that two of these never wait for each other.
-        let first_a = (a.0.id, a.1) <= (b.0.id, b.1);
-        let (x, y) = if first_a { (a, b) } else { (b, a) };
-        let _x = self.hold(io, x.0, x.1, x.2).await;
-        let _y = self.hold(io, y.0, y.1, y.2).await;
+        let _held = self.hold_both(io, a, b).await;
         let (source, target) = (from.load(), to.load());
-        let at_end = from_off + len == source.size && to_off + len >= target.size;
-        if from_off + len > source.size {
-            return Err(invalid("the range reaches past the end of the source"));
-        }
-        if len % B != 0 && !at_end {
-            return Err(invalid(
-                "the length of a range reflink is a multiple of 4096, unless the range ends \
-                 both files",
-            ));
-        }
+        fits(source.size, target.size, from_off, to_off, len)?;
         if target.size % B != 0 && to_off > target.size {
             return Err(Error::new(ErrorKind::Busy, "the target's end moved meanwhile; try again"));
         }
@@ -138,6 +127,24 @@ impl Volume {
         self.share_span(io, from, to, span, to_off + len).await?;
         self.counters.reflinks.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Takes two ranges so that two of these never wait for each other: in one
+    /// order, or, of one file, as a single range. (Requests are granted in their
+    /// order: one for both ranges, made between the two, would never be.)
+    async fn hold_both(
+        self: &Arc<Self>,
+        io: &Io,
+        a: (&Arc<FileState>, u64, u64),
+        b: (&Arc<FileState>, u64, u64),
+    ) -> (Held, Option<Held>) {
+        if a.0.id == b.0.id {
+            return (self.hold(io, a.0, a.1.min(b.1), a.2.max(b.2)).await, None);
+        }
+        let (x, y) = if a.0.id < b.0.id { (a, b) } else { (b, a) };
+        let first = self.hold(io, x.0, x.1, x.2).await;
+        let second = self.hold(io, y.0, y.1, y.2).await;
+        (first, Some(second))
     }
 
     /// Shares file blocks, as many as one record takes, until all are done.
@@ -178,7 +185,8 @@ impl Volume {
                         to: to.id,
                         to_start: b,
                         len,
-                        size: if len == left { end } else { 0 },
+                        // Nothing may lie behind the end that a growth would show.
+                        size: end.min((b + len) * B),
                         share_gen: core.share_gen + 1,
                         tail,
                     };
@@ -192,6 +200,20 @@ impl Volume {
         }
         Ok(())
     }
+}
+
+/// May a range of this length be shared, as long as the files are now?
+fn fits(source: u64, target: u64, from_off: u64, to_off: u64, len: u64) -> Result<()> {
+    if from_off + len > source {
+        return Err(invalid("the range reaches past the end of the source"));
+    }
+    let at_end = from_off + len == source && to_off + len >= target;
+    if !len.is_multiple_of(B) && !at_end {
+        return Err(invalid(
+            "the length of a range reflink is a multiple of 4096, unless the range ends both files",
+        ));
+    }
+    Ok(())
 }
 
 fn invalid(why: &str) -> Error {

@@ -18,6 +18,8 @@ pub(crate) struct Shelf {
     /// Records as the last checkpoint has them; files in memory are newer.
     pub(crate) tree: Tree<Files>,
     pub(crate) files: HashMap<FileId, Arc<FileState>>,
+    /// Files whose last has gone, although `tree` still has their records.
+    pub(crate) gone: BTreeSet<FileId>,
     pub(crate) condemned: BTreeSet<FileId>,
     pub(crate) next_file: FileId,
 }
@@ -54,6 +56,9 @@ impl Shelf {
     pub(crate) fn file(&mut self, id: FileId) -> Result<Option<Arc<FileState>>, Fault> {
         if let Some(f) = self.files.get(&id) {
             return Ok(Some(f.clone()));
+        }
+        if self.gone.contains(&id) {
+            return Ok(None);
         }
         let record = match find(&self.tree, &id)? {
             Some(r) => Some(r),
@@ -277,6 +282,7 @@ impl Shelf {
         if let Some(id) = staged.gone {
             self.condemned.remove(&id);
             self.files.remove(&id);
+            self.gone.insert(id);
         }
     }
 }

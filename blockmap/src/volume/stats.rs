@@ -91,6 +91,8 @@ pub struct Space {
     pub condemned: u64,
     /// The journal.
     pub journal: u64,
+    /// How much of it the next opening would read back; a checkpoint gives it up.
+    pub journal_used: u64,
 }
 
 /// A file's numbers, in bytes.
@@ -158,6 +160,7 @@ impl Volume {
             reserved: bytes(core.reserve),
             condemned: bytes(core.deferred_blocks),
             journal: bytes(self.journal_blocks),
+            journal_used: bytes(core.journal.used()),
         }
     }
 

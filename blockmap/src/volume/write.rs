@@ -44,6 +44,10 @@ pub(super) fn check_range(off: u64, len: u64) -> Result<()> {
     }
 }
 
+/// Extents that one record names at the most, so that it fits into the room
+/// that the journal keeps for a record.
+const RECORD_EXTENTS: usize = 512;
+
 /// Why a block is written where it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum How {
@@ -147,7 +151,7 @@ impl Volume {
             self.health.writable()?;
             let held = self.hold(io, file, off / B, (off + len).div_ceil(B)).await;
             let size = file.load().size;
-            if size % B == 0 || off / B <= size / B {
+            if size.is_multiple_of(B) || off / B <= size / B {
                 return Ok(held);
             }
             drop(held);
@@ -165,13 +169,13 @@ impl Volume {
     ) -> Result<()> {
         let size = file.load().size;
         let block = size / B;
-        if size % B == 0 || up_to <= size {
+        if size.is_multiple_of(B) || up_to <= size {
             return Ok(());
         }
         let _held = self.hold(io, file, block, block + 1).await;
         let size = file.load().size;
         let end = up_to.min((block + 1) * B);
-        if size / B != block || size % B == 0 || size >= end {
+        if size / B != block || size.is_multiple_of(B) || size >= end {
             return Ok(());
         }
         let mut buf = self.medium.pool().take(BLOCK)?;
@@ -191,11 +195,11 @@ impl Volume {
     ) -> std::result::Result<Buffer, (Error, Option<Buffer>)> {
         let end = off + len as u64;
         let (first, last) = (off / B, end.div_ceil(B));
-        let plan = match self.plan(io, file, first, last, end).await {
+        let plan = match self.plan(io, file, first, last).await {
             Ok(plan) => plan,
             Err(e) => return Err((e, Some(buf))),
         };
-        let whole = off % B == 0 && len == buf.len();
+        let whole = off.is_multiple_of(B) && len == buf.len();
         let (data, back) = if whole {
             (Ok(buf), None)
         } else {
@@ -233,15 +237,15 @@ impl Volume {
         file: &Arc<FileState>,
         first: u64,
         last: u64,
-        end: u64,
     ) -> Result<Plan> {
         let vol = self.clone();
         self.change(io, move |core| {
             let old = file.load();
             let shrunk = file.shrink_seq.load(Ordering::Acquire) > vol.durable();
             // Law B5: the cut-off tail of the last block may be overwritten in
-            // place only once the cut is durable.
-            let no_place = (shrunk && end > old.size).then_some(old.size / B);
+            // place only once the cut is durable, and any write to the block
+            // overwrites its tail too.
+            let no_place = (shrunk && !old.size.is_multiple_of(B)).then_some(old.size / B);
             let wanted = classify(core, &old, first, last, no_place)?;
             let new: u64 = wanted.iter().filter(|p| p.how == How::New).map(|p| p.len).sum();
             if new > 0 {
@@ -269,7 +273,7 @@ impl Volume {
         let mut out = self.medium.pool().take(((last - first) * B) as usize)?;
         out.fill(0);
         let mut edges = vec![first];
-        if last - 1 != first && end % B != 0 {
+        if last - 1 != first && !end.is_multiple_of(B) {
             edges.push(last - 1);
         }
         let _seen = io.seen(&self.epoch);
@@ -497,7 +501,9 @@ fn merge_new(parts: Vec<Part>) -> Vec<Part> {
     out
 }
 
-/// The records of a write whose data has landed. The last one carries the size.
+/// The records of a write whose data has landed. Each carries the size as far as
+/// it reaches: if it is the last that takes effect, nothing lies behind the end
+/// that a later growth would show (law B5).
 fn records(file: u64, parts: &[Part], end: u64, old_size: u64) -> Vec<Record> {
     let mut out: Vec<Record> = Vec::new();
     for p in parts {
@@ -505,7 +511,7 @@ fn records(file: u64, parts: &[Part], end: u64, old_size: u64) -> Vec<Record> {
         match (p.how, out.last_mut()) {
             (How::Place, _) => {}
             (How::New, Some(Record::Map { start, len, extents, .. }))
-                if *start + *len == p.block =>
+                if *start + *len == p.block && extents.len() < RECORD_EXTENTS =>
             {
                 extents.push((p.block, e));
                 *len += p.len;
@@ -528,10 +534,47 @@ fn records(file: u64, parts: &[Part], end: u64, old_size: u64) -> Vec<Record> {
         }
     }
     if end > old_size {
+        for r in &mut out {
+            if let Record::Map { start, len, size, .. } | Record::Convert { start, len, size, .. } =
+                r
+            {
+                *size = Some((*start + *len) * B)
+                    .filter(|reach| *reach > old_size)
+                    .unwrap_or(0)
+                    .min(end);
+            }
+        }
         match out.last_mut() {
             Some(Record::Map { size, .. } | Record::Convert { size, .. }) => *size = end,
             _ => out.push(Record::Grow { file, size: end }),
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Law B5: if only the first of several records takes effect, the file ends
+    /// where that one does.
+    #[test]
+    fn b5_each_record_of_a_write_carries_its_size() {
+        let part = |block, how| Part { block, len: 2, phys: 100 + block, how };
+        let parts = [part(0, How::Convert), part(2, How::New), part(4, How::Convert)];
+        let sizes = |old| -> Vec<u64> {
+            records(1, &parts, 5 * B + 10, old)
+                .iter()
+                .map(|r| match r {
+                    Record::Map { size, .. }
+                    | Record::Convert { size, .. }
+                    | Record::Grow { size, .. } => *size,
+                    _ => u64::MAX,
+                })
+                .collect()
+        };
+        assert_eq!(sizes(0), [2 * B, 4 * B, 5 * B + 10]);
+        assert_eq!(sizes(3 * B), [0, 4 * B, 5 * B + 10]);
+        assert_eq!(sizes(6 * B), [0, 0, 0]);
+    }
 }

@@ -12,7 +12,7 @@
 /// `src` is readable and `dst` writable for `len` bytes, the ranges do not
 /// overlap, and the memory that is shared is reached by everybody through
 /// this module, a device or the kernel, never through a reference. On the
-/// portable path, shared memory is `shared_base`-aligned as [`portable`] asks.
+/// portable path, shared memory is `shared_base`-aligned as `portable` asks.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 unsafe fn string_copy(dst: *mut u8, src: *const u8, len: usize) {
     // SAFETY: the caller vouches for both ranges. The ABI guarantees that the

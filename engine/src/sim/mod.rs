@@ -103,6 +103,31 @@ impl SimMedium {
         self.inner.changed.notify_all();
     }
 
+    /// From now on keeps what a crash at each step would find, for
+    /// [`SimMedium::crash_of`]; forgets what was kept before.
+    pub fn keep_crashes(&self) {
+        lock(&self.inner).crashes = Some(Vec::new());
+    }
+
+    /// How many crashes were kept.
+    pub fn crashes(&self) -> usize {
+        lock(&self.inner).crashes.as_ref().map_or(0, Vec::len)
+    }
+
+    /// What a crash at a step leaves, as [`SimMedium::reopen_with`] gives it,
+    /// while this medium goes on. Steps count from [`SimMedium::keep_crashes`].
+    ///
+    /// # Panics
+    /// If that step was not kept.
+    pub fn crash_of(&self, step: usize, survival: Survival, seed: u64) -> SimMedium {
+        let state = lock(&self.inner);
+        let kept = state.crashes.as_ref().and_then(|kept| kept.get(step));
+        let cache = kept.expect("a crash that was kept");
+        let image = crash_image(cache, survival, state.options.grain(), seed);
+        let options = SimOptions { seed, ..state.options.clone() };
+        Self::with_pool(options, image, self.inner.pool.clone())
+    }
+
     /// Whether it died.
     pub fn is_dead(&self) -> bool {
         lock(&self.inner).dead

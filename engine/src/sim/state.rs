@@ -65,6 +65,8 @@ pub(super) struct State {
     next_change: u64,
     /// Counts polls.
     clock: u64,
+    /// What a crash at each step so far would find, while somebody wants to know.
+    pub(super) crashes: Option<Vec<Cache>>,
 }
 
 impl State {
@@ -86,6 +88,7 @@ impl State {
             plans: Vec::new(),
             next_change: 0,
             clock: 0,
+            crashes: None,
         }
     }
 
@@ -158,6 +161,10 @@ impl State {
     pub(super) fn step(&mut self) {
         let step = self.steps;
         self.steps += 1;
+        if let Some(mut crashes) = self.crashes.take() {
+            crashes.push(self.after_crash());
+            self.crashes = Some(crashes);
+        }
         if self.crash_at == Some(step) {
             self.crash();
         }
@@ -186,22 +193,22 @@ impl State {
             return;
         }
         self.dead = true;
-        let mut order: Vec<usize> = (0..self.flying.len()).collect();
-        self.rng.shuffle(&mut order);
-        for index in order {
-            self.leave_traces(index);
-        }
+        self.cache = self.after_crash();
     }
 
-    /// Adds what an operation in flight may leave to what a crash may find.
-    fn leave_traces(&mut self, index: usize) {
-        let op = &self.flying[index];
-        let blocks = self.outcome_of(op);
-        let bytes = op.write_bytes();
-        let change = self.change(Origin::Unreported, bytes, false);
-        for (block, data) in blocks {
-            self.cache.add(block, data, Mask::ALL, change);
+    /// The cache with what the operations in flight may leave behind.
+    fn after_crash(&self) -> Cache {
+        let mut order: Vec<&Flying> = self.flying.iter().collect();
+        self.rng.clone().shuffle(&mut order);
+        let mut cache = self.cache.clone();
+        for (id, op) in (self.next_change..).zip(order) {
+            let atomic = op.write_bytes() <= self.options.atomic_bytes as usize;
+            let change = Change { id, origin: Origin::Unreported, atomic, durable: false };
+            for (block, data) in self.outcome_of(op) {
+                cache.add(block, data, Mask::ALL, change);
+            }
         }
+        cache
     }
 
     /// Advances the time by a poll and gives what completes for a queue.

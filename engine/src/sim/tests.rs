@@ -511,3 +511,38 @@ fn peek_poke_and_corrupt_see_the_durable_bytes() {
         SimMedium::with_image(SimOptions { blocks: 64, ..Default::default() }, medium.image());
     assert_eq!(*copy.peek(1), [5; BLOCK]);
 }
+
+/// Some writes, flushes and writes in flight, always the same.
+fn some_work(medium: &SimMedium) {
+    let mut queue = medium.queue(8).unwrap();
+    for i in 0..12u8 {
+        let _ = queue.submit(u64::from(i), write(medium, u64::from(i % 5), i + 1, i == 7));
+        if i % 4 == 2 {
+            let _ = queue.submit(100, Op::Flush);
+        }
+        queue.poll(&mut Vec::new());
+    }
+}
+
+#[test]
+fn a_kept_crash_is_what_dying_there_leaves() {
+    let kept = plain();
+    kept.keep_crashes();
+    some_work(&kept);
+    assert_eq!(kept.crashes(), 15);
+    for step in 0..kept.crashes() {
+        let dead = plain();
+        dead.crash_at(step as u64);
+        some_work(&dead);
+        assert!(dead.is_dead());
+        for seed in 0..20 {
+            for survival in [Survival::Random, Survival::Nothing, Survival::Everything] {
+                let (a, b) =
+                    (kept.crash_of(step, survival, seed), dead.reopen_with(survival, seed));
+                for block in 0..5 {
+                    assert_eq!(a.peek(block), b.peek(block), "step {step}, seed {seed}");
+                }
+            }
+        }
+    }
+}

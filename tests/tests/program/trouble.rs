@@ -32,6 +32,7 @@ fn format_refuses_what_is_not_its_own() {
     let place = Place::empty();
     place.run(["format", "file:new"]).refused(2, "size");
     place.run(["format", "file:new", "--size", "8388609"]).refused(2, "4096");
+    place.run(["format", "file:new", "--size", "5000"]).refused(2, "at least");
     place.run(["format", "file:new", "--size", "4K"]).refused(2, "at least");
     assert!(!place.path("new").exists());
     let data = bytes(1, 100_000);

@@ -82,11 +82,20 @@ impl Ledger {
     }
 
     /// Holds the stored counts against the owners that were found.
-    pub(super) fn check_counts(&self, counts: &[(Addr, CountRun)], report: &mut CheckReport) {
+    pub(super) fn check_counts(
+        &self,
+        counts: &[(Addr, CountRun)],
+        blocks: u64,
+        report: &mut CheckReport,
+    ) {
         let mut counted: BTreeMap<Addr, &CountRun> = BTreeMap::new();
         for (start, run) in counts {
             counted.insert(*start, run);
-            for addr in *start..*start + u64::from(run.len) {
+            let end = *start + u64::from(run.len);
+            if end > blocks {
+                report.find("count tree", *start, "a count of blocks past the end of the store");
+            }
+            for addr in *start..end.min(blocks) {
                 let owners = self.owners(addr);
                 if owners != run.count {
                     let what =

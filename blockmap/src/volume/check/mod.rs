@@ -15,7 +15,7 @@ use super::shelf::CONDEMNED;
 use crate::error::Result;
 use crate::format::types::{FileId, GROUP_BLOCKS, GroupDesc};
 use crate::format::{BLOCK, Counts, Files, Names, bitmap, superblock};
-use crate::lane::Io;
+use crate::lane::{Io, Seen};
 use crate::space::Words;
 use crate::tree::Tree;
 use ledger::Ledger;
@@ -90,8 +90,7 @@ impl Volume {
     }
 
     async fn check_task(self: &Arc<Self>, io: &Io) -> Result<CheckReport> {
-        let _seen = io.seen(&self.epoch);
-        let snap = self.snapshot(io).await;
+        let (_seen, snap) = self.snapshot(io).await;
         let mut walk = Walk::new(self, io);
         walk.ledger.add(0, 2 + self.journal_blocks);
         self.check_superblocks(io, &mut walk.report).await?;
@@ -100,17 +99,18 @@ impl Volume {
         let groups = walk.entries(&snap.space).await?;
         let counts = walk.entries(&snap.counts).await?;
         let mut files: BTreeMap<FileId, Arc<Version>> = BTreeMap::new();
+        let mut recorded = BTreeSet::new();
         for (key, record) in records {
             let id = key & !CONDEMNED;
             if record.condemned != (key & CONDEMNED != 0) {
                 walk.report.find("file tree", id, "a file's record stands in the wrong list");
             }
-            if !snap.newer.contains_key(&id)
-                && files.insert(id, Arc::new(Version::from_record(&record))).is_some()
-            {
+            if !recorded.insert(id) {
                 walk.report.find("file tree", id, "a file has two records");
             }
+            files.insert(id, Arc::new(Version::from_record(&record)));
         }
+        files.retain(|id, _| !snap.newer.contains_key(id));
         files.extend(snap.newer.iter().filter_map(|(id, v)| Some((*id, v.clone()?))));
         check_names(&mut walk.report, &names, &files);
         for (id, v) in &files {
@@ -119,7 +119,7 @@ impl Volume {
         walk.check_sums(&files);
         self.check_space(&mut walk, &snap, &groups).await?;
         let Walk { mut report, ledger, .. } = walk;
-        ledger.check_counts(&counts, &mut report);
+        ledger.check_counts(&counts, self.blocks, &mut report);
         report.files = files.len() as u64;
         report.blocks = ledger.owned();
         Ok(report)
@@ -127,9 +127,12 @@ impl Volume {
 
     /// The map as it is now. A checkpoint's half-built trees are no part of it, so
     /// it is taken between two of them.
-    async fn snapshot(self: &Arc<Self>, io: &Io) -> Snapshot {
+    /// Reuse is held back (law B3) only from then on, because a checkpoint ends
+    /// by waiting for those that hold it back.
+    async fn snapshot(self: &Arc<Self>, io: &Io) -> (Seen, Snapshot) {
         let flag = &self.duty.checkpointing;
         io.until(|| !flag.swap(true, Ordering::AcqRel)).await;
+        let seen = io.seen(&self.epoch);
         let snap = {
             let core = self.core();
             let newer = core
@@ -156,7 +159,7 @@ impl Volume {
         };
         flag.store(false, Ordering::Release);
         self.duty.any.store(true, Ordering::Release);
-        snap
+        (seen, snap)
     }
 
     async fn check_superblocks(self: &Arc<Self>, io: &Io, report: &mut CheckReport) -> Result<()> {
@@ -210,7 +213,8 @@ impl Volume {
         unused += self.blocks - touched;
         if walk.report.clean() && unused != snap.unused {
             let what = format!("{unused} blocks are free, but {} are counted", snap.unused);
-            walk.report.find("superblock", 0, what);
+            let slot = Self::slot(self.marked.load(Ordering::Acquire));
+            walk.report.find("superblock", slot, what);
         }
         Ok(())
     }
@@ -263,7 +267,7 @@ async fn check_file(walk: &mut Walk<'_>, id: FileId, v: &Version) -> Result<()> 
     let past = match &v.map {
         Map::Inline { extents, .. } => {
             for (_, e) in extents.iter() {
-                walk.ledger.add(e.phys, u64::from(e.len));
+                walk.claim("file record", id, e);
             }
             extents.last().map(|(k, e)| k + u64::from(e.len))
         }

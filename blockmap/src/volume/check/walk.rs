@@ -2,7 +2,7 @@
 
 use super::{CheckReport, Ledger};
 use crate::error::Result;
-use crate::format::types::{Addr, FileId};
+use crate::format::types::{Addr, Extent, FileId};
 use crate::format::{BLOCK, Extents};
 use crate::lane::{Io, all};
 use crate::tree::{Body, Fault, Link, Node, Schema, Tree};
@@ -115,7 +115,7 @@ impl<'a> Walk<'a> {
         match &node.body {
             Body::Leaf(entries) => {
                 for (k, e) in entries {
-                    self.claim(link.at.addr, e.phys, u64::from(e.len));
+                    self.claim("extent tree", link.at.addr, e);
                     below.blocks += u64::from(e.len);
                     below.extents += 1;
                     below.end = k + u64::from(e.len);
@@ -127,12 +127,12 @@ impl<'a> Walk<'a> {
         true
     }
 
-    fn claim(&mut self, node: Addr, phys: Addr, len: u64) {
-        match phys.checked_add(len) {
-            Some(end) if end <= self.vol.blocks => self.ledger.add(phys, len),
-            _ => {
-                self.report.find("extent tree", node, "an extent reaches past the end of the store")
-            }
+    /// An owner for each block of an extent of this structure.
+    pub(super) fn claim(&mut self, structure: &str, at: u64, e: &Extent) {
+        let len = u64::from(e.len);
+        match e.phys.checked_add(len) {
+            Some(end) if end <= self.vol.blocks => self.ledger.add(e.phys, len),
+            _ => self.report.find(structure, at, "an extent reaches past the end of the store"),
         }
     }
 
@@ -151,12 +151,17 @@ impl<'a> Walk<'a> {
             return;
         }
         for (id, v) in files {
-            let (Some((blocks, extents)), Map::Tree(Tree { root: Some(root) })) =
-                (v.known(), &v.map)
-            else {
-                continue;
+            let Some((blocks, extents)) = v.known() else { continue };
+            let (b, e) = match &v.map {
+                Map::Tree(tree) => {
+                    let sum = tree.root.as_ref().map_or((0, 0, 0), |r| self.sum(r.at.addr));
+                    (sum.0, sum.1)
+                }
+                Map::Inline { extents, .. } => {
+                    let blocks = extents.iter().map(|(_, e)| u64::from(e.len)).sum();
+                    (blocks, extents.len() as u64)
+                }
             };
-            let (b, e, _) = self.sum(root.at.addr);
             if (b, e) != (blocks, extents) {
                 let what = format!(
                     "its record says {blocks} blocks in {extents} extents, its map has {b} in {e}"

@@ -1,0 +1,15 @@
+//! Crashes: a history on the simulated medium, the medium as a crash at each
+//! write and flush would leave it, and what recovery makes of that.
+//!
+//! A [`Story`] is a history that ran, with the state that the oracle had before
+//! and after each operation. `judge` says whether a recovered store is one that
+//! the laws allow; `run` chooses crashes, recovers, judges, goes on working and
+//! crashes again.
+
+mod judge;
+mod run;
+mod story;
+
+pub use judge::judge;
+pub use run::{Plan, case, everywhere, history, seed};
+pub use story::Story;
