@@ -282,7 +282,8 @@ impl Store {
     /// store is used.
     ///
     /// # Errors
-    /// Only what keeps it from running; what is wrong is in the report.
+    /// Only what keeps it from running; what is wrong is in the report. `Poisoned`:
+    /// what is in memory has parted from the medium; open the store again first.
     pub fn check(&self) -> Result<CheckReport> {
         self.volume().check()
     }

@@ -4,6 +4,8 @@
 //! specification. `memory` is the memory that devices read and write. Each
 //! medium lives in a module of its own. Nothing here knows what a file is.
 
+#[cfg(feature = "sim")]
+pub mod counting;
 pub mod file;
 mod holder;
 pub mod medium;

@@ -1,39 +1,10 @@
 //! In steady state, I/O allocates nothing.
 
+use freehold_engine::counting::{Counting, allocations};
 use freehold_engine::medium::{BLOCK, Completion, Medium, Op};
 use freehold_engine::mem::MemMedium;
 use freehold_engine::{FormatOptions, OpenOptions, format_target, open};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::sync::Arc;
-
-thread_local! {
-    /// Allocations of this thread.
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: everything is passed on to the system's allocator unchanged; counting
-// touches a constant-initialised thread-local, which never allocates.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = COUNT.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promise is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is the same.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        let _ = COUNT.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promise is the same.
-        unsafe { System.realloc(ptr, layout, size) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -85,12 +56,12 @@ fn steady_state_allocates_nothing() {
         let mut queue = medium.queue(8).unwrap();
         let mut done = Vec::with_capacity(8);
         round(&medium, &mut *queue, &mut done);
-        let before = COUNT.get();
+        let before = allocations();
         assert!(before > 0, "nothing is counted");
         for _ in 0..20 {
             round(&medium, &mut *queue, &mut done);
         }
-        assert_eq!(COUNT.get(), before, "I/O allocates on {medium:?}");
+        assert_eq!(allocations(), before, "I/O allocates on {medium:?}");
     }
     std::fs::remove_file(path).unwrap();
 }

@@ -192,3 +192,26 @@ fn a_long_group_is_written_in_pieces() {
     assert_eq!(vol.list(b"", None, None, 999).expect("a listing").entries.len(), 200);
     sound(&vol);
 }
+
+/// A full store gives back what is removed, whatever it is full of.
+#[test]
+fn a_full_store_of_many_files_can_be_emptied() {
+    let options = SimOptions { blocks: 2048, in_order: true, max_delay: 0, ..Default::default() };
+    let sim = SimMedium::new(options);
+    let spec = FormatSpec { journal_blocks: Some(512), ..FormatSpec::default() };
+    let vol = Volume::format(sim.medium(), &spec).expect("a store");
+    let name = |i: usize| format!("{i:0>240}").into_bytes();
+    let mut made = 0;
+    while vol.create(&name(made)).is_ok() {
+        made += 1;
+    }
+    assert!(made > 1000, "{made}");
+    vol.checkpoint().expect("a checkpoint finds room");
+    for i in 0..made {
+        vol.remove(&name(i)).expect("a removal finds room");
+    }
+    vol.checkpoint().expect("a checkpoint finds room");
+    vol.checkpoint().expect("a checkpoint finds room");
+    sound(&vol);
+    vol.create(b"again").expect("there is room again");
+}

@@ -114,6 +114,11 @@ impl Space {
         self.free
     }
 
+    /// Groups whose bitmaps the next checkpoint writes.
+    pub(crate) fn dirty_groups(&self) -> u64 {
+        self.dirty.len() as u64
+    }
+
     pub(crate) fn set_replaying(&mut self, on: bool) {
         self.replaying = on;
     }

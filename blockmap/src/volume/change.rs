@@ -125,14 +125,19 @@ impl Volume {
     async fn make_room(self: &Arc<Self>, io: &Io) -> Result<bool> {
         let before = {
             let core = self.core();
-            if core.deferred_blocks == 0 && core.shelf.condemned.is_empty() {
+            let nothing = core.deferred_blocks == 0 && core.dirty.is_empty();
+            if nothing && core.shelf.condemned.is_empty() {
                 return Ok(false);
             }
-            core.space.free_blocks()
+            core.headroom()
         };
-        self.reap_now(io).await?;
+        match self.reap_now(io).await {
+            // Removals need room, too: the checkpoint may give it to them.
+            Err(e) if e.kind() != ErrorKind::NoSpace => return Err(e),
+            _ => {}
+        }
         self.next_checkpoint(io).await?;
-        Ok(self.core().space.free_blocks() > before)
+        Ok(self.core().headroom() > before)
     }
 
     /// Asks for a checkpoint and waits until one that began after this call is done.

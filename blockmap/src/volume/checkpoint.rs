@@ -65,6 +65,7 @@ impl Volume {
         let old_space = self.core().space.tree().clone();
         let (space, placed) =
             self.cut_change(io, cut.generation, |txn| place_bitmaps(txn, &old_space)).await?;
+        self.core().pledged = 0;
         self.write_tree(io, &cut.names).await?;
         self.write_tree(io, &cut.counts).await?;
         for (_, version) in &cut.files {
@@ -104,6 +105,7 @@ impl Volume {
         let mut core = self.core();
         core.journal.seal();
         let (group, pos) = core.journal.cut();
+        core.pledged = core.checkpoint_needs();
         let dirty = std::mem::take(&mut core.dirty);
         let files =
             dirty.into_iter().map(|id| (id, core.shelf.files.get(&id).map(|f| f.load()))).collect();

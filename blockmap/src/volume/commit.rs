@@ -107,7 +107,9 @@ impl Volume {
     /// A flush of the store's own; its failure poisons the store.
     pub(super) async fn barrier(&self, io: &Io, what: &str) -> Result<()> {
         self.health.sound()?;
-        io.flush().await.inspect_err(|e| self.health.poison(what, e))?;
+        if let Err(e) = io.flush().await {
+            self.health.poison(what, &e);
+        }
         // What another queue's flush lost is lost for all.
         self.health.sound()
     }

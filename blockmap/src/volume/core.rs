@@ -63,6 +63,8 @@ pub(crate) struct Core {
     pub(crate) deferred_blocks: u64,
     /// Blocks that only removals and checkpoints may take.
     pub(crate) reserve: u64,
+    /// Blocks that the checkpoint under way may still take.
+    pub(crate) pledged: u64,
 }
 
 impl Core {
@@ -71,15 +73,34 @@ impl Core {
         if !self.journal.has_room(class == Class::Removal) {
             return Err(Fault::JournalFull);
         }
-        let pledged = self.dirty.len() as u64 + 32;
-        let floor = match class {
-            Class::Normal => self.reserve + pledged + OP_NODES.min(self.reserve),
-            Class::Removal => 0,
-        };
-        if self.space.free_blocks() < data.saturating_add(floor) {
+        if self.space.free_blocks() < data.saturating_add(self.floor(class)) {
             return Err(Fault::NoSpace);
         }
         Ok(())
+    }
+
+    /// Free blocks below which a change does not begin: what checkpoints need,
+    /// and what the change itself may take, stay free of data.
+    fn floor(&self, class: Class) -> u64 {
+        let need = self.pledged + self.checkpoint_needs() + OP_NODES.min(self.reserve);
+        match class {
+            Class::Normal => self.reserve + need,
+            // No checkpoint could give it more: it takes what there is.
+            Class::Removal if self.dirty.is_empty() && self.deferred_blocks == 0 => 0,
+            Class::Removal => need,
+        }
+    }
+
+    /// Blocks that a checkpoint which was cut now would take at the most: nodes for
+    /// the records of the changed files, and the changed bitmaps.
+    pub(super) fn checkpoint_needs(&self) -> u64 {
+        let files = self.dirty.len() as u64;
+        files + files / 4 + self.space.dirty_groups() + 32
+    }
+
+    /// What could be taken by the next change; for telling whether it grew.
+    pub(super) fn headroom(&self) -> i64 {
+        self.space.free_blocks() as i64 - self.floor(Class::Removal) as i64
     }
 
     /// Does a change and writes it into the journal's buffer.
@@ -132,6 +153,9 @@ impl Core {
         file: &Arc<FileState>,
         change: impl FnOnce(&mut Txn<'_>, &Version) -> Result<Version, Fault>,
     ) -> Result<(), Fault> {
+        if self.space.free_blocks() < self.floor(Class::Normal) {
+            return Err(Fault::NoSpace);
+        }
         let pending = (&self.lowerings, self.settled);
         let mut txn =
             Txn::new(&mut self.space, &self.counts, self.generation, self.share_gen, pending);

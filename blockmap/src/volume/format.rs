@@ -58,7 +58,7 @@ impl Volume {
                 ),
             ));
         }
-        erase(&*medium)?;
+        erase(&*medium, journal)?;
         let id = match spec.id {
             Some(id) => id,
             None => random_id()?,
@@ -78,12 +78,20 @@ impl Volume {
     }
 }
 
-/// Takes away the superblocks of whatever store was here.
-fn erase(medium: &dyn Medium) -> Result<()> {
+/// Takes away the superblocks of whatever store was here, and writes the
+/// journal's blocks once: on a sparse file, a commit into a block that the file
+/// system has yet to allocate costs a commit of that file system as well.
+fn erase(medium: &dyn Medium, journal: u64) -> Result<()> {
     let mut queue = medium.queue(4)?;
-    let mut buf = medium.pool().take(2 * BLOCK)?;
-    buf.fill(0);
-    super::open::do_now(&mut *queue, Op::Write { at: 0, buf, fua: false })?;
+    let most = u64::from(medium.geometry().max_transfer) / BLOCK as u64;
+    let (mut at, end) = (0, 2 + journal);
+    while at < end {
+        let n = (end - at).min(most.clamp(1, 256));
+        let mut buf = medium.pool().take(n as usize * BLOCK)?;
+        buf.fill(0);
+        super::open::do_now(&mut *queue, Op::Write { at, buf, fua: false })?;
+        at += n;
+    }
     super::open::do_now(&mut *queue, Op::Flush)?;
     Ok(())
 }

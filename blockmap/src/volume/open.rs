@@ -162,6 +162,7 @@ impl Parts {
             settled: history.next_seq - 1,
             deferred: Vec::new(),
             deferred_blocks: 0,
+            pledged: 0,
             reserve: RESERVE.max(sb.blocks / 100).min(sb.blocks / 8),
         };
         Parts {

@@ -149,8 +149,7 @@ impl Volume {
         from: u64,
         to: u64,
     ) -> Result<()> {
-        let v = file.load();
-        let found = self.look(io, |_| extents_in(&v, from / B, from / B + 1)).await?;
+        let found = self.look(io, |_| extents_in(&file.load(), from / B, from / B + 1)).await?;
         if found.iter().all(|(_, e, _)| e.unwritten) {
             return Ok(());
         }
@@ -298,11 +297,13 @@ impl Volume {
         at: u64,
         to: u64,
     ) -> Result<u64> {
+        let seen = io.seen(&self.epoch);
         let v = file.load();
         let found = self.look(io, |_| extents_in(&v, at, to)).await?;
         let Some((k, e, _)) = found.first() else { return Ok(to) };
         let len = u64::from(e.len);
         if e.unwritten {
+            drop(seen);
             let parts = self
                 .change(io, |core| {
                     core.admit(Class::Normal, len)?;
@@ -326,7 +327,6 @@ impl Volume {
             return Ok(k + len);
         }
         // Writing a block's own bytes to it copies it, because it is shared.
-        let seen = io.seen(&self.epoch);
         let buf = self.medium.pool().take((len * B) as usize)?;
         let buf = self.read_blocks(io, &v, *k, len, buf).await.map_err(|(e, _)| e)?;
         drop(seen);

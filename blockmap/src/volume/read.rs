@@ -119,12 +119,12 @@ impl Volume {
     pub fn iomap(self: &Arc<Self>, file: &FileHandle, off: u64, len: u64) -> Result<Vec<MapPiece>> {
         let (vol, state) = (self.clone(), file.state().clone());
         self.run(move |io| async move {
-            let v = state.load();
-            let end = off.saturating_add(len).min(v.size.next_multiple_of(B));
-            if off >= end {
-                return Ok(Vec::new());
-            }
             vol.look(&io, |vol| {
+                let v = state.load();
+                let end = off.saturating_add(len).min(v.size.next_multiple_of(B));
+                if off >= end {
+                    return Ok(Vec::new());
+                }
                 let found = extents_in(&v, off / B, end.div_ceil(B))?;
                 let mut core = vol.core();
                 let txn = core.view();

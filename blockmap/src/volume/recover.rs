@@ -52,6 +52,8 @@ pub(super) struct History {
     records: Vec<Record>,
     /// The checkpoint's own mark is among them.
     marked: bool,
+    /// Only one superblock is sound.
+    damaged: bool,
 }
 
 impl History {
@@ -63,6 +65,7 @@ impl History {
             groups: 0,
             records: Vec::new(),
             marked: false,
+            damaged: false,
         }
     }
 }
@@ -116,6 +119,7 @@ pub(super) fn read_history(ring: &[u8], sb: &Superblock, fallback: bool) -> Resu
     }
     if fallback {
         tracing::warn!(checkpoint = sb.checkpoint, "one superblock is damaged; using the other");
+        h.damaged = true;
     }
     Ok(h)
 }
@@ -170,15 +174,25 @@ pub(super) fn replay(
         elapsed: Duration::ZERO,
     };
     let first = sb.cut_seq + 1;
-    let marked = history.marked;
+    let (marked, damaged) = (history.marked, history.damaged);
     let records = Arc::new(history.records);
     let v = vol.clone();
     vol.run(move |io| async move { v.replay_all(&io, first, &records).await })?;
-    if !marked && !vol.health.is_read_only() {
-        // Nothing of the checkpoint before may be reused until this is durable.
-        let mark = vol.core().push_mark(sb.checkpoint);
+    if !vol.health.is_read_only() {
+        // What was read may be in a cache only, if the process before was killed:
+        // it counts as durable from here on. Without its mark, nothing of the
+        // checkpoint before may be reused until that is durable, too.
+        let last = match marked {
+            true => vol.durable(),
+            false => vol.core().push_mark(sb.checkpoint),
+        };
         let v = vol.clone();
-        vol.run(move |io| async move { v.sync_to(&io, mark).await })?;
+        vol.run(move |io| async move { v.sync_to(&io, last).await })?;
+    }
+    if damaged && vol.health.writable().is_ok() {
+        // A crash tore it. The next checkpoint goes there: two are sound again.
+        let v = vol.clone();
+        vol.run(move |io| async move { v.next_checkpoint(&io).await })?;
     }
     let elapsed = begun.elapsed();
     tracing::info!(?report, ?elapsed, "store opened");

@@ -192,14 +192,14 @@ impl Volume {
         }
         let (vol, file) = (self.clone(), file.clone());
         self.run(move |io| async move {
-            let v = file.load();
             let mut at = 0;
             loop {
-                // A run of extents at a time, so that others have a turn.
+                // A run of extents at a time, so that others have a turn; from the
+                // version as it is then, because an older one's nodes may be reused.
                 let next = vol
                     .look(&io, |vol| {
                         let mut part = stat;
-                        Ok((count_some(vol, &v, at, sharing, &mut part)?, part))
+                        Ok((count_some(vol, &file.load(), at, sharing, &mut part)?, part))
                     })
                     .await?;
                 stat = next.1;

@@ -11,5 +11,5 @@ mod run;
 mod story;
 
 pub use judge::judge;
-pub use run::{Plan, case, everywhere, history, seed};
+pub use run::{Plan, case, everywhere, history, history_after, seed};
 pub use story::Story;

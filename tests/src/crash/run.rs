@@ -22,6 +22,9 @@ pub struct Plan {
     pub outcomes: u64,
     /// How often to go on after a recovery and crash again.
     pub again: u32,
+    /// So many syncs come first, which fill the journal: at about 60 it is half
+    /// full and a checkpoint begins by itself; at 126 its ring comes round.
+    pub before: u64,
 }
 
 impl Plan {
@@ -48,15 +51,40 @@ fn open(medium: &SimMedium) -> Result<Store, String> {
 /// # Errors
 /// What is wrong, and at which crash.
 pub fn history(plan: &Plan, ops: &[Op]) -> Result<u64, String> {
+    history_after(plan, &[], ops)
+}
+
+/// As [`history`], after a set-up during which nothing crashes.
+///
+/// # Errors
+/// As there.
+pub fn history_after(plan: &Plan, set_up: &[Op], ops: &[Op]) -> Result<u64, String> {
     let medium = SimMedium::new(plan.options());
     let store = Store::format_on(medium.medium()).map_err(|e| format!("format: {e}"))?;
     let free = store.space().free;
+    fill_journal(&store, plan.before)?;
     let mut driver = Driver::new(medium.medium(), store, State::default());
+    for op in set_up {
+        driver.step(op).map_err(|e| format!("{op:?} in the set-up: {}", e.text()))?;
+    }
+    driver.store().sync().map_err(|e| format!("sync after the set-up: {e}"))?;
     let story = Story::record(&medium, &mut driver, ops)?;
     drop(driver);
     let mut run = Run { plan: *plan, free, random: Random::new(plan.seed), points: 0 };
     run.crashes(&medium, &story, plan.steps, plan.again)?;
     Ok(run.points)
+}
+
+fn fill_journal(store: &Store, syncs: u64) -> Result<(), String> {
+    let name = b"before";
+    for i in 0..syncs {
+        let done = if i % 2 == 0 { store.create(name).map(drop) } else { store.remove(name) };
+        done.and_then(|()| store.sync()).map_err(|e| format!("before the history: {e}"))?;
+    }
+    match store.remove(name) {
+        Ok(()) => store.sync().map_err(|e| e.to_string()),
+        Err(_) => Ok(()),
+    }
 }
 
 struct Run {
@@ -194,6 +222,7 @@ pub fn case(seed: u64) -> (Plan, Vec<Op>) {
         steps: usize::MAX,
         outcomes: 2,
         again: 2,
+        before: random.below(2) * random.below(140),
     };
     let length = 12 + random.below(40) as usize;
     (plan, make(&mut random, &taste(seed), length))
@@ -211,6 +240,9 @@ pub fn seed(seed: u64, steps: usize) -> Result<u64, String> {
         Ok(points) => return Ok(points),
         Err(e) => e,
     };
+    if std::env::var_os("FREEHOLD_SABOTAGE").is_some() {
+        return Err(first);
+    }
     let wide = Plan { steps: usize::MAX, outcomes: 4, again: 1, ..plan };
     let run = |ops: &[Op]| guarded(|| if ops.is_empty() { Ok(0) } else { history(&wide, ops) });
     let short = shrink(ops, 120, |ops| run(ops).is_err());
@@ -224,11 +256,11 @@ pub fn seed(seed: u64, steps: usize) -> Result<u64, String> {
 }
 
 /// Runs a history, and again with a checkpoint put in at each place; looks at
-/// every crash.
+/// every crash, after a set-up during which nothing crashes.
 ///
 /// # Errors
 /// What is wrong, and where the checkpoint stands.
-pub fn everywhere(ops: &[Op]) -> Result<u64, String> {
+pub fn everywhere(set_up: &[Op], ops: &[Op]) -> Result<u64, String> {
     let mut points = 0;
     for window in [false, true] {
         for place in 0..=ops.len() {
@@ -238,9 +270,16 @@ pub fn everywhere(ops: &[Op]) -> Result<u64, String> {
                 with.insert(place, Op::Checkpoint);
             }
             let seed = place as u64 * 2 + u64::from(window);
-            let plan =
-                Plan { seed, blocks: 2048, window, steps: usize::MAX, outcomes: 4, again: 0 };
-            points += history(&plan, &with).map_err(|e| {
+            let plan = Plan {
+                seed,
+                blocks: 2048,
+                window,
+                steps: usize::MAX,
+                outcomes: 6,
+                again: 0,
+                before: if place % 2 == 0 { 0 } else { 58 },
+            };
+            points += history_after(&plan, set_up, &with).map_err(|e| {
                 format!("checkpoint at {place}, window: {window}: {e}\n{}", listed(&with))
             })?;
         }

@@ -2,7 +2,7 @@
 
 use super::content::{Content, SECTOR, describe, tagged};
 use super::oracle::{Effect, State};
-use super::{Op, Who, full, name};
+use super::{Op, When, Who, full, name};
 use freehold::{Error, ErrorKind, File, ListEntry, OpenOptions, Queue, Store};
 use freehold_engine::medium::{BLOCK, Medium};
 use std::collections::BTreeMap;
@@ -175,7 +175,7 @@ impl Driver {
         id: Option<u32>,
         parts: &[(u64, u64)],
         tag: u32,
-        sync: bool,
+        sync: When,
     ) -> Tried<freehold::Result<()>> {
         let file = match self.file(who) {
             Ok(file) => file,
@@ -197,16 +197,16 @@ impl Driver {
                 Ok(()) => waiting += 1,
                 Err(r) => error = r.error.or(error),
             }
+            if sync == When::During && i == parts.len() / 2 {
+                waiting += usize::from(queue.sync(&file, u64::MAX).is_ok());
+            }
         }
-        let mut synced = !sync;
+        let mut synced = sync != When::After;
         loop {
             while waiting > 0 {
-                queue.poll(&mut done);
-                for c in done.drain(..) {
-                    waiting -= 1;
-                    error = c.result.err().or(error);
-                }
                 queue.wait(None).map_err(|e| Failure::of(&e, "wait"))?;
+                waiting -= queue.poll(&mut done);
+                error = done.drain(..).fold(error, |e, c| c.result.err().or(e));
             }
             if synced || error.is_some() {
                 return Ok(error.map_or(Ok(()), Err));

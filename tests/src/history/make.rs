@@ -1,7 +1,7 @@
 //! Random histories.
 
 use super::content::BLOCK;
-use super::{Op, Who};
+use super::{Op, When, Who};
 use crate::random::Random;
 
 /// What histories are like.
@@ -159,7 +159,8 @@ impl Maker<'_> {
                 parts.push((off, len));
             }
         }
-        Op::Batch { who, parts, tag, sync: self.random.one_in(3) }
+        let sync = *self.random.pick(&[When::Never, When::Never, When::During, When::After]);
+        Op::Batch { who, parts, tag, sync }
     }
 
     fn removal(&mut self) -> Op {

@@ -28,6 +28,17 @@ pub enum Who {
     Slot(u8),
 }
 
+/// When a batch of writes syncs its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Not at all.
+    Never,
+    /// In the midst of its writes, and so for what was there before.
+    During,
+    /// When all have completed.
+    After,
+}
+
 /// One operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -53,7 +64,7 @@ pub enum Op {
         who: Who,
         parts: Vec<(u64, u64)>,
         tag: u32,
-        sync: bool,
+        sync: When,
     },
     Read {
         who: Who,

@@ -1,7 +1,7 @@
 //! What each operation must do: files as bytes, names as a map.
 
 use super::content::{BLOCK, Content, tagged};
-use super::{Op, Who, name};
+use super::{Op, When, Who, name};
 use freehold::ErrorKind;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -152,7 +152,7 @@ impl State {
         match op {
             Op::Write { off, len, tag, .. } => Ok(self.write(id, &[(*off, *len)], *tag)),
             Op::Batch { parts, tag, sync, .. } => {
-                let synced = sync.then_some(id);
+                let synced = (*sync == When::After).then_some(id);
                 Ok(Effect { synced, ..self.write(id, parts, *tag) })
             }
             Op::Truncate { size: new, .. } if *new != size => {

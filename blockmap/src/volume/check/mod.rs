@@ -83,8 +83,10 @@ impl Volume {
     /// Checks the whole store. Blocks; may run while the store is used.
     ///
     /// # Errors
-    /// Only what keeps it from running; what is wrong is in the report.
+    /// Only what keeps it from running; what is wrong is in the report. `Poisoned`:
+    /// what is in memory has parted from the medium; open the store again first.
     pub fn check(self: &Arc<Self>) -> Result<CheckReport> {
+        self.health.sound()?;
         let vol = self.clone();
         self.run(move |io| async move { vol.check_task(&io).await })
     }
@@ -140,12 +142,7 @@ impl Volume {
                 .files
                 .iter()
                 .map(|(id, f)| (*id, Some(f.load())))
-                .chain(
-                    core.dirty
-                        .iter()
-                        .filter(|id| !core.shelf.files.contains_key(id))
-                        .map(|id| (*id, None)),
-                )
+                .chain(core.shelf.gone.iter().map(|id| (*id, None)))
                 .collect();
             Snapshot {
                 names: core.shelf.names.clone(),
