@@ -53,6 +53,9 @@ use freehold_engine::medium::Medium;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
+/// No store lives long enough to count so far; adding to less never overflows.
+const COUNT_LIMIT: u64 = 1 << 62;
+
 /// An opened store. Shared by all handles; closing is [`Volume::close`].
 pub struct Volume {
     medium: Arc<dyn Medium>,
@@ -76,7 +79,11 @@ pub struct Volume {
     maint: Arc<Lane>,
     lanes: Mutex<Vec<Arc<Lane>>>,
     idle: Mutex<Vec<Arc<Lane>>>,
+    /// Writes that had landed when the last flush was submitted; none: not known yet.
+    flushed: Mutex<Option<u64>>,
     progress: (Mutex<u64>, Condvar),
+    /// Threads that sleep on `progress`.
+    sleepers: AtomicU64,
     counters: stats::Counters,
     recovery: std::sync::OnceLock<RecoveryReport>,
 }
@@ -133,6 +140,14 @@ impl Volume {
         let journal = sb.journal_start.checked_add(sb.journal_blocks);
         if journal.is_none_or(|end| end > sb.blocks) || sb.journal_blocks < format::MIN_JOURNAL {
             return Err(Error::corrupt("superblock", 0, "its journal lies outside the store"));
+        }
+        if sb.journal_blocks > format::JOURNAL_LIMIT {
+            return Err(Error::corrupt("superblock", 0, "its journal is longer than any can be"));
+        }
+        // Numbers that only ever grow by one, and positions of blocks.
+        let counted = [sb.checkpoint, sb.cut_seq, sb.cut_group, sb.cut_pos, sb.share_gen];
+        if counted.iter().any(|n| *n > COUNT_LIMIT) {
+            return Err(Error::corrupt("superblock", 0, "it counts further than any store can"));
         }
         Ok(())
     }
