@@ -165,6 +165,11 @@ impl Volume {
         if self.health.is_read_only() {
             return Ok(());
         }
+        if self.health.writable().is_ok() {
+            // A removal that went on behind the checkpoint would have to be replayed.
+            let vol = self.clone();
+            self.run(move |io| async move { vol.reap_now(&io).await })?;
+        }
         self.sync()?;
         let quiet = {
             let core = self.core();

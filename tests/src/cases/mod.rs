@@ -27,8 +27,11 @@ macro_rules! named {
     ($($case:ident,)*) => { &[$((stringify!($case), $case),)*] };
 }
 
+/// A case and its name.
+pub type Case = (&'static str, fn() -> Verdict);
+
 /// All cases, by name.
-pub const ALL: &[(&str, fn() -> Verdict)] = named![
+pub const ALL: &[Case] = named![
     b1_shared_blocks_are_copied,
     b1_ranges_of_one_file,
     b2_a_lowering_that_is_not_durable_counts,
