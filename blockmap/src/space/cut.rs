@@ -36,7 +36,7 @@ impl CutSpace {
         bits::fill(Arc::make_mut(image), bit, n, on);
         self.dirty.insert(g);
         if on {
-            self.free -= n as u64;
+            self.free = self.free.saturating_sub(n as u64);
         } else {
             self.free += n as u64;
         }

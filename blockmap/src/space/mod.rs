@@ -241,7 +241,8 @@ impl Space {
         bits::fill(&mut group.busy, bit, n, on);
         if on {
             group.free -= (n - before) as u32;
-            self.free -= (n - before) as u64;
+            // The superblock's sum is believed until a check: it may be too low.
+            self.free = self.free.saturating_sub((n - before) as u64);
         } else {
             group.free += before as u32;
             self.free += before as u64;
@@ -258,7 +259,7 @@ impl Space {
         }
         bits::fill(Arc::make_mut(&mut group.logical), bit, n, on);
         if on {
-            self.unused -= n as u64;
+            self.unused = self.unused.saturating_sub(n as u64);
         } else {
             self.unused += n as u64;
         }

@@ -21,6 +21,7 @@ mod core;
 mod drive;
 mod file;
 mod format;
+mod limits;
 mod list;
 mod locks;
 mod names;
@@ -115,7 +116,7 @@ impl Volume {
 
     /// Which slot a checkpoint's superblock goes to.
     fn slot(checkpoint: u64) -> u64 {
-        (checkpoint + 1) % 2
+        1 - checkpoint % 2
     }
 
     fn check_superblock(sb: &Superblock, medium_blocks: u64) -> crate::Result<()> {
@@ -132,8 +133,9 @@ impl Volume {
         }
         let journal = sb.journal_start.checked_add(sb.journal_blocks);
         if journal.is_none_or(|end| end > sb.blocks) || sb.journal_blocks < format::MIN_JOURNAL {
-            return Err(Error::corrupt("superblock", 0, "its journal lies outside the store"));
+            let slot = Self::slot(sb.checkpoint);
+            return Err(Error::corrupt("superblock", slot, "its journal lies outside the store"));
         }
-        Ok(())
+        limits::superblock(sb)
     }
 }

@@ -1,7 +1,7 @@
 //! Names and files, and what each record does to them.
 
 use super::file::{FileState, Version};
-use super::ranges;
+use super::{limits, ranges};
 use crate::format::types::{Extent, FileId, Record};
 use crate::format::{FILE_LIMIT, Files, Names};
 use crate::tree::{Fault, Splice, Tree, find, splice};
@@ -65,6 +65,7 @@ impl Shelf {
             None => find(&self.tree, &(id | CONDEMNED))?,
         };
         let Some(record) = record else { return Ok(None) };
+        limits::file(id, &record)?;
         let file = FileState::new(id, Version::from_record(&record));
         self.files.insert(id, file.clone());
         Ok(Some(file))
@@ -83,6 +84,7 @@ impl Shelf {
         record: &Record,
         st: &mut Staged,
     ) -> Result<(), Fault> {
+        limits::record(record)?;
         match record {
             Record::Mark { .. } => Ok(()),
             Record::Create { file, name } => {
