@@ -241,7 +241,8 @@ impl Volume {
         let vol = self.clone();
         self.change(io, move |core| {
             let old = file.load();
-            let shrunk = file.shrink_seq.load(Ordering::Acquire) > vol.durable();
+            let shrunk = file.shrink_seq.load(Ordering::Acquire) > vol.durable()
+                && !crate::sabotage::breaks("place-over-cut");
             // Law B5: the cut-off tail of the last block may be overwritten in
             // place only once the cut is durable, and any write to the block
             // overwrites its tail too.
@@ -285,7 +286,8 @@ impl Volume {
             let buf = self.medium.pool().take(BLOCK)?;
             let buf = self.read_blocks(io, old, block, 1, buf).await.map_err(|(e, _)| e)?;
             // Nothing behind the old end is anybody's.
-            let valid = (old.size - block * B).min(B) as usize;
+            let known = if crate::sabotage::breaks("keep-cut-tail") { u64::MAX } else { old.size };
+            let valid = (known - block * B).min(B) as usize;
             let at = ((block - first) * B) as usize;
             out[at..at + valid].copy_from_slice(&buf[..valid]);
         }

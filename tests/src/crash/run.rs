@@ -256,11 +256,11 @@ pub fn seed(seed: u64, steps: usize) -> Result<u64, String> {
 }
 
 /// Runs a history, and again with a checkpoint put in at each place; looks at
-/// every crash, after a set-up during which nothing crashes.
+/// so many outcomes of every crash, after a set-up during which nothing crashes.
 ///
 /// # Errors
 /// What is wrong, and where the checkpoint stands.
-pub fn everywhere(set_up: &[Op], ops: &[Op]) -> Result<u64, String> {
+pub fn everywhere(set_up: &[Op], ops: &[Op], outcomes: u64) -> Result<u64, String> {
     let mut points = 0;
     for window in [false, true] {
         for place in 0..=ops.len() {
@@ -275,7 +275,7 @@ pub fn everywhere(set_up: &[Op], ops: &[Op]) -> Result<u64, String> {
                 blocks: 2048,
                 window,
                 steps: usize::MAX,
-                outcomes: 6,
+                outcomes,
                 again: 0,
                 before: if place % 2 == 0 { 0 } else { 58 },
             };
