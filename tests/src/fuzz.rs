@@ -3,6 +3,10 @@
 //! on seeded input. Where a checksum would keep all input out, the function
 //! seals the input first.
 
+mod store;
+
+pub use store::{fuzz_image, fuzz_journal, opened};
+
 use freehold_blockmap::format::codec::Reader;
 use freehold_blockmap::format::entries::{Counts, EntryCodec, Extents, Files, Names, Space};
 use freehold_blockmap::format::header::{self, HEADER, HeaderFields, NO_ID};
@@ -17,7 +21,7 @@ pub const ID: [u8; 16] = [0x5a; 16];
 /// A function of this file.
 pub type Function = fn(&[u8]);
 
-/// Every one of them, by name.
+/// Those that are quick, by name. [`fuzz_image`] and [`fuzz_journal`] open whole stores.
 pub const ALL: &[(&str, Function)] = &[
     ("fuzz_raw", fuzz_raw),
     ("fuzz_header", fuzz_header),

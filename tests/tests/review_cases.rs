@@ -222,7 +222,8 @@ fn a_full_store_of_many_files_can_be_emptied() {
 /// would take all memory, is damaged, whatever its checksum says.
 #[test]
 fn superblocks_that_no_store_writes_are_refused() {
-    let cases: [(&str, fn(&mut Superblock)); 4] = [
+    type Damage = fn(&mut Superblock);
+    let cases: [(&str, Damage); 4] = [
         ("place", |sb| sb.cut_pos = u64::MAX - 1),
         ("records", |sb| sb.cut_seq = u64::MAX),
         ("groups", |sb| sb.cut_group = u64::MAX),

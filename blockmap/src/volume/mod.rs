@@ -21,6 +21,7 @@ mod core;
 mod drive;
 mod file;
 mod format;
+mod limits;
 mod list;
 mod locks;
 mod names;
@@ -52,9 +53,6 @@ use core::Core;
 use freehold_engine::medium::Medium;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-
-/// No store lives long enough to count so far; adding to less never overflows.
-const COUNT_LIMIT: u64 = 1 << 62;
 
 /// An opened store. Shared by all handles; closing is [`Volume::close`].
 pub struct Volume {
@@ -122,7 +120,7 @@ impl Volume {
 
     /// Which slot a checkpoint's superblock goes to.
     fn slot(checkpoint: u64) -> u64 {
-        (checkpoint + 1) % 2
+        1 - checkpoint % 2
     }
 
     fn check_superblock(sb: &Superblock, medium_blocks: u64) -> crate::Result<()> {
@@ -139,16 +137,17 @@ impl Volume {
         }
         let journal = sb.journal_start.checked_add(sb.journal_blocks);
         if journal.is_none_or(|end| end > sb.blocks) || sb.journal_blocks < format::MIN_JOURNAL {
-            return Err(Error::corrupt("superblock", 0, "its journal lies outside the store"));
+            let slot = Self::slot(sb.checkpoint);
+            return Err(Error::corrupt("superblock", slot, "its journal lies outside the store"));
         }
         if sb.journal_blocks > format::JOURNAL_LIMIT {
-            return Err(Error::corrupt("superblock", 0, "its journal is longer than any can be"));
+            let slot = Self::slot(sb.checkpoint);
+            return Err(Error::corrupt(
+                "superblock",
+                slot,
+                "its journal is longer than any can be",
+            ));
         }
-        // Numbers that only ever grow by one, and positions of blocks.
-        let counted = [sb.checkpoint, sb.cut_seq, sb.cut_group, sb.cut_pos, sb.share_gen];
-        if counted.iter().any(|n| *n > COUNT_LIMIT) {
-            return Err(Error::corrupt("superblock", 0, "it counts further than any store can"));
-        }
-        Ok(())
+        limits::superblock(sb)
     }
 }

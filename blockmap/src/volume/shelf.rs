@@ -1,8 +1,7 @@
 //! Names and files, and what each record does to them.
 
 use super::file::{FileState, Version};
-use super::ranges;
-use super::write::MAX_SIZE;
+use super::{limits, ranges};
 use crate::format::types::{Extent, FileId, Record};
 use crate::format::{FILE_LIMIT, Files, Names};
 use crate::tree::{Fault, Splice, Tree, find, splice};
@@ -66,9 +65,7 @@ impl Shelf {
             None => find(&self.tree, &(id | CONDEMNED))?,
         };
         let Some(record) = record else { return Ok(None) };
-        if record.size > MAX_SIZE {
-            return Err(Fault::corrupt("file tree", id, "a file longer than any can be"));
-        }
+        limits::file(id, &record)?;
         let file = FileState::new(id, Version::from_record(&record));
         self.files.insert(id, file.clone());
         Ok(Some(file))
@@ -87,7 +84,7 @@ impl Shelf {
         record: &Record,
         st: &mut Staged,
     ) -> Result<(), Fault> {
-        plausible(record, txn.share_gen)?;
+        limits::record(record, txn.share_gen)?;
         match record {
             Record::Mark { .. } => Ok(()),
             Record::Create { file, name } => {
@@ -290,27 +287,6 @@ impl Shelf {
             self.gone.insert(id);
         }
     }
-}
-
-/// What a record's own bytes cannot show to be wrong: sizes and counters that no
-/// store writes, and with which later sums would overflow.
-fn plausible(record: &Record, share_gen: u64) -> Result<(), Fault> {
-    let (size, counter) = match record {
-        Record::Map { size, .. }
-        | Record::Convert { size, .. }
-        | Record::Grow { size, .. }
-        | Record::Truncate { size, .. } => (*size, None),
-        Record::ReflinkRange { size, share_gen, .. } => (*size, Some(*share_gen)),
-        Record::Reflink { share_gen, .. } => (0, Some(*share_gen)),
-        _ => return Ok(()),
-    };
-    if size > MAX_SIZE {
-        return Err(Fault::corrupt("journal", 0, "a file longer than any can be"));
-    }
-    if counter.is_some_and(|c| c != share_gen + 1) {
-        return Err(Fault::corrupt("journal", 0, "shares that are not counted one by one"));
-    }
-    Ok(())
 }
 
 /// A new extent as a map has it: its file's own.

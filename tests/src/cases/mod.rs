@@ -13,6 +13,9 @@ pub use media::*;
 /// What a case found.
 pub type Verdict = Result<(), String>;
 
+/// A case: begins with a store of its own.
+pub type Case = fn() -> Verdict;
+
 /// Fails with a text unless something holds.
 fn demand(holds: bool, what: impl FnOnce() -> String) -> Verdict {
     if holds { Ok(()) } else { Err(what()) }
@@ -27,11 +30,8 @@ macro_rules! named {
     ($($case:ident,)*) => { &[$((stringify!($case), $case),)*] };
 }
 
-/// A case and its name.
-pub type Case = (&'static str, fn() -> Verdict);
-
 /// All cases, by name.
-pub const ALL: &[Case] = named![
+pub const ALL: &[(&str, Case)] = named![
     b1_shared_blocks_are_copied,
     b1_ranges_of_one_file,
     b2_a_lowering_that_is_not_durable_counts,

@@ -9,9 +9,9 @@
 mod ledger;
 mod walk;
 
-use super::Volume;
 use super::file::{Map, Version};
 use super::shelf::CONDEMNED;
+use super::{Volume, limits};
 use crate::error::Result;
 use crate::format::types::{FileId, GROUP_BLOCKS, GroupDesc};
 use crate::format::{BLOCK, Counts, Files, Names, bitmap, superblock};
@@ -106,6 +106,9 @@ impl Volume {
             let id = key & !CONDEMNED;
             if record.condemned != (key & CONDEMNED != 0) {
                 walk.report.find("file tree", id, "a file's record stands in the wrong list");
+            }
+            if limits::file(id, &record).is_err() {
+                walk.report.find("file record", id, "one of its numbers is beyond what can be");
             }
             if !recorded.insert(id) {
                 walk.report.find("file tree", id, "a file has two records");

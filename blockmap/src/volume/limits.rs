@@ -1,0 +1,58 @@
+//! Numbers that no store reaches. The format can say them; whoever counts on
+//! from them overflows. So they are refused where they come in, as damage.
+
+use super::file::UNKNOWN;
+use super::write::MAX_SIZE;
+use crate::error::{Error, Result};
+use crate::format::BLOCK_LIMIT;
+use crate::format::types::{FileRecord, Record, Superblock};
+use crate::tree::Fault;
+
+/// Checkpoints, groups, positions, records, sharings and files stay below this: a
+/// thousand million of each every second take a hundred years.
+const COUNT: u64 = 1 << 62;
+
+/// Can a store have come so far?
+pub(super) fn superblock(sb: &Superblock) -> Result<()> {
+    let counts = [sb.checkpoint, sb.cut_seq, sb.cut_group, sb.cut_pos, sb.share_gen, sb.next_file];
+    if counts.iter().all(|n| *n < COUNT) {
+        return Ok(());
+    }
+    let slot = super::Volume::slot(sb.checkpoint);
+    Err(Error::corrupt("superblock", slot, "it counts further than any store has come"))
+}
+
+/// Can a file be so?
+pub(super) fn file(id: u64, record: &FileRecord) -> std::result::Result<(), Fault> {
+    // Not every file's blocks are counted.
+    let sums = [record.blocks, record.extents].iter().all(|n| *n <= BLOCK_LIMIT || *n == UNKNOWN);
+    if record.size <= MAX_SIZE && record.share_gen < COUNT && id < COUNT && sums {
+        return Ok(());
+    }
+    Err(Fault::corrupt("file record", id, "one of its numbers is beyond what can be"))
+}
+
+/// Can this have happened, with the counter of shares where it is?
+pub(super) fn record(record: &Record, now: u64) -> std::result::Result<(), Fault> {
+    let (size, count) = match record {
+        Record::Mark { checkpoint } => (0, *checkpoint),
+        Record::Create { file, .. } => (0, *file),
+        Record::Reflink { to, share_gen, .. } => (0, *share_gen.max(to)),
+        Record::ReflinkRange { size, share_gen, tail, .. } => (*size, *share_gen.max(tail)),
+        Record::Truncate { size, tail, .. } => (*size, *tail),
+        Record::Punch { tail, .. } => (0, *tail),
+        Record::Map { size, .. } | Record::Convert { size, .. } | Record::Grow { size, .. } => {
+            (*size, 0)
+        }
+        Record::Remove { .. } | Record::Rename { .. } | Record::Slice { .. } => (0, 0),
+    };
+    if let Record::Reflink { share_gen, .. } | Record::ReflinkRange { share_gen, .. } = record
+        && *share_gen != now + 1
+    {
+        return Err(Fault::corrupt("journal", 0, "shares that are not counted one by one"));
+    }
+    if size <= MAX_SIZE && count < COUNT {
+        return Ok(());
+    }
+    Err(Fault::corrupt("journal", 0, "a number in a record is beyond what can be"))
+}
