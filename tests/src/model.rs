@@ -66,7 +66,7 @@ pub fn case(seed: u64) -> Case {
     let (taste, blocks, length) = match seed % 8 {
         // Full stores.
         0 | 1 => {
-            let queued = if seed % 8 == 0 { 12 } else { 3 };
+            let queued = if seed.is_multiple_of(8) { 12 } else { 3 };
             let removals = 12;
             let taste =
                 Taste { reach: 4 << 20, write: 512 << 10, names: 8, queued, removals, ..small };

@@ -49,22 +49,17 @@ impl Volume {
     ) -> Result<()> {
         loop {
             self.health.writable()?;
-            let _held = self.hold(io, file, size / B, u64::MAX).await;
+            let before = file.load().size;
+            let _held = self.hold(io, file, size.min(before) / B, u64::MAX).await;
             let old = file.load().size;
+            if old < before {
+                continue;
+            }
             if only_grow && size <= old {
                 return Ok(());
             }
-            if size > old && !old.is_multiple_of(B) && size / B > old / B {
-                drop(_held);
-                self.zero_tail(io, file, size).await?;
-                continue;
-            }
-            if size > old && !old.is_multiple_of(B) {
-                // Both ends lie in the last block: its bytes between them.
-                let mut buf = self.medium.pool().take(BLOCK)?;
-                buf.fill(0);
-                let len = (size - old) as usize;
-                return self.write_held(io, file, old, buf, len).await.map(drop).map_err(|e| e.0);
+            if size > old {
+                self.zero_tail(io, file).await?;
             }
             return self.set_size(io, file, size).await;
         }
