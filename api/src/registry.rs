@@ -35,8 +35,17 @@ impl Registry {
 /// called; none for media that are new each time they are opened.
 pub(crate) fn key(uri: &str) -> Option<String> {
     use std::os::unix::fs::MetadataExt;
+    let meta = metadata(uri)?;
+    Some(format!("{}:{}", meta.dev(), meta.ino()))
+}
+
+/// The length of the regular file that a URI names, if it has any.
+pub(crate) fn length(uri: &str) -> Option<u64> {
+    metadata(uri).filter(|m| m.is_file() && m.len() > 0).map(|m| m.len())
+}
+
+fn metadata(uri: &str) -> Option<std::fs::Metadata> {
     let parsed = freehold_engine::uri::Uri::parse(uri).ok()?;
     let freehold_engine::uri::Target::File { path, .. } = parsed.target else { return None };
-    let meta = std::fs::metadata(path).ok()?;
-    Some(format!("{}:{}", meta.dev(), meta.ino()))
+    std::fs::metadata(path).ok()
 }

@@ -85,7 +85,9 @@ impl Store {
             ));
         }
         // Before anything is made or changed.
-        freehold_blockmap::check_size(options.size.unwrap_or(u64::MAX))?;
+        freehold_blockmap::check_size(
+            options.size.or_else(|| registry::length(uri)).unwrap_or(u64::MAX),
+        )?;
         let medium = freehold_engine::format_target(uri, &options.into())?;
         let store = Self::format_on(medium)?;
         let store = Store::with_uri(store.into_volume(), uri);

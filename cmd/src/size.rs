@@ -44,6 +44,11 @@ pub(crate) fn count(n: u64) -> String {
     out
 }
 
+/// Writes how many there are of something that takes an s.
+pub(crate) fn of(n: u64, thing: &str) -> String {
+    format!("{} {thing}{}", count(n), if n == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,5 +86,9 @@ mod tests {
         assert_eq!(show(3 << 40), "3 TiB");
         assert_eq!(count(400_000), "400,000");
         assert_eq!(count(12), "12");
+        assert_eq!(
+            [of(0, "file"), of(1, "file"), of(2000, "file")],
+            ["0 files", "1 file", "2,000 files"]
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! What the specification tests share.
 
+pub mod cases;
 pub mod conformance;
 pub mod crash;
 pub mod fuzz;

@@ -1,6 +1,8 @@
 //! Histories that once went wrong, each in its shortest form.
 
-use freehold_blockmap::{FileHandle, FormatSpec, Volume, VolumeQueue};
+use freehold_blockmap::format::superblock;
+use freehold_blockmap::format::types::Superblock;
+use freehold_blockmap::{ErrorKind, FileHandle, FormatSpec, Volume, VolumeQueue};
 use freehold_engine::sim::{Hold, OpKind, SimMedium, SimOptions, Survival};
 use std::sync::Arc;
 use std::time::Duration;
@@ -214,4 +216,49 @@ fn a_full_store_of_many_files_can_be_emptied() {
     vol.checkpoint().expect("a checkpoint finds room");
     sound(&vol);
     vol.create(b"again").expect("there is room again");
+}
+
+/// A superblock that counts so far that adding to it overflows, or whose journal
+/// would take all memory, is damaged, whatever its checksum says.
+#[test]
+fn superblocks_that_no_store_writes_are_refused() {
+    type Damage = fn(&mut Superblock);
+    let cases: [(&str, Damage); 4] = [
+        ("place", |sb| sb.cut_pos = u64::MAX - 1),
+        ("records", |sb| sb.cut_seq = u64::MAX),
+        ("groups", |sb| sb.cut_group = u64::MAX),
+        ("shares", |sb| sb.share_gen = u64::MAX),
+    ];
+    for (what, damage) in cases {
+        let (sim, vol) = store(7);
+        drop(vol);
+        for slot in 0..2 {
+            let mut block = *sim.peek(slot);
+            let mut sb = superblock::decode(&block, slot).expect("a superblock");
+            damage(&mut sb);
+            superblock::encode(&sb, slot, &mut block).expect("it can be written");
+            sim.poke(slot, &block).expect("there is such a block");
+        }
+        let Err(refused) = Volume::open(sim.medium(), false) else {
+            panic!("{what}: it opened");
+        };
+        assert_eq!(refused.kind(), ErrorKind::Corrupt, "{what}: {refused}");
+    }
+}
+
+/// A store that is made again with the same id finds nothing of its former life.
+#[test]
+fn a_store_made_again_with_its_id_is_empty() {
+    let sim = SimMedium::new(SimOptions::default());
+    let spec = FormatSpec { id: Some([5; 16]), ..FormatSpec::default() };
+    let vol = Volume::format(sim.medium(), &spec).expect("a store");
+    for name in [b"a", b"b", b"c"] {
+        vol.create(name).expect("a file");
+        vol.sync().expect("it syncs");
+    }
+    drop(vol);
+    drop(Volume::format(sim.medium(), &spec).expect("a store"));
+    let vol = Volume::open(sim.medium(), false).expect("it opens");
+    assert_eq!(vol.list(b"", None, None, 9).expect("a listing").entries.len(), 0);
+    sound(&vol);
 }

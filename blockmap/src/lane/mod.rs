@@ -47,6 +47,14 @@ pub struct Finished {
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// A task's command in flight.
+struct Slow {
+    cell: Arc<Cell>,
+    task: u32,
+    /// It changes the medium, and only a flush makes that durable.
+    lands: bool,
+}
+
 struct Task {
     work: Work,
     /// Commands of its own that have not completed.
@@ -65,6 +73,8 @@ pub(crate) struct Traffic {
     pub(crate) flushes: AtomicU64,
     pub(crate) bytes_read: AtomicU64,
     pub(crate) bytes_written: AtomicU64,
+    /// Writes that completed and were not durable by themselves.
+    pub(crate) landed: AtomicU64,
     pub(crate) user_reads: AtomicU64,
     pub(crate) user_writes: AtomicU64,
 }
@@ -78,6 +88,7 @@ impl Traffic {
             (&self.flushes, &ended.flushes),
             (&self.bytes_read, &ended.bytes_read),
             (&self.bytes_written, &ended.bytes_written),
+            (&self.landed, &ended.landed),
             (&self.user_reads, &ended.user_reads),
             (&self.user_writes, &ended.user_writes),
         ] {
@@ -114,7 +125,7 @@ pub(crate) struct Inner {
     pub(crate) plain: Vec<Plain>,
     pub(crate) free_plain: Vec<u32>,
     pub(crate) health: Arc<Health>,
-    slow: Vec<Option<(Arc<Cell>, u32)>>,
+    slow: Vec<Option<Slow>>,
     free_slow: Vec<u32>,
     tasks: Vec<Option<Task>>,
     free_tasks: Vec<u32>,
@@ -239,8 +250,11 @@ impl Inner {
                 continue;
             }
             let at = (c.tag & !SLOW) as usize;
-            if let Some((cell, task)) = self.slow.get_mut(at).and_then(Option::take) {
+            if let Some(Slow { cell, task, lands }) = self.slow.get_mut(at).and_then(Option::take) {
                 self.free_slow.push(at as u32);
+                if lands {
+                    landed(&lane.traffic);
+                }
                 self.deliver(&cell, task, c);
             }
         }
@@ -295,9 +309,10 @@ impl Inner {
                 (self.slow.len() - 1) as u32
             });
             count(&lane.traffic, &op);
+            let lands = !matches!(op, Op::Read { .. } | Op::Flush | Op::Write { fua: true, .. });
             match self.dev.submit(SLOW | u64::from(at), op) {
                 Ok(()) => {
-                    self.slow[at as usize] = Some((cell, task));
+                    self.slow[at as usize] = Some(Slow { cell, task, lands });
                     moved = true;
                 }
                 Err(r) => {
@@ -336,6 +351,11 @@ impl Inner {
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
         self.dev.wait(timeout).map_err(Error::from)
     }
+}
+
+/// A write completed; published before anybody can learn of it.
+fn landed(t: &Traffic) {
+    t.landed.store(t.landed.load(Ordering::Relaxed) + 1, Ordering::Release);
 }
 
 pub(crate) fn count(t: &Traffic, op: &Op) {

@@ -97,6 +97,9 @@ impl Inner {
         {
             b[plain.bytes..].fill(0);
         }
+        if plain.write {
+            super::landed(&lane.traffic);
+        }
         lane.slots.retire(i);
         self.free_plain.push(i as u32);
         let result = result.map(|()| plain.bytes).map_err(Error::from);

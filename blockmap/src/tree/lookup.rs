@@ -84,13 +84,15 @@ pub(crate) fn last_leaf_start<S: Schema>(
 pub(crate) struct Cursor<S: Schema> {
     stack: Vec<(Arc<super::Node<S>>, usize)>,
     pending: Option<Arc<Link<S>>>,
+    /// The leaf before.
+    before: Option<Arc<super::Node<S>>>,
 }
 
 impl<S: Schema> Cursor<S> {
     /// Starts at the last entry at or before `key` (so a run that contains it
     /// is not missed), or at the first entry.
     pub(crate) fn seek(tree: &Tree<S>, key: &S::Key) -> Result<Self, Fault> {
-        let mut c = Cursor { stack: Vec::new(), pending: None };
+        let mut c = Cursor { stack: Vec::new(), pending: None, before: None };
         let Some(root) = &tree.root else { return Ok(c) };
         let mut link = root.clone();
         loop {
@@ -116,7 +118,10 @@ impl<S: Schema> Cursor<S> {
         loop {
             if let Some(link) = self.pending.take() {
                 match link.get() {
-                    Ok(node) => self.stack.push((node, 0)),
+                    Ok(node) => {
+                        self.in_order(&link, &node)?;
+                        self.stack.push((node, 0));
+                    }
                     Err(f) => {
                         self.pending = Some(link);
                         return Err(f);
@@ -139,10 +144,27 @@ impl<S: Schema> Cursor<S> {
                     }
                 }
             }
-            self.stack.pop();
+            let left = self.stack.pop();
+            if let Some((leaf, _)) = left.filter(|(n, _)| matches!(n.body, Body::Leaf(_))) {
+                self.before = Some(leaf);
+            }
             if let Some((_, i)) = self.stack.last_mut() {
                 *i += 1;
             }
+        }
+    }
+
+    /// Does a leaf begin where the one before ends, or behind it? Whoever walks
+    /// entries relies on it, and no node can show it by itself.
+    fn in_order(&self, link: &Link<S>, node: &super::Node<S>) -> Result<(), Fault> {
+        let (Some(before), Body::Leaf(entries)) = (&self.before, &node.body) else { return Ok(()) };
+        let Body::Leaf(earlier) = &before.body else { return Ok(()) };
+        match (earlier.last(), entries.first()) {
+            (Some((k, v)), Some((next, _))) if k >= next || S::reaches(k, v, next) => {
+                let why = "its entries do not follow those of the leaf before";
+                Err(Fault::corrupt(S::WHAT, link.at.addr, why))
+            }
+            _ => Ok(()),
         }
     }
 }

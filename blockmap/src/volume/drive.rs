@@ -47,7 +47,23 @@ impl Volume {
     /// Something changed that a blocking call may wait for.
     pub(super) fn announce(&self) {
         *self.progress.0.lock().expect("no holder panics") += 1;
-        self.progress.1.notify_all();
+        // Waking nobody is a system call all the same.
+        if self.sleepers.load(Ordering::SeqCst) > 0 {
+            self.progress.1.notify_all();
+        }
+    }
+
+    /// Writes that have completed and were not durable by themselves, on all
+    /// queues that there ever were. Never decreases.
+    pub(super) fn landed(&self) -> u64 {
+        let lanes = self.lanes.lock().expect("no holder panics");
+        let past = &self.counters.past;
+        lanes
+            .iter()
+            .map(|l| &l.traffic)
+            .chain([&self.maint.traffic, past])
+            .map(|t| t.landed.load(Ordering::Acquire))
+            .sum()
     }
 
     /// After a change of the map: has the journal come far enough for a checkpoint?
@@ -198,7 +214,10 @@ impl Volume {
         }
         let guard = self.progress.0.lock().expect("no holder panics");
         if *guard == seen {
+            // Counted while the lock is held, which an announcement takes first.
+            self.sleepers.fetch_add(1, Ordering::SeqCst);
             drop(self.progress.1.wait_timeout(guard, most));
+            self.sleepers.fetch_sub(1, Ordering::SeqCst);
         }
     }
 }

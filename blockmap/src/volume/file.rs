@@ -2,6 +2,7 @@
 
 use super::Volume;
 use super::locks::RangeLocks;
+use crate::format::BLOCK_LIMIT;
 use crate::format::types::{Extent, FileId, FileMap, FileRecord, INLINE_EXTENTS, Seq};
 use crate::tree::{Fault, Link, Splice, Tree, build_leaf, edit_entries, floor, root_of, splice};
 use crate::txn::Txn;
@@ -101,7 +102,8 @@ impl Version {
         };
         Version {
             size: r.size,
-            blocks: r.blocks,
+            // More than there can be is as good as unknown.
+            blocks: if r.blocks > BLOCK_LIMIT { UNKNOWN } else { r.blocks },
             extents: r.extents,
             share_gen: r.share_gen,
             condemned: r.condemned,

@@ -14,6 +14,9 @@ pub(super) const MIN_JOURNAL: u64 = 128;
 /// The largest journal by default: 16 MiB, which replays in well under a second.
 const MAX_JOURNAL: u64 = 4096;
 
+/// The longest journal that a store can have: 256 MiB. It is read whole into memory.
+pub(super) const JOURNAL_LIMIT: u64 = 65_536;
+
 /// The smallest store: 8 MiB.
 const MIN_BLOCKS: u64 = 2048;
 
@@ -50,15 +53,16 @@ impl Volume {
         let blocks = medium.geometry().blocks;
         check_size(blocks.saturating_mul(BLOCK as u64))?;
         let journal = spec.journal_blocks.unwrap_or((blocks / 64).clamp(MIN_JOURNAL, MAX_JOURNAL));
-        if journal < MIN_JOURNAL || journal > blocks / 4 {
+        if journal < MIN_JOURNAL || journal > (blocks / 4).min(JOURNAL_LIMIT) {
             return Err(Error::new(
                 ErrorKind::Invalid,
                 format!(
-                    "a journal has {MIN_JOURNAL} blocks at least and a quarter of the store at most"
+                    "a journal has {MIN_JOURNAL} blocks at least, and a quarter of the store or \
+                     {JOURNAL_LIMIT} blocks at most"
                 ),
             ));
         }
-        erase(&*medium)?;
+        erase(&*medium, journal)?;
         let id = match spec.id {
             Some(id) => id,
             None => random_id()?,
@@ -78,12 +82,20 @@ impl Volume {
     }
 }
 
-/// Takes away the superblocks of whatever store was here.
-fn erase(medium: &dyn Medium) -> Result<()> {
+/// Takes away the superblocks of whatever store was here, and writes the
+/// journal's blocks once: on a sparse file, a commit into a block that the file
+/// system has yet to allocate costs a commit of that file system as well.
+fn erase(medium: &dyn Medium, journal: u64) -> Result<()> {
     let mut queue = medium.queue(4)?;
-    let mut buf = medium.pool().take(2 * BLOCK)?;
-    buf.fill(0);
-    super::open::do_now(&mut *queue, Op::Write { at: 0, buf, fua: false })?;
+    let most = u64::from(medium.geometry().max_transfer) / BLOCK as u64;
+    let (mut at, end) = (0, 2 + journal);
+    while at < end {
+        let n = (end - at).min(most.clamp(1, 256));
+        let mut buf = medium.pool().take(n as usize * BLOCK)?;
+        buf.fill(0);
+        super::open::do_now(&mut *queue, Op::Write { at, buf, fua: false })?;
+        at += n;
+    }
     super::open::do_now(&mut *queue, Op::Flush)?;
     Ok(())
 }

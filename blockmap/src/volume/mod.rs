@@ -77,7 +77,11 @@ pub struct Volume {
     maint: Arc<Lane>,
     lanes: Mutex<Vec<Arc<Lane>>>,
     idle: Mutex<Vec<Arc<Lane>>>,
+    /// Writes that had landed when the last flush was submitted; none: not known yet.
+    flushed: Mutex<Option<u64>>,
     progress: (Mutex<u64>, Condvar),
+    /// Threads that sleep on `progress`.
+    sleepers: AtomicU64,
     counters: stats::Counters,
     recovery: std::sync::OnceLock<RecoveryReport>,
 }
@@ -135,6 +139,14 @@ impl Volume {
         if journal.is_none_or(|end| end > sb.blocks) || sb.journal_blocks < format::MIN_JOURNAL {
             let slot = Self::slot(sb.checkpoint);
             return Err(Error::corrupt("superblock", slot, "its journal lies outside the store"));
+        }
+        if sb.journal_blocks > format::JOURNAL_LIMIT {
+            let slot = Self::slot(sb.checkpoint);
+            return Err(Error::corrupt(
+                "superblock",
+                slot,
+                "its journal is longer than any can be",
+            ));
         }
         limits::superblock(sb)
     }

@@ -2,7 +2,7 @@
 
 use super::Volume;
 use super::core::{Class, Core};
-use super::file::{FileHandle, FileState, Version};
+use super::file::{FileHandle, FileState, Piece, Version};
 use super::ranges::{extents_in, unshared};
 use super::stats::some_extents;
 use super::write::{B, How, Part, check_range, set_aside};
@@ -238,9 +238,12 @@ impl Volume {
                 return Ok(Step::Fill(next.min(last)));
             };
             if e.own && *current {
-                let whole = extents_in(&v, at, last)?;
-                let len = whole.first().map_or(1, |(_, e, _)| u64::from(e.len));
-                return Ok(Step::Skip(at + len));
+                // One look-up, however many extents follow.
+                let len = match v.lookup(at)? {
+                    Piece::Extent { e, .. } => u64::from(e.len),
+                    Piece::Hole(len) => len,
+                };
+                return Ok(Step::Skip((at + len).min(last)));
             }
             let alone = unshared(&vol.core().view(), &v, at)?;
             Ok(if alone > 0 {

@@ -84,7 +84,7 @@ impl Shelf {
         record: &Record,
         st: &mut Staged,
     ) -> Result<(), Fault> {
-        limits::record(record)?;
+        limits::record(record, txn.share_gen)?;
         match record {
             Record::Mark { .. } => Ok(()),
             Record::Create { file, name } => {

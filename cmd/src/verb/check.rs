@@ -33,10 +33,10 @@ pub(crate) fn run(args: &Args) -> Outcome {
         output::json(&json!({ "clean": report.clean(), "findings": findings }))?;
     } else if report.clean() {
         output::line(format!(
-            "clean: {} files, {} nodes, {} blocks",
-            size::count(report.files),
-            size::count(report.nodes),
-            size::count(report.blocks)
+            "clean: {}, {}, {}",
+            size::of(report.files, "file"),
+            size::of(report.nodes, "node"),
+            size::of(report.blocks, "block")
         ))?;
     } else {
         let mut rows = table::new(&["structure", ">address", "finding"]);

@@ -60,14 +60,14 @@ pub(super) fn wait(queue: &mut Queue, done: &mut Vec<freehold::Completion>) -> O
     Ok(())
 }
 
-/// Gives an empty file `count` extents: one run of blocks, every second of
-/// which is written while the others stay unwritten.
+/// Gives an empty file `count` extents: every second block is written, those
+/// between are allocated and stay unwritten.
 pub(super) fn make_extents(store: &Store, file: &File, count: u64, seed: u64) -> Outcome {
-    file.allocate(0, count * BLOCK)?;
     write_pieces(store, file, BLOCK as usize, count.div_ceil(2), |i, buf| {
         crate::pattern::page(seed, i, buf);
         i * 2 * BLOCK
     })?;
+    file.allocate(0, count * BLOCK)?;
     Ok(file.sync()?)
 }
 

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 ///
 /// # Errors
 /// What differs.
-pub fn look(f: &File, c: &Content, id: u32) -> Result<(), String> {
+pub(crate) fn look(f: &File, c: &Content, id: u32) -> Result<(), String> {
     let what = format!("file {id}");
     read_same(f, c, 0, c.size + 1, &what).map_err(|e| e.text())?;
     let stat = f.stat().map_err(|e| e.to_string())?;

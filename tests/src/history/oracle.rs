@@ -49,7 +49,7 @@ pub struct Effect {
 }
 
 /// Either what an operation does, or the error that it must give.
-pub type Expected = Result<Effect, ErrorKind>;
+pub(crate) type Expected = Result<Effect, ErrorKind>;
 
 const EVERYTHING: u64 = u64::MAX;
 

@@ -6,7 +6,6 @@
 //! and not newer than the last attempt.
 
 use freehold::{Error, ErrorKind, File, Store};
-use freehold_engine::medium::Medium;
 use freehold_engine::sim::{SimImage, SimMedium, SimOptions};
 use freehold_tests::random::Random;
 use freehold_tests::specimen::{B, bytes, names, open, options};

@@ -31,12 +31,15 @@ fn bad_uris_are_refused() {
 fn format_refuses_what_is_not_its_own() {
     let place = Place::empty();
     place.run(["format", "file:new"]).refused(2, "size");
+    place.run(["format", "file:new", "--size", "8388609"]).refused(2, "4096");
     place.run(["format", "file:new", "--size", "5000"]).refused(2, "at least");
     place.run(["format", "file:new", "--size", "4K"]).refused(2, "at least");
     assert!(!place.path("new").exists());
     let data = bytes(1, 100_000);
     place.local("theirs", &data);
     place.run(["format", "file:theirs", "--size", "64M"]).refused(2, "force");
+    assert_eq!(std::fs::read(place.path("theirs")).unwrap(), data);
+    place.run(["format", "file:theirs", "--size", "4M", "--force"]).refused(2, "at least");
     assert_eq!(std::fs::read(place.path("theirs")).unwrap(), data);
     place.run(["format", "file:theirs", "--size", "64M", "--force"]).ok();
     place.run(["format", "file:theirs", "--size", "64M"]).refused(2, "freehold");

@@ -190,5 +190,5 @@ fn check_says_that_a_store_is_clean() {
     let place = Place::with_store();
     place.put("f", &bytes(6, 1 << 20));
     assert_eq!(place.on("check", ["--json"]).json(), json!({ "clean": true, "findings": [] }));
-    assert!(place.on::<&str>("check", []).ok().starts_with("clean: 1 files"));
+    assert!(place.on::<&str>("check", []).ok().starts_with("clean: 1 file,"));
 }

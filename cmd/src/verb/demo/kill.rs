@@ -55,14 +55,14 @@ pub(super) fn rounds(stage: &mut Stage, others: &[Expected]) -> Outcome<Kills> {
             file.verify(store)?;
         }
         let text = format!(
-            "round {round}: after {} more durable records; all there, check clean, others unharmed",
-            size::count(said.records - before)
+            "round {round}: after {} more made durable; all there, check clean, others unharmed",
+            size::of(said.records - before, "record")
         );
         stage.say_took("kill -9", lived, text)?;
         stage.say_took(
             "recover",
             recovery.elapsed,
-            format!("{} journal records replayed", size::count(recovery.records)),
+            format!("{} of the journal replayed", size::of(recovery.records, "record")),
         )?;
     }
     Ok(Kills { rounds: stage.scale.kills, acknowledged: said.records })

@@ -111,14 +111,11 @@ fn store_inputs(stage: &mut Stage, files: &[PathBuf]) -> Outcome<Vec<Expected>> 
         number * work::BLOCK
     })?;
     file.sync()?;
-    let extents = size::count(file.stat()?.extents);
+    let extents = size::of(file.stat()?.extents, "extent");
     stage.say(
         "write",
         start,
-        format!(
-            "a database of {} in random order: {extents} extents",
-            size::show(pages * work::BLOCK)
-        ),
+        format!("a database of {} in random order: {extents}", size::show(pages * work::BLOCK)),
     )?;
     let source = Source::Pages { seed: stage.seed, size: pages * work::BLOCK };
     all.push(Expected::new(DATABASE.to_vec(), source));
@@ -144,9 +141,9 @@ fn reflink(stage: &Stage, originals: &[Expected]) -> Outcome<Vec<Expected>> {
         copy.sync()?;
         let elapsed = start.elapsed();
         let stat = copy.stat()?;
-        let extents = size::count(stat.extents);
+        let extents = size::of(stat.extents, "extent");
         let what = crate::name::show(&original.name);
-        let text = format!("{what}: {}, {extents} extents, shared", size::show(stat.size));
+        let text = format!("{what}: {}, {extents}, shared", size::show(stat.size));
         stage.say_took("reflink", elapsed, text)?;
         copies.push(Expected::new(name, original.source.clone()));
     }
@@ -191,10 +188,10 @@ fn check(stage: &Stage) -> Outcome {
         )));
     }
     let text = format!(
-        "clean: {} files, {} nodes, {} blocks",
-        size::count(report.files),
-        size::count(report.nodes),
-        size::count(report.blocks)
+        "clean: {}, {}, {}",
+        size::of(report.files, "file"),
+        size::of(report.nodes, "node"),
+        size::of(report.blocks, "block")
     );
     stage.say("check", start, text)
 }

@@ -21,8 +21,8 @@ struct Rival {
 }
 
 const RIVALS: [Rival; 2] = [
-    Rival { name: "XFS", mkfs: &["mkfs.xfs", "-q", "-f", "-m", "reflink=1"] },
-    Rival { name: "btrfs", mkfs: &["mkfs.btrfs", "-q", "-f"] },
+    Rival { name: "XFS", mkfs: &["mkfs.xfs", "-q", "-f", "-K", "-m", "reflink=1"] },
+    Rival { name: "btrfs", mkfs: &["mkfs.btrfs", "-q", "-f", "-K"] },
 ];
 
 /// How often a reflink that takes less than a second is timed.
@@ -68,7 +68,8 @@ pub(super) fn compare(stage: &mut Stage, ours: &[Timed]) -> Outcome {
 fn measure(stage: &mut Stage, rival: &Rival, ours: &[Timed]) -> Result<Vec<Duration>, String> {
     let image = stage.dir.join(format!("{}.image", rival.name));
     let mount = stage.dir.join(format!("{}.mount", rival.name));
-    let capacity = ours.iter().map(|our| our.extents * BLOCK).sum::<u64>() + (1 << 30);
+    // Much room in a sparse file: near its end a file system is slow for other reasons.
+    let capacity = ours.iter().map(|our| our.extents * BLOCK).sum::<u64>() + (16 << 30);
     let made = File::create(&image).and_then(|file| file.set_len(capacity));
     made.and_then(|()| std::fs::create_dir(&mount)).map_err(|error| error.to_string())?;
     command(Command::new(rival.mkfs[0]).args(&rival.mkfs[1..]).arg(&image))?;
@@ -120,16 +121,19 @@ fn reflinks(mount: &Path, extents: u64, seed: u64) -> Result<Duration, String> {
     Ok(median(times))
 }
 
-/// The same file as `work::make_extents` makes: one run of blocks, every
-/// second of which is written.
+/// The same file as `work::make_extents` makes: every second block written, those
+/// between allocated.
 fn make(path: &Path, extents: u64, seed: u64) -> std::io::Result<File> {
     let file = File::options().read(true).write(true).create_new(true).open(path)?;
-    fallocate(&file, FallocateFlags::empty(), 0, extents * BLOCK)?;
+    // Without a size set ahead, a file system may allocate the holes along.
+    file.set_len(extents * BLOCK)?;
     let mut buf = vec![0; BLOCK as usize];
     for i in 0..extents.div_ceil(2) {
         pattern::page(seed, i, &mut buf);
         file.write_all_at(&buf, i * 2 * BLOCK)?;
     }
+    file.sync_all()?;
+    fallocate(&file, FallocateFlags::empty(), 0, extents * BLOCK)?;
     file.sync_all()?;
     Ok(file)
 }

@@ -29,7 +29,7 @@ fn reflink(stage: &Stage, extents: u64) -> Outcome<Timed> {
     work::make_extents(store, &file, extents, stage.seed)?;
     store.checkpoint()?;
     let has = file.stat()?.extents;
-    stage.say("write", start, format!("a file of {} extents", size::count(has)))?;
+    stage.say("write", start, format!("a file of {}", size::of(has, "extent")))?;
     let mut times = Vec::new();
     for i in 0..TIMES {
         let to = format!("extents/{extents}/copy-{i}");
@@ -39,7 +39,7 @@ fn reflink(stage: &Stage, extents: u64) -> Outcome<Timed> {
         times.push(start.elapsed());
     }
     let reflink = median(times);
-    let text = format!("{} extents, durable: median of {TIMES}", size::count(has));
+    let text = format!("{}, durable: median of {TIMES}", size::of(has, "extent"));
     stage.say_took("reflink", reflink, text)?;
     Ok(Timed { extents, reflink })
 }

@@ -1,0 +1,259 @@
+//! Cases that are histories: every crash of each, in block and window mode, with
+//! a checkpoint at every place.
+
+use super::Verdict;
+use crate::crash::everywhere;
+use crate::history::{BLOCK, Op, When, Who};
+
+const A: Who = Who::Name(0);
+const B: Who = Who::Name(1);
+const C: Who = Who::Name(2);
+
+fn write(who: Who, first: u64, blocks: u64, tag: u32) -> Op {
+    Op::Write { who, off: first * BLOCK, len: blocks * BLOCK, tag }
+}
+
+fn bytes(who: Who, off: u64, len: u64, tag: u32) -> Op {
+    Op::Write { who, off, len, tag }
+}
+
+fn create(name: u8) -> Op {
+    Op::Create { name }
+}
+
+fn cut(who: Who, size: u64) -> Op {
+    Op::Truncate { who, size }
+}
+
+/// A file whose map is a tree: every other block, up to 15 in one batch.
+fn alternate(who: Who, batches: u64, tag: u32) -> Vec<Op> {
+    let batch = |i: u64| Op::Batch {
+        who,
+        parts: (0..15).map(|k| ((i * 15 + k) * 2 * BLOCK, BLOCK)).collect(),
+        tag: tag + i as u32,
+        sync: When::Never,
+    };
+    (0..batches).map(batch).collect()
+}
+
+fn all(set_up: &[Op], ops: &[Op]) -> Verdict {
+    everywhere(set_up, ops).map(|points| assert!(points > 0))
+}
+
+/// The set-up of a file, once as a few extents and once as a tree.
+fn small_and_large() -> [Vec<Op>; 2] {
+    let mut large = vec![create(0)];
+    large.extend(alternate(A, 4, 1));
+    [vec![create(0), write(A, 0, 4, 1)], large]
+}
+
+/// Law B1: after a leaf was copied its blocks have two owners, though the path
+/// to them has one parent at each node.
+pub fn b1_shared_blocks_are_copied() -> Verdict {
+    for set_up in small_and_large() {
+        let ops = [
+            Op::Reflink { who: A, to: 1 },
+            write(A, 2, 1, 50),
+            write(B, 0, 1, 51),
+            write(A, 0, 1, 52),
+            Op::Sync { who: B },
+            write(B, 2, 1, 53),
+            write(A, 0, 2, 54),
+        ];
+        all(&set_up, &ops)?;
+    }
+    Ok(())
+}
+
+/// Law B1: sharing a range inside a file, at other offsets and at the same ones.
+pub fn b1_ranges_of_one_file() -> Verdict {
+    for set_up in small_and_large() {
+        let share = |off: u64, to: Who, to_off: u64, blocks: u64| Op::ReflinkRange {
+            from: A,
+            off: off * BLOCK,
+            to,
+            to_off: to_off * BLOCK,
+            len: blocks * BLOCK,
+        };
+        let ops = [
+            share(0, A, 200, 3),
+            write(A, 0, 1, 60),
+            write(A, 201, 2, 61),
+            create(1),
+            share(0, B, 0, 4),
+            Op::SyncAll,
+            write(B, 1, 1, 62),
+            write(A, 2, 2, 63),
+        ];
+        all(&set_up, &ops)?;
+    }
+    Ok(())
+}
+
+/// Law B2: A unshares from X, B overwrites X in place, and the crash brings the
+/// map back in which A has X.
+pub fn b2_a_lowering_that_is_not_durable_counts() -> Verdict {
+    for mut set_up in small_and_large() {
+        set_up.push(Op::Reflink { who: A, to: 1 });
+        for gone in [write(A, 0, 1, 70), Op::Remove { name: 0 }, cut(A, 0)] {
+            let punch = Op::Punch { who: C, off: 0, len: BLOCK };
+            let ops = [gone, punch, write(B, 0, 1, 71), write(B, 0, 1, 72), bytes(B, 5, 99, 73)];
+            all(&set_up, &ops)?;
+        }
+    }
+    Ok(())
+}
+
+/// Law B3: what was freed is used again only when the record is durable and the
+/// checkpoint that names it is superseded.
+pub fn b3_freed_blocks_wait() -> Verdict {
+    let fill = |who, tag| bytes(who, 0, 900 * 1024, tag);
+    let mut set_up = vec![];
+    for name in 0..6 {
+        set_up.push(create(name));
+        set_up.push(fill(Who::Name(name), u32::from(name) + 1));
+    }
+    set_up.extend([Op::SyncAll, Op::Checkpoint]);
+    let ops = [
+        Op::Remove { name: 1 },
+        cut(C, 100_000),
+        Op::Punch { who: Who::Name(3), off: 8 * BLOCK, len: 100 * BLOCK },
+        create(1),
+        bytes(B, 0, 500 * 1024, 80),
+        Op::Sync { who: B },
+        bytes(C, 0, 800 * 1024, 81),
+    ];
+    all(&set_up, &ops)
+}
+
+/// Law B4: what a record makes reachable is durable before the record.
+pub fn b4_data_is_durable_before_its_record() -> Verdict {
+    let batch = |tag, at: u64, sync| Op::Batch {
+        who: A,
+        parts: vec![(at, 4 * BLOCK), (at + 8 * BLOCK, BLOCK), (at + 10 * BLOCK, 2 * BLOCK)],
+        tag,
+        sync,
+    };
+    let ops = [
+        create(0),
+        batch(1, 0, When::During),
+        batch(2, 20 * BLOCK, When::During),
+        batch(3, 40 * BLOCK, When::After),
+        Op::Reflink { who: A, to: 1 },
+        batch(4, 0, When::During),
+        Op::Sync { who: B },
+    ];
+    all(&[], &ops)
+}
+
+/// Law B5: a truncate, a punch or an allocation that is not durable has no effect
+/// on the medium.
+pub fn b5_no_effect_before_its_record() -> Verdict {
+    for blocks in [1, 3] {
+        let set_up = [create(0), write(A, 0, blocks, 1)];
+        let size = (blocks - 1) * BLOCK + 1000;
+        let start = (blocks - 1) * BLOCK;
+        let inside = bytes(A, start + 10, 100, 90);
+        let grow = bytes(A, start + 900, 2000, 91);
+        all(&set_up, &[cut(A, size), inside.clone(), inside.clone()])?;
+        all(&set_up, &[cut(A, size), grow.clone(), inside.clone()])?;
+        all(&set_up, &[cut(A, size), cut(A, size + 2 * BLOCK), inside.clone()])?;
+        all(&set_up, &[cut(A, size), bytes(A, 9 * BLOCK + 7, 40, 92), inside.clone()])?;
+        let punch = Op::Punch { who: A, off: 100, len: blocks * BLOCK };
+        all(&set_up, &[punch, inside, grow])?;
+    }
+    Ok(())
+}
+
+/// Law B8: replay makes nodes of its own, none on a block that a later record
+/// names, and a crash in the midst of it loses nothing.
+pub fn b8_recovery_starts_again_from_the_checkpoint() -> Verdict {
+    let mut ops = alternate(A, 3, 10);
+    ops.extend([Op::Reflink { who: A, to: 1 }, write(A, 1, 1, 20), Op::Sync { who: A }]);
+    ops.extend(alternate(B, 1, 30));
+    ops.push(Op::Punch { who: A, off: 0, len: 40 * BLOCK });
+    for seed in 0..12 {
+        let plan = crate::crash::Plan {
+            seed,
+            blocks: 2048,
+            window: seed % 2 == 1,
+            steps: usize::MAX,
+            outcomes: 2,
+            again: 2,
+            before: 10 * seed,
+        };
+        crate::crash::history_after(&plan, &[create(0)], &ops)?;
+    }
+    Ok(())
+}
+
+/// Law B10: slices of a removal, and of a large truncate, in any crash.
+pub fn b10_removal_goes_on_after_a_crash() -> Verdict {
+    let mut set_up = vec![create(0)];
+    set_up.extend(alternate(A, 30, 1));
+    let open = Op::Open { slot: 0, name: 0 };
+    let close = Op::Close { slot: 0 };
+    let remove = Op::Remove { name: 0 };
+    all(&set_up, &[remove.clone(), Op::SyncAll, create(2), Op::SyncAll])?;
+    all(&set_up, &[open, remove, write(Who::Slot(0), 0, 1, 40), Op::SyncAll, close, Op::SyncAll])?;
+    all(&set_up, &[cut(A, 8 * BLOCK), Op::SyncAll, write(A, 0, 8, 50), Op::SyncAll])?;
+    let punch = Op::Punch { who: A, off: 10 * BLOCK, len: 700 * BLOCK };
+    all(&set_up, &[punch, Op::SyncAll, create(2), Op::SyncAll])
+}
+
+/// Law B11: names come back as they were at one moment.
+pub fn b11_names_are_a_serial_history() -> Verdict {
+    let ops = [
+        create(0),
+        write(A, 0, 1, 1),
+        Op::Reflink { who: A, to: 1 },
+        Op::Sync { who: B },
+        create(3),
+        Op::Rename { from: 0, to: 1 },
+        Op::Remove { name: 3 },
+        Op::Rename { from: 1, to: 0 },
+        Op::Reflink { who: A, to: 3 },
+        Op::Sync { who: A },
+        Op::Rename { from: 3, to: 0 },
+    ];
+    all(&[], &ops)
+}
+
+/// Law B12: blocks that others had show zeroes: set aside, behind the end, in holes.
+pub fn b12_no_strangers_bytes() -> Verdict {
+    let set_up = [
+        create(0),
+        bytes(A, 0, 900 * 1024, 1),
+        Op::SyncAll,
+        Op::Remove { name: 0 },
+        Op::Checkpoint,
+        Op::Checkpoint,
+        create(1),
+    ];
+    let ops = [
+        Op::Allocate { who: B, off: 100, len: 30 * BLOCK },
+        Op::Look { who: B },
+        bytes(B, 5 * BLOCK + 50, 10, 2),
+        Op::Sync { who: B },
+        bytes(B, 40 * BLOCK + 9, 10, 3),
+        cut(B, 40 * BLOCK + 12),
+        cut(B, 42 * BLOCK),
+        Op::Look { who: B },
+    ];
+    all(&set_up, &ops)
+}
+
+/// References, part D, 1: the second write to a new block is acknowledged, and
+/// the crash loses both.
+pub fn d1_a_second_write_to_a_new_block() -> Verdict {
+    let set_up = [create(0), create(1), write(B, 0, 2, 1), Op::Reflink { who: B, to: 2 }];
+    let ops = [
+        write(A, 0, 1, 10),
+        write(A, 0, 1, 11),
+        Op::Sync { who: A },
+        write(B, 1, 1, 12),
+        write(B, 1, 1, 13),
+        Op::Sync { who: B },
+    ];
+    all(&set_up, &ops)
+}

@@ -1,0 +1,162 @@
+//! Cases about what a medium does: lost writes, damage, flushes, reads at opening.
+
+use super::{Verdict, demand, text};
+use crate::crash::{Plan, history};
+use crate::history::{BLOCK, Op, Who, tagged};
+use freehold::{ErrorKind, OpenOptions, Store};
+use freehold_engine::sim::{SimMedium, SimOptions, Survival};
+
+fn fresh(options: SimOptions) -> Result<(SimMedium, Store), String> {
+    let sim = SimMedium::new(options);
+    let store = Store::format_on(sim.medium()).map_err(text)?;
+    Ok((sim, store))
+}
+
+fn open(sim: &SimMedium) -> freehold::Result<Store> {
+    Store::open_on(sim.medium(), &OpenOptions::default())
+}
+
+/// Law M1: on a device that says it flushed and did not, the crash test fails.
+pub fn m1_a_device_that_lies_is_noticed() -> Verdict {
+    let (sim, store) = fresh(SimOptions { blocks: 2048, ..Default::default() })?;
+    store.checkpoint().map_err(text)?;
+    sim.set_liar(true);
+    let file = store.create(b"f").map_err(text)?;
+    file.write_at(&tagged(1, 1, 0, 9000), 0).map_err(text)?;
+    file.sync().map_err(text)?;
+    drop((file, store));
+    let left = open(&sim.reopen_with(Survival::Nothing, 1)).map_err(text)?;
+    demand(left.open_file(b"f").is_err(), || "what was never flushed survived".into())
+}
+
+/// Law M1: what completed writes may do in a crash, a sync covers.
+pub fn m1_syncs_cover_what_completed() -> Verdict {
+    let write = |off: u64, tag| Op::Write { who: Who::Name(0), off, len: 3 * BLOCK, tag };
+    let sync = Op::Sync { who: Who::Name(0) };
+    let mut ops = vec![Op::Create { name: 0 }];
+    for i in 0..6 {
+        ops.extend([write(i % 3 * BLOCK, i as u32), write(BLOCK, 10 + i as u32), sync.clone()]);
+    }
+    for seed in 0..6 {
+        let window = seed % 2 == 0;
+        let (steps, outcomes) = (usize::MAX, 8);
+        let plan = Plan { seed, blocks: 2048, window, steps, outcomes, again: 0, before: 0 };
+        history(&plan, &ops)?;
+    }
+    Ok(())
+}
+
+/// Law M3: after completed writes were lost no flush succeeds and no sync does;
+/// reads go on, and what was synced is there after opening again.
+pub fn m3_after_a_loss_the_store_is_poisoned() -> Verdict {
+    for seed in 0..8 {
+        let (sim, store) = fresh(SimOptions { blocks: 2048, seed, ..Default::default() })?;
+        let file = store.create(b"f").map_err(text)?;
+        let old = tagged(1, 1, 0, 4 * BLOCK);
+        file.write_at(&old, 0).map_err(text)?;
+        file.sync().map_err(text)?;
+        file.write_at(&tagged(1, 2, 0, BLOCK), 0).map_err(text)?;
+        sim.lose(seed);
+        for _ in 0..2 {
+            match file.sync() {
+                Err(e) if e.kind() == ErrorKind::Poisoned || e.kind() == ErrorKind::Gone => {}
+                other => return Err(format!("a sync after a loss gives {other:?}")),
+            }
+        }
+        let mut got = vec![0; old.len()];
+        file.read_at(&mut got, 0).map_err(text)?;
+        demand(got[BLOCK as usize..] == old[BLOCK as usize..], || "reads do not go on".into())?;
+        demand(file.write_at(b"x", 0).is_err(), || "a write after a loss succeeded".into())?;
+        drop((file, store));
+        let store = open(&sim.reopen(seed)).map_err(text)?;
+        let file = store.open_file(b"f").map_err(text)?;
+        file.read_at(&mut got, 0).map_err(text)?;
+        demand(got[BLOCK as usize..] == old[BLOCK as usize..], || {
+            "what was synced is lost".into()
+        })?;
+    }
+    Ok(())
+}
+
+/// Law B9: a damaged group that a later one confirms is damage, not the journal's end.
+pub fn b9_a_hole_in_the_journal_is_damage() -> Verdict {
+    let (sim, store) = fresh(SimOptions { blocks: 2048, ..Default::default() })?;
+    let journal = store.info().journal_bytes / BLOCK;
+    store.checkpoint().map_err(text)?;
+    let before: Vec<_> = (2..2 + journal).map(|b| sim.peek(b)).collect();
+    for i in 0..8u8 {
+        store.create(&[b'a' + i]).map_err(text)?;
+        store.sync().map_err(text)?;
+    }
+    let groups: Vec<u64> =
+        (2..2 + journal).filter(|b| sim.peek(*b) != before[*b as usize - 2]).collect();
+    demand(groups.len() == 8, || format!("eight syncs wrote {groups:?}"))?;
+    for (i, group) in groups.iter().enumerate() {
+        let broken = sim.reopen_with(Survival::Nothing, 1);
+        broken.corrupt(*group, 200, 0x40).map_err(text)?;
+        match open(&broken) {
+            Err(e) if e.kind() == ErrorKind::Corrupt && i < 7 => {}
+            // Nothing confirms the last one: it might have been in flight.
+            Ok(store) if i == 7 => {
+                demand(store.open_file(b"g").is_ok(), || "more than the last is lost".into())?;
+            }
+            other => return Err(format!("with group {i} damaged, opening gives {other:?}")),
+        }
+    }
+    Ok(())
+}
+
+/// Law B9: once a checkpoint is marked, the superblock before it is never used.
+pub fn b9_an_older_superblock_is_refused_after_the_mark() -> Verdict {
+    let (sim, store) = fresh(SimOptions { blocks: 2048, ..Default::default() })?;
+    store.create(b"a").map_err(text)?;
+    store.checkpoint().map_err(text)?;
+    let newest = (store.info().checkpoint + 1) % 2;
+    drop(store);
+    let broken = sim.reopen_with(Survival::Everything, 1);
+    broken.corrupt(newest, 60, 1).map_err(text)?;
+    match open(&broken) {
+        Err(e) if e.kind() == ErrorKind::Corrupt => Ok(()),
+        other => Err(format!("with the newest superblock damaged, opening gives {other:?}")),
+    }
+}
+
+/// References, part D, 5: a sync reaches the device's cache, also when only
+/// bytes in place were written.
+pub fn d5_every_sync_flushes() -> Verdict {
+    let (sim, store) = fresh(SimOptions { blocks: 2048, ..Default::default() })?;
+    let file = store.create(b"f").map_err(text)?;
+    for i in 0..20u32 {
+        file.write_at(&tagged(1, i, 0, BLOCK), 0).map_err(text)?;
+        let before = sim.stats().flushes;
+        file.sync().map_err(text)?;
+        demand(sim.stats().flushes > before, || format!("sync {i} gave the device no flush"))?;
+    }
+    Ok(())
+}
+
+/// References, part D, 7: what opening reads does not grow with the store.
+pub fn d7_opening_reads_no_more_of_a_large_store() -> Verdict {
+    let reads = |files: u64, extents: u64| -> Result<u64, String> {
+        let (sim, store) =
+            fresh(SimOptions { blocks: 8192, in_order: true, ..Default::default() })?;
+        for i in 0..files {
+            let file = store.create(format!("file{i}").as_bytes()).map_err(text)?;
+            for k in 0..extents {
+                file.write_at(&[7; 4096], k * 2 * BLOCK).map_err(text)?;
+            }
+        }
+        store.checkpoint().map_err(text)?;
+        let last = store.create(b"after").map_err(text)?;
+        last.sync().map_err(text)?;
+        drop((last, store));
+        let left = sim.reopen_with(Survival::Everything, 1);
+        let store = open(&left).map_err(text)?;
+        demand(store.open_file(b"after").is_ok(), || "it is not there".into())?;
+        Ok(left.stats().reads)
+    };
+    let (small, large) = (reads(2, 1)?, reads(300, 12)?);
+    demand(large <= small + 16, || {
+        format!("{small} reads for a small store, {large} for a large one")
+    })
+}

@@ -1,0 +1,121 @@
+//! One test or more for each law of the block map and the media, from the
+//! counter-example in the law's text, and for faults that other engines had.
+
+use freehold_tests::cases;
+
+#[track_caller]
+fn holds(verdict: cases::Verdict) {
+    if let Err(e) = verdict {
+        panic!("{e}");
+    }
+}
+
+#[test]
+fn b1_shared_blocks_are_copied() {
+    holds(cases::b1_shared_blocks_are_copied());
+}
+
+#[test]
+fn b1_ranges_of_one_file() {
+    holds(cases::b1_ranges_of_one_file());
+}
+
+#[test]
+fn b2_a_lowering_that_is_not_durable_counts() {
+    holds(cases::b2_a_lowering_that_is_not_durable_counts());
+}
+
+#[test]
+fn b3_freed_blocks_wait() {
+    holds(cases::b3_freed_blocks_wait());
+}
+
+#[test]
+fn b3_a_read_in_flight_keeps_its_blocks() {
+    holds(cases::b3_a_read_in_flight_keeps_its_blocks());
+}
+
+#[test]
+fn b4_data_is_durable_before_its_record() {
+    holds(cases::b4_data_is_durable_before_its_record());
+}
+
+#[test]
+fn b5_no_effect_before_its_record() {
+    holds(cases::b5_no_effect_before_its_record());
+}
+
+#[test]
+fn b6_two_writes_of_one_block_survive() {
+    holds(cases::b6_two_writes_of_one_block_survive());
+}
+
+#[test]
+fn b8_recovery_starts_again_from_the_checkpoint() {
+    holds(cases::b8_recovery_starts_again_from_the_checkpoint());
+}
+
+#[test]
+fn b9_a_hole_in_the_journal_is_damage() {
+    holds(cases::b9_a_hole_in_the_journal_is_damage());
+}
+
+#[test]
+fn b9_an_older_superblock_is_refused_after_the_mark() {
+    holds(cases::b9_an_older_superblock_is_refused_after_the_mark());
+}
+
+#[test]
+fn b10_removal_goes_on_after_a_crash() {
+    holds(cases::b10_removal_goes_on_after_a_crash());
+}
+
+#[test]
+fn b11_names_are_a_serial_history() {
+    holds(cases::b11_names_are_a_serial_history());
+}
+
+#[test]
+fn b12_no_strangers_bytes() {
+    holds(cases::b12_no_strangers_bytes());
+}
+
+#[test]
+fn d1_a_second_write_to_a_new_block() {
+    holds(cases::d1_a_second_write_to_a_new_block());
+}
+
+#[test]
+fn d2_a_reported_reflink_does_not_change() {
+    holds(cases::d2_a_reported_reflink_does_not_change());
+}
+
+#[test]
+fn d5_every_sync_flushes() {
+    holds(cases::d5_every_sync_flushes());
+}
+
+#[test]
+fn d7_opening_reads_no_more_of_a_large_store() {
+    holds(cases::d7_opening_reads_no_more_of_a_large_store());
+}
+
+#[test]
+fn m1_a_device_that_lies_is_noticed() {
+    holds(cases::m1_a_device_that_lies_is_noticed());
+}
+
+#[test]
+fn m1_syncs_cover_what_completed() {
+    holds(cases::m1_syncs_cover_what_completed());
+}
+
+#[test]
+fn m2_a_thread_that_never_polls() {
+    holds(cases::m2_a_thread_that_never_polls());
+}
+
+#[test]
+fn m3_after_a_loss_the_store_is_poisoned() {
+    holds(cases::m3_after_a_loss_the_store_is_poisoned());
+}
