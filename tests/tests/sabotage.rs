@@ -37,7 +37,7 @@ fn detect(detector: &str) -> Result<(), String> {
     let seeds: u64 = words.next().map_or(0, |n| n.parse().expect("a number of seeds"));
     match name {
         "crash" => (0..seeds).try_for_each(|s| crash::seed(s, 40).map(drop)),
-        "model" => (0..seeds).try_for_each(model::seed),
+        "model" => (0..seeds).try_for_each(|s| model::seed(s).map(drop)),
         _ => {
             let case = cases::ALL.iter().find(|(n, _)| *n == name);
             case.expect("a case of that name").1()
