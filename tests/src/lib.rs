@@ -4,6 +4,7 @@ pub mod cases;
 pub mod conformance;
 pub mod crash;
 pub mod fuzz;
+pub mod golden;
 pub mod history;
 pub mod model;
 pub mod random;

@@ -241,7 +241,7 @@ impl Space {
         bits::fill(&mut group.busy, bit, n, on);
         if on {
             group.free -= (n - before) as u32;
-            // The superblock's sum is believed until a check: it may be too low.
+            // The superblock's sum may lie; a group's own never does.
             self.free = self.free.saturating_sub((n - before) as u64);
         } else {
             group.free += before as u32;

@@ -32,27 +32,30 @@ pub(super) fn file(id: u64, record: &FileRecord) -> std::result::Result<(), Faul
     Err(Fault::corrupt("file record", id, "one of its numbers is beyond what can be"))
 }
 
-/// Can this have happened, with the counter of shares where it is?
-pub(super) fn record(record: &Record, now: u64) -> std::result::Result<(), Fault> {
-    let (size, count) = match record {
-        Record::Mark { checkpoint } => (0, *checkpoint),
-        Record::Create { file, .. } => (0, *file),
-        Record::Reflink { to, share_gen, .. } => (0, *share_gen.max(to)),
-        Record::ReflinkRange { size, share_gen, tail, .. } => (*size, *share_gen.max(tail)),
-        Record::Truncate { size, tail, .. } => (*size, *tail),
-        Record::Punch { tail, .. } => (0, *tail),
+/// Can this have happened when things had been shared so often?
+pub(super) fn record(record: &Record, shared: u64) -> std::result::Result<(), Fault> {
+    let (size, id, share_gen) = match record {
+        Record::Create { file, .. } => (0, *file, None),
+        Record::Reflink { to, share_gen, .. } => (0, *to, Some(*share_gen)),
+        Record::ReflinkRange { size, share_gen, tail, .. } => (*size, *tail, Some(*share_gen)),
+        Record::Truncate { size, tail, .. } => (*size, *tail, None),
+        Record::Punch { tail, .. } => (0, *tail, None),
         Record::Map { size, .. } | Record::Convert { size, .. } | Record::Grow { size, .. } => {
-            (*size, 0)
+            (*size, 0, None)
         }
-        Record::Remove { .. } | Record::Rename { .. } | Record::Slice { .. } => (0, 0),
+        Record::Mark { .. }
+        | Record::Remove { .. }
+        | Record::Rename { .. }
+        | Record::Slice { .. } => return Ok(()),
     };
-    if let Record::Reflink { share_gen, .. } | Record::ReflinkRange { share_gen, .. } = record
-        && *share_gen != now + 1
-    {
-        return Err(Fault::corrupt("journal", 0, "shares that are not counted one by one"));
-    }
-    if size <= MAX_SIZE && count < COUNT {
+    let why = if size > MAX_SIZE {
+        "a file longer than any can be"
+    } else if id >= COUNT {
+        "more files than can be"
+    } else if share_gen.is_some_and(|n| n != shared + 1) {
+        "shares that are not counted one by one"
+    } else {
         return Ok(());
-    }
-    Err(Fault::corrupt("journal", 0, "a number in a record is beyond what can be"))
+    };
+    Err(Fault::corrupt("journal", 0, why))
 }
