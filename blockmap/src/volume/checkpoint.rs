@@ -275,6 +275,10 @@ impl Volume {
         core.reclaim(&ready);
         core.forget_idle_files();
         self.marked.fetch_max(cut.generation, Ordering::AcqRel);
+        if !core.shelf.condemned.is_empty() {
+            // A removal that stopped on a full store has room now.
+            self.ask_reap();
+        }
         self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -203,10 +203,19 @@ impl Volume {
         let mut at = off / B;
         let last = end.div_ceil(B);
         while at < last {
-            let _held = self.hold(io, file, at, last).await;
+            let size = file.load().size;
+            let first = if size < end { at.min(size / B) } else { at };
+            let _held = self.hold(io, file, first, last).await;
+            if file.load().size != size {
+                continue;
+            }
+            if size < end && (end - 1) / B > size / B {
+                // The records below make the file grow over this block.
+                self.zero_tail(io, file).await?;
+            }
             at = match self.next_step(io, file, at, last).await? {
                 Step::Skip(to) => to,
-                Step::Fill(to) => self.fill_hole(io, file, at, to).await?,
+                Step::Fill(to) => self.fill_hole(io, file, (at, to), end).await?,
                 Step::Unshare(to) => self.unshare(io, file, at, to).await?,
             };
         }
@@ -255,8 +264,8 @@ impl Volume {
         self: &Arc<Self>,
         io: &Io,
         file: &Arc<FileState>,
-        at: u64,
-        to: u64,
+        (at, to): (u64, u64),
+        end: u64,
     ) -> Result<u64> {
         self.change(io, |core| {
             let len = (to - at).min(u64::from(u32::MAX));
@@ -272,7 +281,8 @@ impl Volume {
                 file: file.id,
                 start: at,
                 len: done,
-                size: 0,
+                // No block lies behind the end, whatever record a crash comes after.
+                size: end.min((at + done) * B),
                 extents: parts.iter().map(|p| (p.block, unwritten(p))).collect(),
             };
             if let Err(fault) = core.execute(Class::Normal, &record) {
