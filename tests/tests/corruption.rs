@@ -73,9 +73,14 @@ impl Flip<'_> {
         }
     }
 
-    /// May the damage go unseen by a check? A torn end is no damage.
-    fn silent(&self) -> bool {
-        matches!(self.part.what, What::Group { .. }) && !self.fatal()
+    /// May the damage go unseen by a check? A torn end is no damage, and the older
+    /// superblock is made good by whoever opens for writing.
+    fn silent(&self, read_only: bool) -> bool {
+        match self.part.what {
+            What::Group { .. } => !self.fatal(),
+            What::Super { newest, .. } => !newest && !read_only,
+            _ => false,
+        }
     }
 
     /// An error is clear if it says what is damaged, and where.
@@ -97,10 +102,11 @@ impl Flip<'_> {
         self.files(&store)?;
         let report = store.check().map_err(|e| format!("check: {e}"))?;
         let seen = report.findings.iter().any(|f| self.named().contains(&f.address));
-        if !seen && !self.silent() {
+        let silent = self.silent(read_only);
+        if !seen && !silent {
             return Err(format!("check finds nothing there: {:?}", report.findings));
         }
-        if self.silent() && !report.clean() {
+        if silent && !report.clean() {
             return Err(format!("a torn end is no damage: {:?}", report.findings));
         }
         Ok(())
