@@ -13,7 +13,7 @@ use std::time::Duration;
 
 #[test]
 fn random_histories() {
-    let seeds = Seeds::of(Duration::from_secs(40));
+    let seeds = Seeds::of(Duration::from_secs(20));
     let steps = if seeds.asked_for() { usize::MAX } else { 40 };
     let points = AtomicU64::new(0);
     let n = seeds.run(|seed| {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 #[test]
 fn random_histories() {
-    let seeds = Seeds::of(Duration::from_secs(20));
+    let seeds = Seeds::of(Duration::from_secs(12));
     let full = AtomicU64::new(0);
     let n = seeds.run(|seed| {
         full.fetch_add(model::seed(seed)?, Ordering::Relaxed);
