@@ -6,8 +6,8 @@
 //! file is not told, and nothing here claims that it is.
 //!
 //! The default run flips every byte of every header and a share of the others;
-//! each seed takes another share with other bits:
-//! `FREEHOLD_SEEDS=0..64 cargo test -p freehold-tests --test corruption`
+//! each seed takes another share with other bits, 128 of them every byte:
+//! `FREEHOLD_SEEDS=0..128 cargo test -p freehold-tests --test corruption`
 
 use freehold::{Error, ErrorKind, Store};
 use freehold_blockmap::format::BLOCK;
@@ -20,10 +20,10 @@ use freehold_tests::specimen::surgery::Surgery;
 use freehold_tests::specimen::{Contents, Specimen, bytes, medium, names, open};
 use std::sync::OnceLock;
 
-/// Of the bytes that are no header, a seed takes one in so many.
-const SHARE: usize = 128;
+/// A seed takes one byte in so many; this many seeds take them all.
+const SHARE: u64 = 128;
 
-/// Bytes that each seed takes: headers, and the heads of groups.
+/// Headers, and the heads of groups: the first seed takes all of them.
 const HEAD: usize = 104;
 
 fn specimen() -> &'static Specimen {
@@ -97,7 +97,9 @@ impl Flip<'_> {
         self.files(&store)?;
         let report = store.check().map_err(|e| format!("check: {e}"))?;
         let seen = report.findings.iter().any(|f| self.named().contains(&f.address));
-        if !seen && !self.silent() {
+        // Opening for writing makes the older superblock good again.
+        let healed = matches!(self.part.what, What::Super { .. }) && !read_only && report.clean();
+        if !seen && !self.silent() && !healed {
             return Err(format!("check finds nothing there: {:?}", report.findings));
         }
         if self.silent() && !report.clean() {
@@ -133,7 +135,8 @@ fn flip_all(specimen: &Specimen, seed: u64) -> usize {
     for part in &anatomy.parts {
         let flip = Flip { specimen, anatomy: &anatomy, part };
         for offset in 0..BLOCK {
-            if offset >= HEAD && offset % SHARE != (seed as usize).wrapping_mul(29) % SHARE {
+            let head = offset < HEAD && seed % SHARE == 0;
+            if !head && offset as u64 % SHARE != seed.wrapping_mul(29) % SHARE {
                 continue;
             }
             let bits = *draw.pick(&[1, 2, 4, 8, 16, 32, 64, 128, 0xff, 0x55, 0xaa]);
@@ -164,7 +167,7 @@ fn flip_for_each_seed(specimen: &Specimen) {
     for seed in seeds::range(0..1) {
         let count = flip_all(specimen, seed);
         println!("seed {seed}: {count} bytes");
-        assert!(count > 3000, "only {count} bytes were flipped");
+        assert!(count > 500, "only {count} bytes were flipped");
     }
 }
 
