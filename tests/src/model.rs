@@ -22,11 +22,12 @@ pub struct Case {
     pub ops: Vec<Op>,
 }
 
-/// Runs a case to its end: all results, all contents, and the space.
+/// Runs a case to its end: all results, all contents, and the space. Says how
+/// often the store was full.
 ///
 /// # Errors
 /// What is wrong, and after which operation.
-pub fn run(case: &Case) -> Result<(), String> {
+pub fn run(case: &Case) -> Result<u64, String> {
     let medium: Arc<dyn Medium> = if case.memory {
         Arc::new(MemMedium::new(case.blocks * 4096).map_err(|e| e.to_string())?)
     } else {
@@ -43,7 +44,9 @@ pub fn run(case: &Case) -> Result<(), String> {
             verify(&driver).map_err(at)?;
         }
     }
-    finish(driver, free).map_err(|e| format!("at the end: {e}"))
+    let full = driver.full;
+    finish(driver, free).map_err(|e| format!("at the end: {e}"))?;
+    Ok(full)
 }
 
 fn finish(mut driver: Driver, free: u64) -> Result<(), String> {
@@ -63,8 +66,16 @@ pub fn case(seed: u64) -> Case {
     let (taste, blocks, length) = match seed % 8 {
         // Full stores.
         0 | 1 => {
-            let taste = Taste { reach: 4 << 20, write: 512 << 10, names: 8, ..small };
+            let queued = if seed.is_multiple_of(8) { 12 } else { 3 };
+            let removals = 12;
+            let taste =
+                Taste { reach: 4 << 20, write: 512 << 10, names: 8, queued, removals, ..small };
             (taste, 2048, 120)
+        }
+        // Trees of two and three levels.
+        5 => {
+            let scattered = (8, if seed % 40 == 5 { 1500 } else { 300 });
+            (Taste { scattered, reach: 5000 * 4096, ..small }, 8192, 40)
         }
         2 => (Taste { names: 14, reach: 8 << 20, write: 64 << 10, ..small }, 8192, 200),
         // Many checkpoints, many syncs.
@@ -78,13 +89,16 @@ pub fn case(seed: u64) -> Case {
     Case { seed, blocks, memory: random.one_in(3), ops }
 }
 
-/// Runs the case of a seed. A failure comes with the shortest history found.
+/// Runs the case of a seed and says how often the store was full. A failure comes with the shortest history found.
 ///
 /// # Errors
 /// The failure, the history, and how to run it again.
-pub fn seed(seed: u64) -> Result<(), String> {
+pub fn seed(seed: u64) -> Result<u64, String> {
     let case = case(seed);
-    let Err(first) = guarded(&case) else { return Ok(()) };
+    let first = match guarded(&case) {
+        Ok(full) => return Ok(full),
+        Err(e) => e,
+    };
     if std::env::var_os("FREEHOLD_SABOTAGE").is_some() {
         return Err(first);
     }
@@ -102,6 +116,6 @@ pub fn seed(seed: u64) -> Result<(), String> {
 }
 
 /// A panic is a failure like any other.
-fn guarded(case: &Case) -> Result<(), String> {
+fn guarded(case: &Case) -> Result<u64, String> {
     crate::random::guarded(|| run(case))
 }

@@ -85,8 +85,7 @@ fn writes_fail_for_ever() {
 
 #[test]
 fn a_flush_fails() {
-    for (error, sticky) in
-        [(ErrorKind::Io, false), (ErrorKind::Io, true), (ErrorKind::Reset, false)]
+    for (error, sticky) in [(ErrorKind::Io, false), (ErrorKind::Io, true), (ErrorKind::Reset, true)]
     {
         at_each(OpKind::Flush, error, sticky, |_, outcome| {
             assert!(outcome.poisoned && outcome.failed == 0, "{outcome:?}");
@@ -104,7 +103,7 @@ fn a_read_fails_once() {
 
 #[test]
 fn what_a_reset_cuts_off_is_issued_again() {
-    for kind in [OpKind::Write, OpKind::Read] {
+    for kind in [OpKind::Write, OpKind::Read, OpKind::Flush] {
         at_each(kind, ErrorKind::Reset, false, |_, outcome| {
             assert_eq!(outcome, Outcome::default(), "one reset is nobody's error");
         });

@@ -99,10 +99,16 @@ impl Io {
         }
     }
 
-    /// Makes all completed writes durable. Never repeated: what a failed flush
-    /// lost is lost.
+    /// Makes all completed writes durable. Repeated only where a reset cut it off,
+    /// which keeps completed writes (law M3); what a failed flush lost is lost.
     pub(crate) async fn flush(&self) -> Result<(), Error> {
-        self.start(Op::Flush).await.result.map_err(Error::from)
+        let mut tries = 0;
+        loop {
+            match self.start(Op::Flush).await.result {
+                Err(e) if again(&e, &mut tries) => {}
+                done => return done.map_err(Error::from),
+            }
+        }
     }
 
     /// Waits until the condition holds; it is looked at whenever the lane is driven.
@@ -113,7 +119,14 @@ impl Io {
     /// Lets others have a turn.
     pub(crate) async fn pause(&self) {
         let mut first = true;
-        self.until(|| !std::mem::take(&mut first)).await;
+        self.until(|| {
+            if std::mem::take(&mut first) {
+                self.lane.yielded();
+                return false;
+            }
+            true
+        })
+        .await;
     }
 
     /// Gives the user of this queue a finished operation.

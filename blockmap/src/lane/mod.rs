@@ -118,6 +118,8 @@ pub(crate) struct Lane {
 struct Mail {
     ops: Vec<(u32, Op, Arc<Cell>)>,
     done: Vec<Finished>,
+    /// A task gave others a turn and wants the next one: nobody shall sleep.
+    yielded: bool,
 }
 
 pub(crate) struct Inner {
@@ -184,6 +186,10 @@ impl Lane {
 
     fn post(&self, task: u32, op: Op, cell: Arc<Cell>) {
         self.mail.lock().expect("no holder panics").ops.push((task, op, cell));
+    }
+
+    fn yielded(&self) {
+        self.mail.lock().expect("no holder panics").yielded = true;
     }
 
     fn finish(&self, done: Finished) {
@@ -296,6 +302,7 @@ impl Inner {
                 self.backlog.push_back((task, op, cell));
                 moved = true;
             }
+            moved |= std::mem::take(&mut mail.yielded);
             self.done.extend(mail.done.drain(..));
         }
         moved

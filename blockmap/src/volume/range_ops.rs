@@ -49,22 +49,17 @@ impl Volume {
     ) -> Result<()> {
         loop {
             self.health.writable()?;
-            let _held = self.hold(io, file, size / B, u64::MAX).await;
+            let before = file.load().size;
+            let _held = self.hold(io, file, size.min(before) / B, u64::MAX).await;
             let old = file.load().size;
+            if old < before {
+                continue;
+            }
             if only_grow && size <= old {
                 return Ok(());
             }
-            if size > old && !old.is_multiple_of(B) && size / B > old / B {
-                drop(_held);
-                self.zero_tail(io, file, size).await?;
-                continue;
-            }
-            if size > old && !old.is_multiple_of(B) {
-                // Both ends lie in the last block: its bytes between them.
-                let mut buf = self.medium.pool().take(BLOCK)?;
-                buf.fill(0);
-                let len = (size - old) as usize;
-                return self.write_held(io, file, old, buf, len).await.map(drop).map_err(|e| e.0);
+            if size > old {
+                self.zero_tail(io, file).await?;
             }
             return self.set_size(io, file, size).await;
         }
@@ -208,10 +203,19 @@ impl Volume {
         let mut at = off / B;
         let last = end.div_ceil(B);
         while at < last {
-            let _held = self.hold(io, file, at, last).await;
+            let size = file.load().size;
+            let first = if size < end { at.min(size / B) } else { at };
+            let _held = self.hold(io, file, first, last).await;
+            if file.load().size != size {
+                continue;
+            }
+            if size < end && (end - 1) / B > size / B {
+                // The records below make the file grow over this block.
+                self.zero_tail(io, file).await?;
+            }
             at = match self.next_step(io, file, at, last).await? {
                 Step::Skip(to) => to,
-                Step::Fill(to) => self.fill_hole(io, file, at, to).await?,
+                Step::Fill(to) => self.fill_hole(io, file, (at, to), end).await?,
                 Step::Unshare(to) => self.unshare(io, file, at, to).await?,
             };
         }
@@ -260,8 +264,8 @@ impl Volume {
         self: &Arc<Self>,
         io: &Io,
         file: &Arc<FileState>,
-        at: u64,
-        to: u64,
+        (at, to): (u64, u64),
+        end: u64,
     ) -> Result<u64> {
         self.change(io, |core| {
             let len = (to - at).min(u64::from(u32::MAX));
@@ -277,7 +281,8 @@ impl Volume {
                 file: file.id,
                 start: at,
                 len: done,
-                size: 0,
+                // No block lies behind the end, whatever record a crash comes after.
+                size: end.min((at + done) * B),
                 extents: parts.iter().map(|p| (p.block, unwritten(p))).collect(),
             };
             if let Err(fault) = core.execute(Class::Normal, &record) {

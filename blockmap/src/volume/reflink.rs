@@ -111,17 +111,19 @@ impl Volume {
         // Before anything is done: what is refused changes nothing.
         fits(from.load().size, to.load().size, from_off, to_off, len)?;
         let size = to.load().size;
-        if !size.is_multiple_of(B) && to_off > size {
-            self.zero_tail(io, to, to_off).await?;
-        }
+        let gap = !size.is_multiple_of(B) && to_off > size;
         let end = (to_off + len).div_ceil(B);
+        let first = if gap { size / B } else { to_off / B };
         let a = (from, from_off / B, (from_off + len).div_ceil(B));
-        let b = (to, to_off / B, end.max(to_off / B + 1));
+        let b = (to, first, end.max(to_off / B + 1));
         let _held = self.hold_both(io, a, b).await;
-        let (source, target) = (from.load(), to.load());
-        fits(source.size, target.size, from_off, to_off, len)?;
-        if target.size % B != 0 && to_off > target.size {
-            return Err(Error::new(ErrorKind::Busy, "the target's end moved meanwhile; try again"));
+        let (source, target) = (from.load().size, to.load().size);
+        fits(source, target, from_off, to_off, len)?;
+        if !target.is_multiple_of(B) && to_off > target {
+            if !gap || target != size {
+                return Err(Error::new(ErrorKind::Busy, "the target's end moved; try again"));
+            }
+            self.zero_tail(io, to).await?;
         }
         let span = (from_off / B, to_off / B, len.div_ceil(B));
         self.share_span(io, from, to, span, to_off + len).await?;

@@ -149,39 +149,40 @@ impl Volume {
         check_range(off, len)?;
         loop {
             self.health.writable()?;
-            let held = self.hold(io, file, off / B, (off + len).div_ceil(B)).await;
             let size = file.load().size;
-            if size.is_multiple_of(B) || off / B <= size / B {
+            // What lies behind the end in the last block will be inside the file.
+            let gap = !size.is_multiple_of(B) && off / B > size / B;
+            let first = if gap { size / B } else { off / B };
+            let held = self.hold(io, file, first, (off + len).div_ceil(B)).await;
+            let now = file.load().size;
+            if gap && now == size {
+                self.zero_tail(io, file).await?;
                 return Ok(held);
             }
-            drop(held);
-            self.zero_tail(io, file, off / B * B).await?;
+            if now.is_multiple_of(B) || off / B <= now / B {
+                return Ok(held);
+            }
         }
     }
 
-    /// Zeroes behind the end in the last block, so that the file may grow to
-    /// `up_to` without showing what lay there (laws B5 and B12).
-    pub(super) async fn zero_tail(
-        self: &Arc<Self>,
-        io: &Io,
-        file: &Arc<FileState>,
-        up_to: u64,
-    ) -> Result<()> {
-        let size = file.load().size;
-        let block = size / B;
-        if size.is_multiple_of(B) || up_to <= size {
+    /// Zeroes behind the end in the last block, so that the file may grow without
+    /// showing what lay there (laws B5 and B12). It does not grow yet: what is to
+    /// grow it may still be refused. The last block is held.
+    pub(super) async fn zero_tail(self: &Arc<Self>, io: &Io, file: &Arc<FileState>) -> Result<()> {
+        let v = file.load();
+        let block = v.size / B;
+        if v.size.is_multiple_of(B) {
             return Ok(());
         }
-        let _held = self.hold(io, file, block, block + 1).await;
-        let size = file.load().size;
-        let end = up_to.min((block + 1) * B);
-        if size / B != block || size.is_multiple_of(B) || size >= end {
+        let found = self.look(io, |_| extents_in(&v, block, block + 1)).await?;
+        if found.iter().all(|(_, e, _)| e.unwritten) {
             return Ok(());
         }
         let mut buf = self.medium.pool().take(BLOCK)?;
         buf.fill(0);
-        let len = (end - size) as usize;
-        self.write_held(io, file, size, buf, len).await.map(drop).map_err(|(e, _)| e)
+        let len = ((block + 1) * B - v.size) as usize;
+        let done = self.write_up_to(io, file, v.size, (buf, len), v.size).await;
+        done.map(drop).map_err(|(e, _)| e)
     }
 
     /// Plans, writes and publishes; the range is held.
@@ -193,8 +194,19 @@ impl Volume {
         buf: Buffer,
         len: usize,
     ) -> std::result::Result<Buffer, (Error, Option<Buffer>)> {
-        let end = off + len as u64;
-        let (first, last) = (off / B, end.div_ceil(B));
+        self.write_up_to(io, file, off, (buf, len), off + len as u64).await
+    }
+
+    /// As [`Volume::write_held`]; the file grows up to `end` at the most.
+    async fn write_up_to(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        off: u64,
+        (buf, len): (Buffer, usize),
+        end: u64,
+    ) -> std::result::Result<Buffer, (Error, Option<Buffer>)> {
+        let (first, last) = (off / B, (off + len as u64).div_ceil(B));
         let plan = match self.plan(io, file, first, last).await {
             Ok(plan) => plan,
             Err(e) => return Err((e, Some(buf))),
@@ -241,7 +253,8 @@ impl Volume {
         let vol = self.clone();
         self.change(io, move |core| {
             let old = file.load();
-            let shrunk = file.shrink_seq.load(Ordering::Acquire) > vol.durable();
+            let shrunk = file.shrink_seq.load(Ordering::Acquire) > vol.durable()
+                && !crate::sabotage::breaks("place-over-cut");
             // Law B5: the cut-off tail of the last block may be overwritten in
             // place only once the cut is durable, and any write to the block
             // overwrites its tail too.
@@ -285,7 +298,8 @@ impl Volume {
             let buf = self.medium.pool().take(BLOCK)?;
             let buf = self.read_blocks(io, old, block, 1, buf).await.map_err(|(e, _)| e)?;
             // Nothing behind the old end is anybody's.
-            let valid = (old.size - block * B).min(B) as usize;
+            let known = if crate::sabotage::breaks("keep-cut-tail") { u64::MAX } else { old.size };
+            let valid = (known - block * B).min(B) as usize;
             let at = ((block - first) * B) as usize;
             out[at..at + valid].copy_from_slice(&buf[..valid]);
         }

@@ -13,6 +13,9 @@ pub use media::*;
 /// What a case found.
 pub type Verdict = Result<(), String>;
 
+/// A case: begins with a store of its own.
+pub type Case = fn() -> Verdict;
+
 /// Fails with a text unless something holds.
 fn demand(holds: bool, what: impl FnOnce() -> String) -> Verdict {
     if holds { Ok(()) } else { Err(what()) }
@@ -22,3 +25,33 @@ fn demand(holds: bool, what: impl FnOnce() -> String) -> Verdict {
 fn text(e: impl std::fmt::Display) -> String {
     e.to_string()
 }
+
+macro_rules! named {
+    ($($case:ident,)*) => { &[$((stringify!($case), $case),)*] };
+}
+
+/// All cases, by name.
+pub const ALL: &[(&str, Case)] = named![
+    b1_shared_blocks_are_copied,
+    b1_ranges_of_one_file,
+    b2_a_lowering_that_is_not_durable_counts,
+    b3_freed_blocks_wait,
+    b4_data_is_durable_before_its_record,
+    b5_no_effect_before_its_record,
+    b8_recovery_starts_again_from_the_checkpoint,
+    b10_removal_goes_on_after_a_crash,
+    b11_names_are_a_serial_history,
+    b12_no_strangers_bytes,
+    d1_a_second_write_to_a_new_block,
+    b3_a_read_in_flight_keeps_its_blocks,
+    b6_two_writes_of_one_block_survive,
+    d2_a_reported_reflink_does_not_change,
+    m2_a_thread_that_never_polls,
+    m1_a_device_that_lies_is_noticed,
+    m1_syncs_cover_what_completed,
+    m3_after_a_loss_the_store_is_poisoned,
+    b9_a_hole_in_the_journal_is_damage,
+    b9_an_older_superblock_is_refused_after_the_mark,
+    d5_every_sync_flushes,
+    d7_opening_reads_no_more_of_a_large_store,
+];

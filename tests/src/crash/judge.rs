@@ -126,7 +126,7 @@ impl View<'_> {
         if size < old_size.min(end) || size > old_size.max(end) {
             return Err(format!("file {id} has {size} bytes, and should have {old_size}..={end}"));
         }
-        let strict = !matches!(story.ops.get(self.p), Some(Op::Batch { .. }));
+        let strict = !matches!(story.ops.get(self.p), Some(Op::Batch { .. } | Op::Scatter { .. }));
         let q = self.p.max(self.moment.synced(id));
         Ok(Suspect { id, q, size, old_size, partial, strict })
     }

@@ -187,7 +187,7 @@ impl Run {
         let length = 4 + self.random.below(14) as usize;
         let mut ops = make(&mut self.random, &taste, length);
         for op in &mut ops {
-            if let Op::Write { tag, .. } | Op::Batch { tag, .. } = op {
+            if let Op::Write { tag, .. } | Op::Batch { tag, .. } | Op::Scatter { tag, .. } = op {
                 *tag += 1000 * (again + 1);
             }
         }
@@ -202,7 +202,8 @@ impl Run {
 /// Histories for crashes are short and do much at few places.
 fn taste(seed: u64) -> Taste {
     let small = Taste { names: 4, reach: 24 * 4096, write: 4 * 4096, looks: false, ..Taste::SMALL };
-    match seed % 6 {
+    match seed % 7 {
+        5 => Taste { scattered: (8, 150), reach: 400 * 4096, ..small },
         0 => Taste { syncs: 30, ..small },
         1 => Taste { checkpoints: 12, ..small },
         2 => Taste { removals: 35, ..small },
@@ -256,11 +257,11 @@ pub fn seed(seed: u64, steps: usize) -> Result<u64, String> {
 }
 
 /// Runs a history, and again with a checkpoint put in at each place; looks at
-/// every crash, after a set-up during which nothing crashes.
+/// so many outcomes of every crash, after a set-up during which nothing crashes.
 ///
 /// # Errors
 /// What is wrong, and where the checkpoint stands.
-pub fn everywhere(set_up: &[Op], ops: &[Op]) -> Result<u64, String> {
+pub fn everywhere(set_up: &[Op], ops: &[Op], outcomes: u64) -> Result<u64, String> {
     let mut points = 0;
     for window in [false, true] {
         for place in 0..=ops.len() {
@@ -275,7 +276,7 @@ pub fn everywhere(set_up: &[Op], ops: &[Op]) -> Result<u64, String> {
                 blocks: 2048,
                 window,
                 steps: usize::MAX,
-                outcomes: 6,
+                outcomes,
                 again: 0,
                 before: if place % 2 == 0 { 0 } else { 58 },
             };

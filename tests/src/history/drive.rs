@@ -1,7 +1,7 @@
 //! Does operations on a real store and compares what comes back with the oracle.
 
 use super::content::{Content, SECTOR, describe, tagged};
-use super::oracle::{Effect, State};
+use super::oracle::{Effect, State, scattered};
 use super::{Op, When, Who, full, name};
 use freehold::{Error, ErrorKind, File, ListEntry, OpenOptions, Queue, Store};
 use freehold_engine::medium::{BLOCK, Medium};
@@ -48,12 +48,14 @@ pub struct Driver {
     slots: BTreeMap<u8, File>,
     /// What should be there.
     pub state: State,
+    /// Operations that found the store full.
+    pub full: u64,
 }
 
 impl Driver {
     /// Goes on with a store that holds what the state says; no handle is open.
     pub fn new(medium: Arc<dyn Medium>, store: Store, state: State) -> Self {
-        Driver { medium, store: Some(store), queue: None, slots: BTreeMap::new(), state }
+        Driver { medium, store: Some(store), queue: None, slots: BTreeMap::new(), state, full: 0 }
     }
 
     /// The store.
@@ -121,6 +123,14 @@ impl Driver {
             }
             Op::Batch { who, parts, tag, sync } => {
                 return self.batch(*who, before.find(*who), parts, *tag, *sync);
+            }
+            Op::Scatter { who, tag, .. } => {
+                let id = before.find(*who).unwrap_or(0);
+                self.file(*who).and_then(|f| {
+                    scattered(op)
+                        .into_iter()
+                        .try_for_each(|(off, len)| f.write_at(&tagged(id, *tag, off, len), off))
+                })
             }
             Op::Reflink { who, to } => {
                 self.file(*who).and_then(|f| f.reflink(&name(*to)).map(drop))
@@ -278,6 +288,7 @@ impl Driver {
             }
             Op::Write { who, .. }
             | Op::Batch { who, .. }
+            | Op::Scatter { who, .. }
             | Op::Truncate { who, .. }
             | Op::Punch { who, .. }
             | Op::Allocate { who, .. }
@@ -288,6 +299,7 @@ impl Driver {
                 for t in effect.written.iter().chain(&effect.mapped).filter(|t| t.file == id) {
                     let from = t.start.saturating_sub(SECTOR);
                     let len = t.end.saturating_add(SECTOR).saturating_sub(from).min(1 << 20);
+                    let len = len.min(content.size.saturating_sub(from) + SECTOR);
                     read_same(&f, content, from, len, &format!("after {op:?}"))?;
                 }
                 Ok(())
@@ -311,6 +323,7 @@ impl Driver {
     /// The store says that it is full. It must be, and nothing may have changed,
     /// or, where the API says so, only a part of what was asked for.
     fn ran_out(&mut self, op: &Op, before: State, effect: &Effect, e: &Error) -> Tried<()> {
+        self.full += 1;
         let space = self.store().space();
         let asked = full::asks_for(op, &before);
         let Some(asked) = asked else {
@@ -327,6 +340,7 @@ impl Driver {
         }
         let (Op::Write { who, .. }
         | Op::Batch { who, .. }
+        | Op::Scatter { who, .. }
         | Op::Truncate { who, .. }
         | Op::Punch { who, .. }
         | Op::Allocate { who, .. }

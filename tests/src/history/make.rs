@@ -23,6 +23,9 @@ pub struct Taste {
     pub looks: bool,
     /// Of 16 writes, how many go through a queue.
     pub queued: u64,
+    /// Of 16 writes, how many are scattered over the file, and the most extents
+    /// that one makes.
+    pub scattered: (u64, u64),
     /// Of 100 operations, how many take blocks away: removal, truncate, punch.
     pub removals: u64,
 }
@@ -39,6 +42,7 @@ impl Taste {
         looks: true,
         queued: 4,
         removals: 22,
+        scattered: (1, 12),
     };
 }
 
@@ -144,6 +148,14 @@ impl Maker<'_> {
     fn write(&mut self) -> Op {
         self.tag += 1;
         let (who, tag) = (self.who(), self.tag);
+        let (often, most) = self.taste.scattered;
+        if self.random.below(16) < often {
+            let step = 2 + self.random.below(2);
+            let count = 1 + self.random.below(most);
+            let first =
+                self.random.below((self.taste.reach / BLOCK).saturating_sub(count * step).max(1));
+            return Op::Scatter { who, first, step, count, tag };
+        }
         if self.random.below(16) >= self.taste.queued {
             let (off, len) = self.range();
             return Op::Write { who, off, len, tag };

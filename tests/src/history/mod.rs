@@ -66,6 +66,14 @@ pub enum Op {
         tag: u32,
         sync: When,
     },
+    /// Writes one block every so many, so that each is an extent of its own.
+    Scatter {
+        who: Who,
+        first: u64,
+        step: u64,
+        count: u64,
+        tag: u32,
+    },
     Read {
         who: Who,
         off: u64,

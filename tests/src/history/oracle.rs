@@ -51,6 +51,12 @@ pub struct Effect {
 /// Either what an operation does, or the error that it must give.
 pub(crate) type Expected = Result<Effect, ErrorKind>;
 
+/// The places that a scattered write goes to.
+pub(super) fn scattered(op: &Op) -> Vec<(u64, u64)> {
+    let Op::Scatter { first, step, count, .. } = op else { return Vec::new() };
+    (0..*count).map(|i| ((first + i * step) * BLOCK, BLOCK)).collect()
+}
+
 const EVERYTHING: u64 = u64::MAX;
 
 impl State {
@@ -139,6 +145,7 @@ impl State {
     fn apply_to_file(&mut self, op: &Op) -> Expected {
         let (Op::Write { who, .. }
         | Op::Batch { who, .. }
+        | Op::Scatter { who, .. }
         | Op::Read { who, .. }
         | Op::Truncate { who, .. }
         | Op::Punch { who, .. }
@@ -155,6 +162,7 @@ impl State {
                 let synced = (*sync == When::After).then_some(id);
                 Ok(Effect { synced, ..self.write(id, parts, *tag) })
             }
+            Op::Scatter { tag, .. } => Ok(self.write(id, &scattered(op), *tag)),
             Op::Truncate { size: new, .. } if *new != size => {
                 self.content(id).truncate(*new);
                 let mapped = vec![Touch { file: id, start: size.min(*new), end: EVERYTHING }];

@@ -1,0 +1,92 @@
+//! A detector is proved by what it detects: with one law broken on purpose, in a
+//! process of its own, the named cases, the crash test or the model must fail.
+//!
+//! Each row of [`BROKEN`] is a law that the block map leaves out when
+//! `FREEHOLD_SABOTAGE` names it, and what must notice that. With nothing broken all
+//! of them pass.
+#![cfg(feature = "sabotage")]
+
+use freehold_tests::{cases, crash, model};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What is broken, and who must notice: a case by name, or `crash` or `model`
+/// with so many seeds.
+const BROKEN: &[(&str, &str)] = &[
+    ("keep-own-bits", "b1_shared_blocks_are_copied"),
+    ("ignore-lowerings", "b2_a_lowering_that_is_not_durable_counts"),
+    ("no-journal-flush", "crash 20"),
+    ("no-checkpoint-barrier", "crash 20"),
+    ("no-epochs", "b3_a_read_in_flight_keeps_its_blocks"),
+    ("no-drain", "d2_a_reported_reflink_does_not_change"),
+    ("publish-before-data", "b4_data_is_durable_before_its_record"),
+    ("early-reuse", "b3_freed_blocks_wait"),
+    ("no-mark", "b9_an_older_superblock_is_refused_after_the_mark"),
+    ("place-over-cut", "b5_no_effect_before_its_record"),
+    ("no-reservation", "b8_recovery_starts_again_from_the_checkpoint"),
+    ("no-confirmation", "b9_a_hole_in_the_journal_is_damage"),
+    ("keep-cut-tail", "b12_no_strangers_bytes"),
+];
+
+/// A child that takes longer has noticed nothing.
+const LONGEST: Duration = Duration::from_secs(120);
+
+fn detect(detector: &str) -> Result<(), String> {
+    let mut words = detector.split(' ');
+    let name = words.next().unwrap_or_default();
+    let seeds: u64 = words.next().map_or(0, |n| n.parse().expect("a number of seeds"));
+    match name {
+        "crash" => (0..seeds).try_for_each(|s| crash::seed(s, 40).map(drop)),
+        "model" => (0..seeds).try_for_each(|s| model::seed(s).map(drop)),
+        _ => {
+            let case = cases::ALL.iter().find(|(n, _)| *n == name);
+            case.expect("a case of that name").1()
+        }
+    }
+}
+
+/// Run by this program itself, with a law broken; by anybody else, with none.
+#[test]
+fn detector() {
+    if let Ok(one) = std::env::var("FREEHOLD_DETECTOR") {
+        return detect(&one).unwrap_or_else(|e| panic!("noticed: {e}"));
+    }
+    assert!(std::env::var_os("FREEHOLD_SABOTAGE").is_none(), "this run is to break nothing");
+    for (_, one) in BROKEN {
+        detect(one).unwrap_or_else(|e| panic!("{one} fails though nothing is broken: {e}"));
+    }
+}
+
+/// Does the detector fail in a process where this is broken?
+fn notices(broken: &str, detector: &str) -> Result<(), String> {
+    let program = std::env::current_exe().map_err(|e| e.to_string())?;
+    let mut child = Command::new(program)
+        .args(["--exact", "detector", "--nocapture"])
+        .env("FREEHOLD_SABOTAGE", broken)
+        .env("FREEHOLD_DETECTOR", detector)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|e| e.to_string())?;
+    let begun = Instant::now();
+    loop {
+        match child.try_wait().map_err(|e| e.to_string())? {
+            // What libtest gives when a test failed.
+            Some(status) if status.code() == Some(101) => return Ok(()),
+            Some(status) => return Err(format!("{broken}: {detector} ends with {status}")),
+            None if begun.elapsed() > LONGEST => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(format!("{broken}: {detector} does not end"));
+            }
+            None => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+#[test]
+fn each_broken_law_is_noticed() {
+    let missed: Vec<String> = BROKEN.iter().filter_map(|(b, d)| notices(b, d).err()).collect();
+    assert!(missed.is_empty(), "not noticed:\n{}", missed.join("\n"));
+}
