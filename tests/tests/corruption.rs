@@ -5,7 +5,7 @@
 //! Data blocks have no checksum: what a flipped bit there does to the bytes of a
 //! file is not told, and nothing here claims that it is.
 //!
-//! The default run flips every byte of every header and a share of the others;
+//! The default run flips the bytes of the headers and a share of the others;
 //! each seed takes another share with other bits, 128 of them every byte:
 //! `FREEHOLD_SEEDS=0..128 cargo test -p freehold-tests --test corruption`
 
