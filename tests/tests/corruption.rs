@@ -5,9 +5,9 @@
 //! Data blocks have no checksum: what a flipped bit there does to the bytes of a
 //! file is not told, and nothing here claims that it is.
 //!
-//! The default run flips every byte of every header and a share of the others;
-//! each seed takes another share with other bits:
-//! `FREEHOLD_SEEDS=0..64 cargo test -p freehold-tests --test corruption`
+//! The default run flips the bytes of the headers and a share of the others;
+//! each seed takes another share with other bits, 128 of them every byte:
+//! `FREEHOLD_SEEDS=0..128 cargo test -p freehold-tests --test corruption`
 
 use freehold::{Error, ErrorKind, Store};
 use freehold_blockmap::format::BLOCK;
@@ -20,10 +20,10 @@ use freehold_tests::specimen::surgery::Surgery;
 use freehold_tests::specimen::{Contents, Specimen, bytes, medium, names, open};
 use std::sync::OnceLock;
 
-/// Of the bytes that are no header, a seed takes one in so many.
-const SHARE: usize = 128;
+/// A seed takes one byte in so many; this many seeds take them all.
+const SHARE: u64 = 128;
 
-/// Bytes that each seed takes: headers, and the heads of groups.
+/// Headers, and the heads of groups: the first seed takes these too.
 const HEAD: usize = 104;
 
 fn specimen() -> &'static Specimen {
@@ -131,15 +131,17 @@ impl Flip<'_> {
     }
 }
 
-/// Flips one byte after the other of every part of an image.
-fn flip_all(specimen: &Specimen, seed: u64) -> usize {
+/// Flips one byte after the other of every part of an image; of the headers, the
+/// first seed takes one in `heads`.
+fn flip_all(specimen: &Specimen, seed: u64, heads: usize) -> usize {
     let anatomy = Anatomy::of(&specimen.image);
     let mut draw = Random::new(seed);
     let mut count = 0;
     for part in &anatomy.parts {
         let flip = Flip { specimen, anatomy: &anatomy, part };
         for offset in 0..BLOCK {
-            if offset >= HEAD && offset % SHARE != (seed as usize).wrapping_mul(29) % SHARE {
+            let head = offset < HEAD && offset % heads == 0 && seed.is_multiple_of(SHARE);
+            if !head && offset as u64 % SHARE != seed.wrapping_mul(29) % SHARE {
                 continue;
             }
             let bits = *draw.pick(&[1, 2, 4, 8, 16, 32, 64, 128, 0xff, 0x55, 0xaa]);
@@ -166,22 +168,22 @@ fn flip_all(specimen: &Specimen, seed: u64) -> usize {
     count
 }
 
-fn flip_for_each_seed(specimen: &Specimen) {
+fn flip_for_each_seed(specimen: &Specimen, heads: usize) {
     for seed in seeds::range(0..1) {
-        let count = flip_all(specimen, seed);
+        let count = flip_all(specimen, seed, heads);
         println!("seed {seed}: {count} bytes");
-        assert!(count > 3000, "only {count} bytes were flipped");
+        assert!(count > 500, "only {count} bytes were flipped");
     }
 }
 
 #[test]
 fn any_flipped_byte_of_a_store_with_a_journal() {
-    flip_for_each_seed(specimen());
+    flip_for_each_seed(specimen(), 1);
 }
 
 #[test]
 fn any_flipped_byte_of_a_closed_store() {
-    flip_for_each_seed(closed());
+    flip_for_each_seed(closed(), 5);
 }
 
 /// The block of `at` damaged, and the store opened for writing.
