@@ -31,5 +31,4 @@ fn round_trip() {
     store.checkpoint().unwrap();
     let r = store.check().unwrap();
     assert!(r.clean(), "{r:?}");
-    println!("{:?} {:?}", store.space(), store.stats());
 }
