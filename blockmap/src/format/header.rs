@@ -148,7 +148,7 @@ pub fn open<'a>(
     let head = verify(block, id)?;
     match version(head) {
         0 => return Err(FormatError::Malformed("version 0")),
-        VERSION => {}
+        1..=VERSION => {}
         version => return Err(FormatError::TooNew { version, refuse: 0 }),
     }
     let fields = get_fields(head, kind)?;

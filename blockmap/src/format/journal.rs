@@ -138,7 +138,7 @@ fn head_and_payload(bytes: &[u8], id: &[u8; 16]) -> Result<(GroupHead, usize)> {
     }
     match header::version(common) {
         0 => return Err(FormatError::Malformed("version 0")),
-        VERSION => {}
+        1..=VERSION => {}
         version => return Err(FormatError::TooNew { version, refuse: 0 }),
     }
     let fields = header::get_fields(common, Kind::Group)?;

@@ -29,7 +29,7 @@ pub use error::{FormatError, Result};
 pub const BLOCK: usize = 4096;
 
 /// The version of the format that this code writes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The first 8 bytes of every metadata block.
 pub const MAGIC: [u8; 8] = *b"FREEHOLD";
