@@ -64,7 +64,6 @@ impl Scale {
             extents: &[1, 1_000, 100_000],
             map: 2_000_000,
             removed: (200_000, 50_000),
-            aged: 512 << 20,
             churn: 6,
             ..Scale::full()
         }
