@@ -20,6 +20,16 @@ impl Side {
     /// In the order of the columns.
     pub(crate) const ALL: [Side; 4] = [Side::Freehold, Side::Xfs, Side::Btrfs, Side::Raw];
 
+    /// Its name on the command line.
+    pub(crate) fn option(self) -> &'static str {
+        match self {
+            Side::Freehold => "freehold",
+            Side::Xfs => "xfs",
+            Side::Btrfs => "btrfs",
+            Side::Raw => "raw",
+        }
+    }
+
     /// Its name in tables.
     pub(crate) fn name(self) -> &'static str {
         match self {
