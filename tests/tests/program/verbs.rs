@@ -150,6 +150,24 @@ fn truncate_punch_and_allocate_change_what_they_name() {
 }
 
 #[test]
+fn collapse_and_insert_move_what_lies_behind() {
+    let place = Place::with_store();
+    let mut model = bytes(8, 50_000);
+    place.put("f", &model);
+    place.on("collapse", ["f", "8K", "12K"]).ok();
+    model.drain(8 << 10..20 << 10);
+    assert_eq!(place.cat("f"), model);
+    place.on("insert", ["f", "4K", "1M"]).ok();
+    model.splice(4 << 10..4 << 10, vec![0; 1 << 20]);
+    assert_eq!(place.cat("f"), model);
+    place.on("collapse", ["f", "1000", "4K"]).refused(1, "multiples of 4096");
+    place.on("collapse", ["f", "0", "4M"]).refused(1, "truncate");
+    place.on("insert", ["f", "4M", "4K"]).refused(1, "truncate");
+    assert_eq!(place.cat("f"), model);
+    place.assert_clean();
+}
+
+#[test]
 fn mv_replaces_and_rm_removes() {
     let place = Place::with_store();
     place.put("a", b"first");
