@@ -43,6 +43,9 @@ struct Args {
     /// Only to see that it works: a few seconds
     #[arg(long, hide = true)]
     tiny: bool,
+    /// Use no loop device and mount nothing, even as root
+    #[arg(long)]
+    plain: bool,
     /// Rounds of each workload
     #[arg(long)]
     repeat: Option<usize>,
@@ -69,13 +72,16 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Outcome {
     let chosen = choose(&args.only)?;
+    if let Some(s) = args.side.iter().find(|s| Side::ALL.iter().all(|o| o.option() != s.as_str())) {
+        return fail(format!("no side is called {s}; there are freehold, xfs, btrfs and raw"));
+    }
     let scale = match (args.tiny, args.quick) {
         (true, _) => Scale::tiny(),
         (_, true) => Scale::quick(),
         _ => Scale::full(),
     };
     let rounds = args.repeat.unwrap_or(scale.repeat).max(1);
-    let stage = Stage::new(&args.work, "image", scale.device)?;
+    let stage = Stage::new(&args.work, "image", scale.device, args.plain)?;
     let mut missing = Vec::new();
     for side in Side::ALL {
         let left_out = !args.side.is_empty() && !args.side.iter().any(|s| s == side.option());

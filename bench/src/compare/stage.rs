@@ -43,11 +43,11 @@ pub(crate) struct Counters {
 
 impl Stage {
     /// Makes the image, sparse, and the loop device if the system lets us.
-    pub(crate) fn new(dir: &Path, name: &str, size: u64) -> Outcome<Stage> {
+    pub(crate) fn new(dir: &Path, name: &str, size: u64, plain: bool) -> Outcome<Stage> {
         let image = dir.join(name);
         File::create(&image)?.set_len(size)?;
         let mut stage = Stage { image, size, device: None };
-        if rustix::process::geteuid().is_root() {
+        if !plain && rustix::process::geteuid().is_root() {
             stage.device = attach(&stage.image).ok();
         }
         Ok(stage)
@@ -76,6 +76,11 @@ impl Stage {
         }
         let found = Command::new(tool).arg("-V").output().is_ok();
         (!found).then(|| format!("{tool} is not installed"))
+    }
+
+    /// Another one beside it, of the same kind.
+    pub(crate) fn beside(&self, dir: &Path, name: &str, size: u64) -> Outcome<Stage> {
+        Stage::new(dir, name, size, self.device.is_none())
     }
 
     /// A loop device, or a plain file.

@@ -1,20 +1,65 @@
 //! Freehold's side.
 
 use super::{BLOCK, Bed, PIECE, Target, WRITER_BLOCKS, Writer};
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, fail};
 use crate::stage::{Counters, Stage};
 use freehold::{Buffer, Completion, ErrorKind, File, Queue, Store};
+use std::sync::Mutex;
 
 /// A store on the stage.
 pub(crate) struct Ours<'a> {
     stage: &'a Stage,
     pub(crate) store: Store,
+    /// For what is read and written in sequence.
+    serial: Mutex<Option<(Queue, Buffer)>>,
 }
 
 impl<'a> Ours<'a> {
     /// An empty one.
     pub(crate) fn new(stage: &'a Stage) -> Outcome<Self> {
-        Ok(Ours { stage, store: stage.store()? })
+        Ok(Ours { stage, store: stage.store()?, serial: Mutex::new(None) })
+    }
+
+    /// One operation after the other, a piece each.
+    fn serial(&self, write: bool, name: &str, offset: u64, len: u64) -> Outcome {
+        let file = self.file(name)?;
+        let Ok(mut kept) = self.serial.lock() else { return fail("a thread panicked") };
+        let (mut queue, mut buf) = match kept.take() {
+            Some(both) => both,
+            None => {
+                let queue = self.store.queue(1)?;
+                let buf = queue.buffer(PIECE)?;
+                (queue, buf)
+            }
+        };
+        let (mut at, mut done) = (0, Vec::new());
+        while at < len {
+            // The last piece may be shorter: the rest of the buffer comes back behind it.
+            let n = (len - at).min(PIECE as u64);
+            let rest = (n < PIECE as u64).then(|| buf.split_off(n as usize));
+            let taken = match write {
+                true => queue.write(&file, offset + at, buf, 0),
+                false => queue.read(&file, offset + at, buf, 0),
+            };
+            if let Err(refused) = taken {
+                return refused.error.map_or_else(|| fail("an empty queue is full"), |e| Err(e.into()));
+            }
+            while queue.poll(&mut done) == 0 {
+                queue.wait(None)?;
+            }
+            let Some(ended) = done.pop() else { return fail("nothing has ended") };
+            ended.result?;
+            let Some(back) = ended.buf else { return fail("a buffer was lost") };
+            buf = back;
+            if let Some(rest) = rest
+                && buf.unsplit(rest).is_err()
+            {
+                return fail("a buffer was cut that does not join");
+            }
+            at += n;
+        }
+        *kept = Some((queue, buf));
+        Ok(())
     }
 
     /// Opens a file, or makes it.
@@ -33,27 +78,11 @@ impl Bed for Ours<'_> {
     }
 
     fn put(&self, name: &str, offset: u64, len: u64) -> Outcome {
-        let file = self.file(name)?;
-        let piece = vec![7; PIECE];
-        let mut at = 0;
-        while at < len {
-            let n = (len - at).min(PIECE as u64);
-            file.write_at(&piece[..n as usize], offset + at)?;
-            at += n;
-        }
-        Ok(())
+        self.serial(true, name, offset, len)
     }
 
     fn get(&self, name: &str, len: u64) -> Outcome {
-        let file = self.file(name)?;
-        let mut piece = vec![0; PIECE];
-        let mut at = 0;
-        while at < len {
-            let n = (len - at).min(PIECE as u64);
-            file.read_at(&mut piece[..n as usize], at)?;
-            at += n;
-        }
-        Ok(())
+        self.serial(false, name, 0, len)
     }
 
     fn many(&self, name: &str, extents: u64) -> Outcome {

@@ -5,7 +5,6 @@ use crate::bed::{self, BLOCK, Bed, Ours};
 use crate::drive::Rng;
 use crate::outcome::{Outcome, fail};
 use crate::results::{Results, Side, Unit, median};
-use crate::stage::Stage;
 use std::time::Instant;
 
 pub(crate) const HOW: &str = "Files of 4 KiB to 16 MiB, as many of each power of two, fill \
@@ -122,7 +121,7 @@ impl Zoo<'_> {
 }
 
 pub(crate) fn run(site: &Site<'_>, side: Side, results: &mut Results) -> Outcome {
-    let stage = Stage::new(site.dir, "aged", site.scale.aged)?;
+    let stage = site.stage.beside(site.dir, "aged", site.scale.aged)?;
     let sizes = if side == Side::Freehold {
         let ours = Ours::new(&stage)?;
         let zoo = age(site, &ours)?;

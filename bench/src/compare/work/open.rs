@@ -19,7 +19,7 @@ pub(crate) const HOW: &str = "Small writes to random holes of a sparse file, and
 pub(crate) fn run(site: &Site<'_>, side: Side, results: &mut Results) -> Outcome {
     for &size in site.scale.opened {
         for &fill in site.scale.fills {
-            let stage = Stage::new(site.dir, "opened", size)?;
+            let stage = site.stage.beside(site.dir, "opened", size)?;
             let time = match side {
                 Side::Freehold => ours(&stage, size, fill, site.round, results)?,
                 _ => theirs(&stage, site.dir, side, size, fill)?,
