@@ -1,6 +1,6 @@
 //! Finding entries without changing anything and without a lock.
 
-use super::node::Body;
+use super::node::{Body, Kept};
 use super::{Fault, Link, Schema, Tree};
 use crate::format::EntryCodec;
 use crate::format::types::Addr;
@@ -82,10 +82,10 @@ pub(crate) fn last_leaf_start<S: Schema>(
 
 /// Walks entries in order of keys. Holds one path; nothing it holds changes.
 pub(crate) struct Cursor<S: Schema> {
-    stack: Vec<(Arc<super::Node<S>>, usize)>,
+    stack: Vec<(Arc<Kept<S>>, usize)>,
     pending: Option<Arc<Link<S>>>,
     /// The leaf before.
-    before: Option<Arc<super::Node<S>>>,
+    before: Option<Arc<Kept<S>>>,
 }
 
 impl<S: Schema> Cursor<S> {

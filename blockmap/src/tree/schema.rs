@@ -27,6 +27,11 @@ pub(crate) trait Schema:
     /// The word for errors.
     const WHAT: &'static str;
 
+    /// Bytes of memory that a key takes apart from itself.
+    fn apart(_k: &Self::Key) -> usize {
+        0
+    }
+
     /// Entries are runs of keys, not points.
     fn is_run() -> bool {
         false
@@ -74,6 +79,10 @@ pub(crate) trait Schema:
 
 impl Schema for Names {
     const WHAT: &'static str = "name tree";
+
+    fn apart(k: &Box<[u8]>) -> usize {
+        k.len() + 16
+    }
 }
 
 impl Schema for Files {

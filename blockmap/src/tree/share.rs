@@ -31,6 +31,7 @@ pub(crate) type Children<S> = Vec<(<S as crate::format::EntryCodec>::Key, Arc<Li
 /// owned, because somebody else may own it too (law B1).
 pub(crate) fn own<S: Schema>(txn: &mut Txn<'_>, link: &Arc<Link<S>>) -> Result<Owned<S>, Fault> {
     let node = link.get()?;
+    txn.reads(link.at.generation);
     let shared = S::SHARED && txn.count(link.at.addr)? > 1;
     let mut body = match &node.body {
         Body::Leaf(e) => OwnedBody::Leaf(e.clone()),
@@ -124,7 +125,7 @@ fn place<S: Schema>(
         Some(a) => a,
         None => txn.alloc_node()?,
     };
-    Ok(Link::fresh(NodeRef { addr, generation: txn.generation, level }, node))
+    Ok(Link::fresh(txn.cache(), NodeRef { addr, generation: txn.generation, level }, node))
 }
 
 /// Leaves of a map that has outgrown its file's record.
