@@ -30,7 +30,7 @@ pub struct OpenOptions {
     pub io_uring: bool,
     /// Files: bypass the page cache where the file system can.
     pub direct: bool,
-    /// Bytes of memory for nodes of maps and for space bitmaps, 256 KiB at least;
+    /// Bytes of memory for nodes of maps and for space bitmaps, 16 KiB at least;
     /// none for the default of 256 MiB. What does not fit is read again when it is
     /// needed. Of a store that this process has open already, it changes nothing.
     pub cache_bytes: Option<u64>,

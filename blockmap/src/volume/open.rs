@@ -27,8 +27,9 @@ const RESERVE: u64 = 1024;
 /// Bytes of memory for nodes and bitmaps by default.
 pub const CACHE_DEFAULT: u64 = 256 << 20;
 
-/// The smallest cache: a few operations' nodes.
-pub const CACHE_MIN: u64 = 256 << 10;
+/// The smallest cache. A store works with any, because what an operation holds is
+/// not evicted; with less than four nodes it does little but read and checkpoint.
+pub const CACHE_MIN: u64 = 16 << 10;
 
 /// How a store is opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
