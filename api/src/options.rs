@@ -31,7 +31,7 @@ pub struct OpenOptions {
     /// Files: bypass the page cache where the file system can.
     pub direct: bool,
     /// Bytes of memory for nodes of maps and for space bitmaps, 16 KiB at least;
-    /// none for the default of 256 MiB. What does not fit is read again when it is
+    /// none for the default of 512 MiB. What does not fit is read again when it is
     /// needed. Of a store that this process has open already, it changes nothing.
     pub cache_bytes: Option<u64>,
 }

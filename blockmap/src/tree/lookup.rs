@@ -11,23 +11,37 @@ pub(crate) type Hit<S> = (<S as EntryCodec>::Key, <S as EntryCodec>::Val, u64);
 
 /// The child that contains `key`: the last one that starts at or before it.
 pub(crate) fn child_index<S: Schema>(children: &[(S::Key, Arc<Link<S>>)], key: &S::Key) -> usize {
-    children.partition_point(|(k, _)| k <= key).saturating_sub(1)
+    S::after(children, key, None).saturating_sub(1)
 }
 
 /// The last entry whose key is at or before `key`, with its leaf's stamp.
 pub(crate) fn floor<S: Schema>(root: &Arc<Link<S>>, key: &S::Key) -> Result<Option<Hit<S>>, Fault> {
-    // Recursion keeps each node's guard alive: no reference count is touched.
-    let guard = root.peek();
-    let Some(node) = guard.as_ref() else {
+    let mut bounds: Option<(u64, u64)> = None;
+    // A guard keeps the node that it was loaded for; no reference count is touched.
+    let mut guard = root.peek();
+    if guard.is_none() {
         return Err(Fault::Missing(root.clone()));
-    };
-    match &node.body {
-        Body::Leaf(e) => {
-            let i = e.partition_point(|(k, _)| k <= key);
-            Ok(i.checked_sub(1).map(|i| (e[i].0.clone(), e[i].1.clone(), node.stamp)))
-        }
-        Body::Inner(c) => floor(&c[child_index(c, key)].1, key),
     }
+    while let Some(node) = guard.as_ref() {
+        match &node.body {
+            Body::Leaf(e) => {
+                let i = S::after(e, key, bounds);
+                return Ok(i.checked_sub(1).map(|i| (e[i].0.clone(), e[i].1.clone(), node.stamp)));
+            }
+            Body::Inner(c) => {
+                let i = S::after(c, key, bounds).saturating_sub(1);
+                let link = &c[i].1;
+                let end = c.get(i + 1).map(|(k, _)| S::number(k)).or(bounds.map(|(_, hi)| hi));
+                bounds = end.map(|hi| (S::number(&c[i].0), hi));
+                let below = link.peek();
+                if below.is_none() {
+                    return Err(Fault::Missing(link.clone()));
+                }
+                guard = below;
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// The entry with exactly this key.

@@ -31,6 +31,7 @@ mod join;
 mod lookup;
 mod node;
 mod schema;
+mod search;
 mod share;
 mod splice;
 

@@ -27,6 +27,21 @@ pub(crate) trait Schema:
     /// The word for errors.
     const WHAT: &'static str;
 
+    /// The key as a number, if it is one.
+    fn number(_k: &Self::Key) -> u64 {
+        0
+    }
+
+    /// How many of these entries have a key at or before this one. Between which
+    /// numbers they lie, where that is known, may help to find it.
+    fn after<T>(
+        entries: &[(Self::Key, T)],
+        key: &Self::Key,
+        _bounds: Option<(u64, u64)>,
+    ) -> usize {
+        entries.partition_point(|(k, _)| k <= key)
+    }
+
     /// Bytes of memory that a key takes apart from itself.
     fn apart(_k: &Self::Key) -> usize {
         0
@@ -99,6 +114,14 @@ const _: fn(FileId, FileRecord, GroupDesc) = |_, _, _| {};
 impl Schema for Counts {
     const WHAT: &'static str = "count tree";
 
+    fn number(k: &u64) -> u64 {
+        *k
+    }
+
+    fn after<T>(entries: &[(u64, T)], key: &u64, bounds: Option<(u64, u64)>) -> usize {
+        super::search::after(entries, *key, bounds)
+    }
+
     fn is_run() -> bool {
         true
     }
@@ -126,6 +149,14 @@ impl Schema for Counts {
 impl Schema for Extents {
     const SHARED: bool = true;
     const WHAT: &'static str = "extent tree";
+
+    fn number(k: &u64) -> u64 {
+        *k
+    }
+
+    fn after<T>(entries: &[(u64, T)], key: &u64, bounds: Option<(u64, u64)>) -> usize {
+        super::search::after(entries, *key, bounds)
+    }
 
     fn is_run() -> bool {
         true

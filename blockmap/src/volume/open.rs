@@ -24,8 +24,9 @@ use std::time::{Duration, Instant};
 /// 4 MiB.
 const RESERVE: u64 = 1024;
 
-/// Bytes of memory for nodes and bitmaps by default.
-pub const CACHE_DEFAULT: u64 = 256 << 20;
+/// Bytes of memory for nodes and bitmaps by default: the map of a file of ten
+/// million extents fits, and little of it is taken before it is needed.
+pub const CACHE_DEFAULT: u64 = 512 << 20;
 
 /// The smallest cache. A store works with any, because what an operation holds is
 /// not evicted; with less than four nodes it does little but read and checkpoint.
