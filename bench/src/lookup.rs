@@ -7,8 +7,8 @@
 
 use freehold::{File, OpenOptions, Result, Store};
 use freehold_bench::{BLOCK, permuted};
-use freehold_engine::mem::MemMedium;
 use freehold_engine::medium::Medium;
+use freehold_engine::mem::MemMedium;
 use std::hint::black_box;
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -167,8 +167,7 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        let account =
-            if *self.dirty.get_mut() { &self.cache.dirty } else { &self.cache.clean };
+        let account = if *self.dirty.get_mut() { &self.cache.dirty } else { &self.cache.clean };
         account.fetch_sub(u64::from(self.bytes), Ordering::Relaxed);
     }
 }

@@ -94,12 +94,7 @@ impl Load for LoadBitmap {
         Kind::Bitmap
     }
 
-    fn fill(
-        self: Arc<Self>,
-        block: &[u8],
-        id: &[u8; 16],
-        _: &Arc<Cache>,
-    ) -> Result<Filled, Fault> {
+    fn fill(self: Arc<Self>, block: &[u8], id: &[u8; 16], _: &Arc<Cache>) -> Result<Filled, Fault> {
         bitmap::decode(block, id, self.group, &self.desc)
             .map(|w| Filled::Bitmap(self.group, w))
             .map_err(|e| Fault::format("space bitmap", self.desc.addr, &e))
@@ -179,6 +174,11 @@ impl Space {
         let found = self.groups.get_mut(&group).expect("just put there");
         found.used = true;
         Ok(found)
+    }
+
+    /// Has the bitmap of a group in memory.
+    pub(crate) fn touch(&mut self, group: u64) -> Result<(), Fault> {
+        self.group(group).map(drop)
     }
 
     /// Calls `f(self, group, first bit, bits)` for each group that a range touches.

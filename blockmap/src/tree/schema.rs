@@ -35,11 +35,12 @@ pub(crate) trait Schema:
     /// How many of these entries have a key at or before this one. Between which
     /// numbers they lie, where that is known, may help to find it.
     fn after<T>(
-        entries: &[(Self::Key, T)],
+        entries: &[T],
+        of: impl Fn(&T) -> &Self::Key,
         key: &Self::Key,
         _bounds: Option<(u64, u64)>,
     ) -> usize {
-        entries.partition_point(|(k, _)| k <= key)
+        entries.partition_point(|e| of(e) <= key)
     }
 
     /// Bytes of memory that a key takes apart from itself.
@@ -90,6 +91,12 @@ pub(crate) trait Schema:
 
     /// Law B1: forgets that the value is this file's own.
     fn disown(_v: &mut Self::Val) {}
+
+    /// The key moved by so much, modulo 2^64. Only keys of extents are ever moved.
+    fn moved(k: &Self::Key, by: u64) -> Self::Key {
+        debug_assert_eq!(by, 0);
+        k.clone()
+    }
 }
 
 impl Schema for Names {
@@ -118,8 +125,13 @@ impl Schema for Counts {
         *k
     }
 
-    fn after<T>(entries: &[(u64, T)], key: &u64, bounds: Option<(u64, u64)>) -> usize {
-        super::search::after(entries, *key, bounds)
+    fn after<T>(
+        entries: &[T],
+        of: impl Fn(&T) -> &u64,
+        key: &u64,
+        bounds: Option<(u64, u64)>,
+    ) -> usize {
+        super::search::after(entries, |e| *of(e), *key, bounds)
     }
 
     fn is_run() -> bool {
@@ -127,7 +139,7 @@ impl Schema for Counts {
     }
 
     fn reaches(k: &u64, v: &CountRun, at: &u64) -> bool {
-        k + u64::from(v.len) > *at
+        k.saturating_add(u64::from(v.len)) > *at
     }
 
     fn cut(k: &u64, v: &CountRun, lo: &u64, hi: Option<&u64>) -> Cut<u64, CountRun> {
@@ -154,8 +166,13 @@ impl Schema for Extents {
         *k
     }
 
-    fn after<T>(entries: &[(u64, T)], key: &u64, bounds: Option<(u64, u64)>) -> usize {
-        super::search::after(entries, *key, bounds)
+    fn after<T>(
+        entries: &[T],
+        of: impl Fn(&T) -> &u64,
+        key: &u64,
+        bounds: Option<(u64, u64)>,
+    ) -> usize {
+        super::search::after(entries, |e| *of(e), *key, bounds)
     }
 
     fn is_run() -> bool {
@@ -163,7 +180,7 @@ impl Schema for Extents {
     }
 
     fn reaches(k: &u64, v: &Extent, at: &u64) -> bool {
-        k + u64::from(v.len) > *at
+        k.saturating_add(u64::from(v.len)) > *at
     }
 
     fn cut(k: &u64, v: &Extent, lo: &u64, hi: Option<&u64>) -> Cut<u64, Extent> {
@@ -203,6 +220,10 @@ impl Schema for Extents {
 
     fn disown(v: &mut Extent) {
         v.own = false;
+    }
+
+    fn moved(k: &u64, by: u64) -> u64 {
+        k.wrapping_add(by)
     }
 }
 

@@ -11,25 +11,30 @@ const NEAR: usize = 5;
 /// gives, so the place can be guessed without reading any entry, and is right to
 /// within a line or two. Where it is not (keys of any kind may come, bounds may be
 /// missing or wrong), what is left is halved: a binary search and a few steps.
-pub(super) fn after<T>(entries: &[(u64, T)], key: u64, bounds: Option<(u64, u64)>) -> usize {
+pub(super) fn after<T>(
+    entries: &[T],
+    of: impl Fn(&T) -> u64,
+    key: u64,
+    bounds: Option<(u64, u64)>,
+) -> usize {
     let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return 0 };
-    let (lo, hi) = bounds.unwrap_or_else(|| (first.0, last.0));
+    let (lo, hi) = bounds.unwrap_or_else(|| (of(first), of(last)));
     let part = key.saturating_sub(lo) as f64 / hi.saturating_sub(lo).max(1) as f64;
     let guess = ((part * entries.len() as f64) as usize).min(entries.len() - 1);
-    if entries[guess].0 <= key {
+    if of(&entries[guess]) <= key {
         let near = &entries[guess..(guess + NEAR).min(entries.len())];
-        match near.iter().position(|(k, _)| *k > key) {
+        match near.iter().position(|e| of(e) > key) {
             Some(i) => guess + i,
             None => {
                 let from = guess + near.len();
-                from + entries[from..].partition_point(|(k, _)| *k <= key)
+                from + entries[from..].partition_point(|e| of(e) <= key)
             }
         }
     } else {
         let from = guess.saturating_sub(NEAR);
-        match entries[from..guess].iter().rposition(|(k, _)| *k <= key) {
+        match entries[from..guess].iter().rposition(|e| of(e) <= key) {
             Some(i) => from + i + 1,
-            None => entries[..from].partition_point(|(k, _)| *k <= key),
+            None => entries[..from].partition_point(|e| of(e) <= key),
         }
     }
 }
@@ -60,7 +65,11 @@ mod tests {
                     let want = entries.partition_point(|(k, _)| *k <= key);
                     let bounds = [None, Some((0, u64::MAX)), Some((9, 3)), Some((key, key))];
                     for b in bounds {
-                        assert_eq!(after(&entries, key, b), want, "{key} among {n}, {b:?}");
+                        assert_eq!(
+                            after(&entries, |e| e.0, key, b),
+                            want,
+                            "{key} among {n}, {b:?}"
+                        );
                     }
                 }
             }

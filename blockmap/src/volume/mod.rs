@@ -35,7 +35,9 @@ mod reap;
 mod recover;
 mod reflink;
 mod shelf;
+mod shift;
 mod stats;
+mod warm;
 mod write;
 
 pub use check::{CheckReport, Finding, MOST_FINDINGS};
