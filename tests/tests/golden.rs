@@ -200,6 +200,7 @@ fn the_golden_image_says_all_that_the_format_can() {
             Record::Reflink { .. } => "reflink",
             Record::ReflinkRange { .. } => "reflink range",
             Record::Slice { .. } => "slice",
+            Record::Data { .. } => "data",
         }));
     }
     assert_eq!(kinds.len(), 12, "{kinds:?}");

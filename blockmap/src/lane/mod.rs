@@ -51,8 +51,26 @@ type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 struct Slow {
     cell: Arc<Cell>,
     task: u32,
-    /// It changes the medium, and only a flush makes that durable.
-    lands: bool,
+    lands: Lands,
+}
+
+/// What a command's completion leaves to make durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lands {
+    /// Nothing.
+    No,
+    /// It changed the medium, and only a flush makes that durable.
+    Yes,
+    /// That, and the journal holds the same bytes (law B7).
+    Logged,
+}
+
+/// A task's command on its way to the device.
+struct Post {
+    task: u32,
+    op: Op,
+    cell: Arc<Cell>,
+    lands: Lands,
 }
 
 struct Task {
@@ -75,6 +93,8 @@ pub(crate) struct Traffic {
     pub(crate) bytes_written: AtomicU64,
     /// Writes that completed and were not durable by themselves.
     pub(crate) landed: AtomicU64,
+    /// As many of logged writes, which are not among them.
+    pub(crate) homes: AtomicU64,
     pub(crate) user_reads: AtomicU64,
     pub(crate) user_writes: AtomicU64,
 }
@@ -89,6 +109,7 @@ impl Traffic {
             (&self.bytes_read, &ended.bytes_read),
             (&self.bytes_written, &ended.bytes_written),
             (&self.landed, &ended.landed),
+            (&self.homes, &ended.homes),
             (&self.user_reads, &ended.user_reads),
             (&self.user_writes, &ended.user_writes),
         ] {
@@ -116,7 +137,7 @@ pub(crate) struct Lane {
 /// What tasks post while they run; the driver takes it afterwards.
 #[derive(Default)]
 struct Mail {
-    ops: Vec<(u32, Op, Arc<Cell>)>,
+    ops: Vec<Post>,
     done: Vec<Finished>,
     /// A task gave others a turn and wants the next one: nobody shall sleep.
     yielded: bool,
@@ -132,7 +153,7 @@ pub(crate) struct Inner {
     tasks: Vec<Option<Task>>,
     free_tasks: Vec<u32>,
     running: usize,
-    backlog: VecDeque<(u32, Op, Arc<Cell>)>,
+    backlog: VecDeque<Post>,
     reaped: Vec<medium::Completion>,
     pub(crate) done: VecDeque<Finished>,
 }
@@ -184,8 +205,8 @@ impl Lane {
         self.depth + task as usize
     }
 
-    fn post(&self, task: u32, op: Op, cell: Arc<Cell>) {
-        self.mail.lock().expect("no holder panics").ops.push((task, op, cell));
+    fn post(&self, post: Post) {
+        self.mail.lock().expect("no holder panics").ops.push(post);
     }
 
     fn yielded(&self) {
@@ -258,8 +279,10 @@ impl Inner {
             let at = (c.tag & !SLOW) as usize;
             if let Some(Slow { cell, task, lands }) = self.slow.get_mut(at).and_then(Option::take) {
                 self.free_slow.push(at as u32);
-                if lands {
-                    landed(&lane.traffic);
+                match lands {
+                    Lands::No => {}
+                    Lands::Yes => landed(&lane.traffic.landed),
+                    Lands::Logged => landed(&lane.traffic.homes),
                 }
                 self.deliver(&cell, task, c);
             }
@@ -295,11 +318,11 @@ impl Inner {
                 moved = true;
             }
             let mut mail = lane.mail.lock().expect("no holder panics");
-            for (task, op, cell) in mail.ops.drain(..) {
-                if let Some(t) = self.tasks.get_mut(task as usize).and_then(Option::as_mut) {
+            for post in mail.ops.drain(..) {
+                if let Some(t) = self.tasks.get_mut(post.task as usize).and_then(Option::as_mut) {
                     t.commands += 1;
                 }
-                self.backlog.push_back((task, op, cell));
+                self.backlog.push_back(post);
                 moved = true;
             }
             moved |= std::mem::take(&mut mail.yielded);
@@ -310,13 +333,12 @@ impl Inner {
 
     fn submit(&mut self, lane: &Lane) -> bool {
         let mut moved = false;
-        while let Some((task, op, cell)) = self.backlog.pop_front() {
+        while let Some(Post { task, op, cell, lands }) = self.backlog.pop_front() {
             let at = self.free_slow.pop().unwrap_or_else(|| {
                 self.slow.push(None);
                 (self.slow.len() - 1) as u32
             });
             count(&lane.traffic, &op);
-            let lands = !matches!(op, Op::Read { .. } | Op::Flush | Op::Write { fua: true, .. });
             match self.dev.submit(SLOW | u64::from(at), op) {
                 Ok(()) => {
                     self.slow[at as usize] = Some(Slow { cell, task, lands });
@@ -326,7 +348,7 @@ impl Inner {
                     self.free_slow.push(at);
                     let Some(error) = r.error else {
                         uncount(&lane.traffic, &r.op);
-                        self.backlog.push_front((task, r.op, cell));
+                        self.backlog.push_front(Post { task, op: r.op, cell, lands });
                         break;
                     };
                     let buf = match r.op {
@@ -361,8 +383,8 @@ impl Inner {
 }
 
 /// A write completed; published before anybody can learn of it.
-fn landed(t: &Traffic) {
-    t.landed.store(t.landed.load(Ordering::Relaxed) + 1, Ordering::Release);
+fn landed(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Release);
 }
 
 pub(crate) fn count(t: &Traffic, op: &Op) {

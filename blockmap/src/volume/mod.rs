@@ -24,8 +24,10 @@ mod format;
 mod limits;
 mod list;
 mod locks;
+mod logged;
 mod names;
 mod open;
+mod plan;
 mod queue;
 mod range_ops;
 mod ranges;
@@ -46,11 +48,12 @@ pub use read::MapPiece;
 pub use recover::RecoveryReport;
 pub use stats::{FileStat, Space, Stats, VolumeInfo};
 
-use crate::format::types::{Seq, Superblock};
+use crate::format::types::{Addr, Seq, Superblock};
 use crate::health::Health;
 use crate::lane::Lane;
 use core::Core;
 use freehold_engine::medium::Medium;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
@@ -77,8 +80,11 @@ pub struct Volume {
     maint: Arc<Lane>,
     lanes: Mutex<Vec<Arc<Lane>>>,
     idle: Mutex<Vec<Arc<Lane>>>,
-    /// Writes that had landed when the last flush was submitted; none: not known yet.
-    flushed: Mutex<Option<u64>>,
+    /// Writes that had landed when the last flush was submitted, and those among
+    /// them that are logged; none: not known yet.
+    flushed: Mutex<Option<(u64, u64)>>,
+    /// Law B7, of a store that must not be written: what the journal has for blocks.
+    overlay: std::sync::OnceLock<HashMap<Addr, Vec<u8>>>,
     progress: (Mutex<u64>, Condvar),
     /// Threads that sleep on `progress`.
     sleepers: AtomicU64,

@@ -209,7 +209,7 @@ fn record(bytes: &mut Bytes<'_>, base: &Base) -> Record {
         n @ 0..220 => u64::from(n),
         _ => bytes.number(base),
     };
-    match bytes.u8() % 13 {
+    match bytes.u8() % 14 {
         0 => Record::Mark { checkpoint: bytes.number(base) },
         1 => Record::Create { file: bytes.number(base), name: name(bytes) },
         2 => Record::Remove { name: name(bytes) },
@@ -259,6 +259,11 @@ fn record(bytes: &mut Bytes<'_>, base: &Base) -> Record {
             size: bytes.number(base),
             share_gen: bytes.number(base),
             tail: if bytes.u8() < 200 { 0 } else { bytes.number(base) },
+        },
+        12 => Record::Data {
+            file: file(bytes),
+            block: small(bytes),
+            bytes: vec![bytes.u8() | 1; usize::from(bytes.u8()) * 16],
         },
         _ => Record::Slice { file: file(bytes), cursor: small(bytes) },
     }

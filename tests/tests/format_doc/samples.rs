@@ -104,5 +104,10 @@ pub(crate) fn records() -> Vec<(&'static str, Record, &'static str)> {
             "17, 0, 20, 128, 64, 786432, 5, 0",
         ),
         ("Slice", Record::Slice { file: 19, cursor: 0 }, "19, 0"),
+        (
+            "Data",
+            Record::Data { file: 17, block: 300, bytes: b"log".to_vec() },
+            "17, 300, \"log\" and 4,093 zeroes",
+        ),
     ]
 }
