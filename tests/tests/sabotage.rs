@@ -27,7 +27,6 @@ const BROKEN: &[(&str, &str)] = &[
     ("no-confirmation", "b9_a_hole_in_the_journal_is_damage"),
     ("place-over-logged", "b7_the_log_does_not_bring_older_bytes_back"),
     ("log-no-data", "b7_a_durable_write_is_there"),
-    ("logged-needs-no-barrier", "b7_a_durable_write_is_there"),
     ("keep-cut-tail", "b12_no_strangers_bytes"),
 ];
 

@@ -51,18 +51,8 @@ type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 struct Slow {
     cell: Arc<Cell>,
     task: u32,
-    lands: Lands,
-}
-
-/// What a command's completion leaves to make durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lands {
-    /// Nothing.
-    No,
-    /// It changed the medium, and only a flush makes that durable.
-    Yes,
-    /// That, and the journal holds the same bytes (law B7).
-    Logged,
+    /// Its completion leaves something that only a flush makes durable.
+    lands: bool,
 }
 
 /// A task's command on its way to the device.
@@ -70,7 +60,7 @@ struct Post {
     task: u32,
     op: Op,
     cell: Arc<Cell>,
-    lands: Lands,
+    lands: bool,
 }
 
 struct Task {
@@ -93,8 +83,6 @@ pub(crate) struct Traffic {
     pub(crate) bytes_written: AtomicU64,
     /// Writes that completed and were not durable by themselves.
     pub(crate) landed: AtomicU64,
-    /// As many of logged writes, which are not among them.
-    pub(crate) homes: AtomicU64,
     pub(crate) user_reads: AtomicU64,
     pub(crate) user_writes: AtomicU64,
 }
@@ -109,7 +97,6 @@ impl Traffic {
             (&self.bytes_read, &ended.bytes_read),
             (&self.bytes_written, &ended.bytes_written),
             (&self.landed, &ended.landed),
-            (&self.homes, &ended.homes),
             (&self.user_reads, &ended.user_reads),
             (&self.user_writes, &ended.user_writes),
         ] {
@@ -279,10 +266,8 @@ impl Inner {
             let at = (c.tag & !SLOW) as usize;
             if let Some(Slow { cell, task, lands }) = self.slow.get_mut(at).and_then(Option::take) {
                 self.free_slow.push(at as u32);
-                match lands {
-                    Lands::No => {}
-                    Lands::Yes => landed(&lane.traffic.landed),
-                    Lands::Logged => landed(&lane.traffic.homes),
+                if lands {
+                    landed(&lane.traffic);
                 }
                 self.deliver(&cell, task, c);
             }
@@ -383,8 +368,8 @@ impl Inner {
 }
 
 /// A write completed; published before anybody can learn of it.
-fn landed(counter: &AtomicU64) {
-    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Release);
+fn landed(t: &Traffic) {
+    t.landed.store(t.landed.load(Ordering::Relaxed) + 1, Ordering::Release);
 }
 
 pub(crate) fn count(t: &Traffic, op: &Op) {

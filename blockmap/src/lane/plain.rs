@@ -104,7 +104,7 @@ impl Inner {
             b[plain.bytes..].fill(0);
         }
         if plain.write && !plain.fua {
-            super::landed(&lane.traffic.landed);
+            super::landed(&lane.traffic);
         }
         lane.slots.retire(i);
         self.free_plain.push(i as u32);

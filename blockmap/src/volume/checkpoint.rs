@@ -80,7 +80,7 @@ impl Volume {
         // sync sees that, as with a commit's flush.
         self.flushing.fetch_max(cut.seq, Ordering::AcqRel);
         if !crate::sabotage::breaks("no-checkpoint-barrier") {
-            self.barrier_for_all(io, "a checkpoint's flush").await?;
+            self.flush_all(io, "a checkpoint's flush").await?;
         }
         self.write_superblock(io, &cut, files.node_ref(), space.node_ref()).await?;
         let mark = {

@@ -109,31 +109,23 @@ impl Volume {
     /// A flush of the store's own; its failure poisons the store.
     /// Logged writes need none: their bytes are in the journal (law B7).
     pub(super) async fn barrier(&self, io: &Io, what: &str) -> Result<()> {
-        self.flush_for(io, what, false).await
-    }
-
-    /// As [`Volume::barrier`], for a checkpoint: it ends the life of the journal
-    /// that holds the logged writes, so they count as well.
-    pub(super) async fn barrier_for_all(&self, io: &Io, what: &str) -> Result<()> {
-        self.flush_for(io, what, !crate::sabotage::breaks("logged-needs-no-barrier")).await
-    }
-
-    async fn flush_for(&self, io: &Io, what: &str, all: bool) -> Result<()> {
-        self.health.sound()?;
         // All that has landed by now is what the flush will cover. Where nothing
         // has since the last one, there is nothing to make durable.
-        let landed = self.landed();
-        let last = *self.flushed.lock().expect("no holder panics");
-        if last.is_some_and(|(other, logged)| {
-            other == landed.0 && (!all || logged == landed.1)
-        }) {
-            return Ok(());
+        if *self.flushed.lock().expect("no holder panics") == Some(self.landed()) {
+            return self.health.sound();
         }
+        self.flush_all(io, what).await
+    }
+
+    /// As [`Volume::barrier`], whatever has landed. A checkpoint's: it ends the life
+    /// of the journal that holds the logged writes, so they must be durable at home.
+    pub(super) async fn flush_all(&self, io: &Io, what: &str) -> Result<()> {
+        self.health.sound()?;
+        let landed = self.landed();
         match io.flush().await {
             Ok(()) => {
                 let mut flushed = self.flushed.lock().expect("no holder panics");
-                let before = flushed.unwrap_or_default();
-                *flushed = Some((before.0.max(landed.0), before.1.max(landed.1)));
+                *flushed = (*flushed).max(Some(landed));
             }
             Err(e) => self.health.poison(what, &e),
         }

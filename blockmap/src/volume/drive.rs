@@ -54,17 +54,16 @@ impl Volume {
     }
 
     /// Writes that have completed and were not durable by themselves, on all
-    /// queues that there ever were; and the logged ones, which are not among them.
-    /// Never decreases.
-    pub(super) fn landed(&self) -> (u64, u64) {
+    /// queues that there ever were. Logged ones do not count. Never decreases.
+    pub(super) fn landed(&self) -> u64 {
         let lanes = self.lanes.lock().expect("no holder panics");
         let past = &self.counters.past;
         lanes
             .iter()
             .map(|l| &l.traffic)
             .chain([&self.maint.traffic, past])
-            .map(|t| (t.landed.load(Ordering::Acquire), t.homes.load(Ordering::Acquire)))
-            .fold((0, 0), |sum, t| (sum.0 + t.0, sum.1 + t.1))
+            .map(|t| t.landed.load(Ordering::Acquire))
+            .sum()
     }
 
     /// After a change of the map: has the journal come far enough for a checkpoint?

@@ -190,7 +190,9 @@ impl Volume {
             if let Some(buf) = self.overwrite_now(file.state(), at, buf, n)? {
                 let state = file.state().clone();
                 let vol = self.clone();
-                self.run(move |io| async move { vol.durable_task(&io, &state, at, buf, n).await.0 })?;
+                self.run(
+                    move |io| async move { vol.durable_task(&io, &state, at, buf, n).await.0 },
+                )?;
             }
             done += n;
         }

@@ -80,9 +80,8 @@ pub struct Volume {
     maint: Arc<Lane>,
     lanes: Mutex<Vec<Arc<Lane>>>,
     idle: Mutex<Vec<Arc<Lane>>>,
-    /// Writes that had landed when the last flush was submitted, and those among
-    /// them that are logged; none: not known yet.
-    flushed: Mutex<Option<(u64, u64)>>,
+    /// Writes that had landed when the last flush was submitted; none: not known yet.
+    flushed: Mutex<Option<u64>>,
     /// Law B7, of a store that must not be written: what the journal has for blocks.
     overlay: std::sync::OnceLock<HashMap<Addr, Vec<u8>>>,
     progress: (Mutex<u64>, Condvar),

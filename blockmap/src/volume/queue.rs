@@ -256,7 +256,6 @@ impl VolumeQueue {
         };
         inner.begin_plain(&self.lane, i, Plain::read(tag, at, bytes), buf).map_err(|(b, _)| b)
     }
-
 }
 
 impl Volume {
@@ -282,8 +281,9 @@ impl Volume {
         lane.slots.publish_write(i as usize, &self.epoch, file.id, start, end);
         let alone = !file.locks.busy() || !file.locks.overlaps(start, end);
         // Law B7: what a crash would replay is not overwritten.
-        let free = alone && !file.logged.overlaps(start, end, self.marked.load(Ordering::Acquire))
-            || alone && crate::sabotage::breaks("place-over-logged");
+        let logged = file.logged.overlaps(start, end, self.marked.load(Ordering::Acquire))
+            && !crate::sabotage::breaks("place-over-logged");
+        let free = alone && !logged;
         let found = free.then(|| in_place(file, off, buf.len() as u64)).flatten();
         // The version names its record before it is shown: looked at afterwards.
         let settled = !durable || file.last_seq.load(Ordering::Acquire) <= self.durable();

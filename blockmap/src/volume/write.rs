@@ -373,12 +373,7 @@ impl Volume {
 
     /// Pushes the records that make the data reachable. Each step is remembered,
     /// so that a fault in one does not do those before it again.
-    async fn publish(
-        self: &Arc<Self>,
-        io: &Io,
-        plan: &Plan,
-        units: &[Vec<Record>],
-    ) -> Result<()> {
+    async fn publish(self: &Arc<Self>, io: &Io, plan: &Plan, units: &[Vec<Record>]) -> Result<()> {
         let mut done = 0;
         let result = self
             .change(io, |core| {

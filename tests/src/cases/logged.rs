@@ -61,7 +61,8 @@ pub fn b7_the_log_does_not_bring_older_bytes_back() -> Verdict {
     ];
     all(&set_up, &ops)?;
     // Through a queue: the way that looks at no lock.
-    let queued = |tag, sync| Op::Batch { who: A, parts: vec![(0, BLOCK), (BLOCK, BLOCK)], tag, sync };
+    let queued =
+        |tag, sync| Op::Batch { who: A, parts: vec![(0, BLOCK), (BLOCK, BLOCK)], tag, sync };
     all(&set_up, &[queued(2, When::After), queued(3, When::Each), queued(4, When::After)])
 }
 

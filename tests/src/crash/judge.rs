@@ -172,9 +172,10 @@ impl View<'_> {
     /// durable, if its file is there still.
     fn promised(&self, file: u32, at: u64) -> usize {
         let effects = self.moment.story.effects[..self.moment.running].iter();
-        let last = effects.enumerate().rev().find(|(_, e)| {
-            e.durable && e.written.iter().any(|t| part(t, file, at).is_some())
-        });
+        let last = effects
+            .enumerate()
+            .rev()
+            .find(|(_, e)| e.durable && e.written.iter().any(|t| part(t, file, at).is_some()));
         last.map_or(0, |(i, _)| i + 1)
     }
 

@@ -316,7 +316,8 @@ impl Driver {
 
     /// An operation that was refused changed nothing.
     fn unchanged(&self, op: &Op) -> Tried<()> {
-        if let Op::ReflinkRange { to: who, .. } | Op::Write { who, .. } | Op::Durable { who, .. } = op
+        if let Op::ReflinkRange { to: who, .. } | Op::Write { who, .. } | Op::Durable { who, .. } =
+            op
             && let Some(id) = self.state.find(*who)
         {
             let f = self.file(*who).map_err(|e| Failure::of(&e, "open"))?;

@@ -177,7 +177,8 @@ impl Maker<'_> {
                 parts.push((off, len));
             }
         }
-        let sync = *self.random.pick(&[When::Never, When::Never, When::During, When::After, When::Each]);
+        let sync =
+            *self.random.pick(&[When::Never, When::Never, When::During, When::After, When::Each]);
         Op::Batch { who, parts, tag, sync }
     }
 

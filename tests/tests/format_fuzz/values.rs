@@ -217,7 +217,10 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
             .prop_map(|(from, to, name, share_gen)| Record::Reflink { from, to, name, share_gen }),
         reflink_range,
         (file(), number(BLOCK_LIMIT)).prop_map(|(file, cursor)| Record::Slice { file, cursor }),
-        (file(), number(BLOCK_LIMIT), data())
-            .prop_map(|(file, block, bytes)| Record::Data { file, block, bytes }),
+        (file(), number(BLOCK_LIMIT), data()).prop_map(|(file, block, bytes)| Record::Data {
+            file,
+            block,
+            bytes
+        }),
     ]
 }
