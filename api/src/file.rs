@@ -108,6 +108,26 @@ impl File {
         self.store.volume.punch(&self.handle, offset, len)
     }
 
+    /// Makes a range read as zeroes and keeps its blocks, or gives it some: writes
+    /// there find space. The size stays.
+    ///
+    /// ```
+    /// use freehold::{IomapKind, Store};
+    /// let store = Store::format("mem:16M", &Default::default())?;
+    /// let file = store.create(b"f")?;
+    /// file.write_at(&[1; 12288], 0)?;
+    /// file.zero(4096, 4096)?;
+    /// let map = file.iomap(0, u64::MAX)?;
+    /// assert_eq!((map[1].offset, map[1].kind), (4096, IomapKind::Unwritten));
+    /// # Ok::<(), freehold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`File::write_at`]; after `NoSpace` a part may be zeroed.
+    pub fn zero(&self, offset: u64, len: u64) -> Result<()> {
+        self.store.volume.zero(&self.handle, offset, len)
+    }
+
     /// Sets blocks aside for a range, so that writes there find space; the file
     /// grows to its end. Shared blocks are copied.
     ///

@@ -46,6 +46,8 @@ pub(crate) enum Verb {
     Truncate(truncate::Args),
     /// Free a range of a file; it reads as zeroes
     Punch(punch::Args),
+    /// Make a range of a file read as zeroes; it keeps its blocks
+    Zero(zero::Args),
     /// Allocate a range of a file, unshared
     Allocate(allocate::Args),
     /// Make a copy of a file that shares its blocks, in constant time

@@ -78,6 +78,7 @@ fn tail(store: &Store, tree: &File, unwritten: &File) -> Result<File> {
     let late = store.create(b"late")?;
     fill(&late, 1, 5, 3, 120)?;
     late.sync()?;
+    late.zero(3 * B, 7 * B)?;
     fill(unwritten, 20, 3, 1, 60)?;
     store.create(b"grown")?.truncate(123_456)?;
     store.rename(b"late", b"later")?;
@@ -200,9 +201,10 @@ fn the_golden_image_says_all_that_the_format_can() {
             Record::Reflink { .. } => "reflink",
             Record::ReflinkRange { .. } => "reflink range",
             Record::Slice { .. } => "slice",
+            Record::Zero { .. } => "zero",
         }));
     }
-    assert_eq!(kinds.len(), 12, "{kinds:?}");
+    assert_eq!(kinds.len(), 13, "{kinds:?}");
 }
 
 #[test]

@@ -46,6 +46,16 @@ fn b5_no_effect_before_its_record() {
 }
 
 #[test]
+fn b5_zeroed_blocks_keep_their_bytes() {
+    holds(cases::b5_zeroed_blocks_keep_their_bytes());
+}
+
+#[test]
+fn b5_zeroing_what_is_not_own() {
+    holds(cases::b5_zeroing_what_is_not_own());
+}
+
+#[test]
 fn b6_two_writes_of_one_block_survive() {
     holds(cases::b6_two_writes_of_one_block_survive());
 }

@@ -27,6 +27,7 @@ pub const RECORDS: &[(&str, u8, &[&str])] = &[
         &["from", "from_start", "to", "to_start", "len", "size", "share_gen", "tail"],
     ),
     ("Slice", 12, &["file", "cursor"]),
+    ("Zero", 13, &["file", "start", "len"]),
 ];
 
 const fn tag_of(name: &str) -> u8 {
@@ -52,6 +53,7 @@ const PUNCH: u8 = tag_of("Punch");
 const REFLINK: u8 = tag_of("Reflink");
 const REFLINK_RANGE: u8 = tag_of("ReflinkRange");
 const SLICE: u8 = tag_of("Slice");
+const ZERO: u8 = tag_of("Zero");
 
 /// Appends a record, if it is one that [`decode_record`] will accept.
 /// What is refused leaves `out` as it was.
@@ -96,6 +98,7 @@ pub fn encode_record(out: &mut Vec<u8>, record: &Record) -> Result<()> {
             numbers(REFLINK_RANGE, &values);
         }
         Record::Slice { file, cursor } => numbers(SLICE, &[*file, *cursor]),
+        Record::Zero { file, start, len } => numbers(ZERO, &[*file, *start, *len]),
     }
     Ok(())
 }
@@ -140,6 +143,7 @@ pub fn decode_record(r: &mut Reader<'_>) -> Result<Record> {
             tail: number(r)?,
         },
         SLICE => Record::Slice { file: number(r)?, cursor: number(r)? },
+        ZERO => Record::Zero { file: number(r)?, start: number(r)?, len: number(r)? },
         _ => return Err(FormatError::Malformed("unknown tag of a record")),
     };
     check(&record)?;
@@ -216,7 +220,7 @@ pub fn check(record: &Record) -> Result<()> {
             check_file_blocks(*start, *len)?;
             check_map(*start, *len, extents)
         }
-        Record::Convert { file, start, len, .. } => {
+        Record::Convert { file, start, len, .. } | Record::Zero { file, start, len } => {
             check_file(*file)?;
             check_file_blocks(*start, *len)
         }

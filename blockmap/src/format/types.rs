@@ -276,6 +276,15 @@ pub enum Record {
         /// First file block released.
         cursor: u64,
     },
+    /// The written extents in the range read as zeroes now, in the same blocks.
+    Zero {
+        /// The file.
+        file: FileId,
+        /// First file block.
+        start: u64,
+        /// File blocks.
+        len: u64,
+    },
 }
 
 /// The head of a journal group.

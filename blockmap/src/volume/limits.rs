@@ -46,6 +46,7 @@ pub(super) fn record(record: &Record, shared: u64) -> std::result::Result<(), Fa
         Record::Mark { .. }
         | Record::Remove { .. }
         | Record::Rename { .. }
+        | Record::Zero { .. }
         | Record::Slice { .. } => return Ok(()),
     };
     let why = if size > MAX_SIZE {

@@ -36,6 +36,7 @@ mod reflink;
 mod shelf;
 mod stats;
 mod write;
+mod zero;
 
 pub use check::{CheckReport, Finding, MOST_FINDINGS};
 pub use file::FileHandle;

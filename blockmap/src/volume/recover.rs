@@ -317,6 +317,7 @@ fn touched(r: &Record) -> Vec<(u64, u64)> {
     match r {
         Record::Map { file, start, .. }
         | Record::Convert { file, start, .. }
+        | Record::Zero { file, start, .. }
         | Record::Punch { file, start, .. } => vec![(*file, *start)],
         Record::Grow { file, .. } => vec![(*file, 0)],
         Record::Truncate { file, size, .. } => vec![(*file, size / BLOCK as u64)],

@@ -1,7 +1,7 @@
 //! Names and files, and what each record does to them.
 
 use super::file::{FileState, Version};
-use super::{limits, ranges};
+use super::{limits, ranges, zero};
 use crate::format::types::{Extent, FileId, Record};
 use crate::format::{FILE_LIMIT, Files, Names};
 use crate::tree::{Fault, Splice, Tree, find, splice};
@@ -114,6 +114,12 @@ impl Shelf {
             Record::Convert { file, start, len, size } => {
                 let f = self.need(*file)?;
                 let v = ranges::convert(txn, &st.version(&f), *start, *len, *size)?;
+                st.put(&f, v);
+                Ok(())
+            }
+            Record::Zero { file, start, len } => {
+                let f = self.need(*file)?;
+                let v = zero::zero(txn, &st.version(&f), *start, *len)?;
                 st.put(&f, v);
                 Ok(())
             }

@@ -22,6 +22,7 @@ pub(crate) mod stat;
 pub(crate) mod stats;
 pub(crate) mod truncate;
 mod work;
+pub(crate) mod zero;
 
 use crate::cli::Verb;
 use crate::failure::{Failure, Outcome};
@@ -45,6 +46,7 @@ pub(crate) fn run(verb: Verb) -> Outcome {
         Verb::Map(args) => map::run(&args),
         Verb::Truncate(args) => truncate::run(&args),
         Verb::Punch(args) => punch::run(&args),
+        Verb::Zero(args) => zero::run(&args),
         Verb::Allocate(args) => allocate::run(&args),
         Verb::Reflink(args) => reflink::run(&args),
         Verb::Check(args) => check::run(&args),

@@ -169,6 +169,47 @@ pub fn b5_no_effect_before_its_record() -> Verdict {
     Ok(())
 }
 
+/// Law B5: until the record of a zeroed range is durable, a crash brings its bytes
+/// back, so what is written to it meanwhile goes elsewhere.
+pub fn b5_zeroed_blocks_keep_their_bytes() -> Verdict {
+    let zero = |who, off, len| Op::Zero { who, off, len };
+    for set_up in small_and_large() {
+        // In one block, in all, at an edge; through a few writes in flight at once too.
+        let over = [write(A, 2, 1, 80), bytes(A, 2 * BLOCK + 700, 900, 81)];
+        for (off, len) in [(0, 4 * BLOCK), (2 * BLOCK, BLOCK), (100, 3 * BLOCK)] {
+            all(&set_up, &[zero(A, off, len), over[0].clone(), over[1].clone()])?;
+        }
+        let parts = vec![(0, BLOCK), (2 * BLOCK, BLOCK)];
+        let batch = Op::Batch { who: A, parts, tag: 82, sync: When::During };
+        all(&set_up, &[zero(A, 0, 3 * BLOCK), batch, over[0].clone()])?;
+        let again = zero(A, 0, 4 * BLOCK);
+        let sync = Op::Sync { who: A };
+        all(&set_up, &[again.clone(), sync, over[0].clone(), again, over[1].clone()])?;
+    }
+    Ok(())
+}
+
+/// Zeroing shared blocks, holes, and what a truncate has cut, in any crash.
+pub fn b5_zeroing_what_is_not_own() -> Verdict {
+    for set_up in small_and_large() {
+        let zero = |who, off, len| Op::Zero { who, off, len };
+        let ops = [
+            Op::Reflink { who: A, to: 1 },
+            zero(A, 100, 5 * BLOCK),
+            write(A, 1, 2, 83),
+            zero(B, 0, BLOCK),
+            write(B, 0, 1, 84),
+            Op::Sync { who: B },
+            cut(B, 2 * BLOCK + 100),
+            zero(B, BLOCK, 9 * BLOCK),
+            cut(B, 3 * BLOCK),
+            bytes(B, 2 * BLOCK + 5, 20, 85),
+        ];
+        all(&set_up, &ops)?;
+    }
+    Ok(())
+}
+
 /// Law B8: replay makes nodes of its own, none on a block that a later record
 /// names, and a crash in the midst of it loses nothing.
 pub fn b8_recovery_starts_again_from_the_checkpoint() -> Verdict {

@@ -38,6 +38,8 @@ pub const ALL: &[(&str, Case)] = named![
     b3_freed_blocks_wait,
     b4_data_is_durable_before_its_record,
     b5_no_effect_before_its_record,
+    b5_zeroed_blocks_keep_their_bytes,
+    b5_zeroing_what_is_not_own,
     b8_recovery_starts_again_from_the_checkpoint,
     b10_removal_goes_on_after_a_crash,
     b11_names_are_a_serial_history,

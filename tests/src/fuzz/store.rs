@@ -193,6 +193,19 @@ pub fn fuzz_journal(data: &[u8]) {
     exercise(&image);
 }
 
+/// A few extents from a file block on.
+fn extents(bytes: &mut Bytes<'_>, base: &Base, start: u64) -> Vec<(u64, Extent)> {
+    let mut extents = Vec::new();
+    let mut block = start;
+    for _ in 0..bytes.u8() % 4 {
+        let (phys, len) = (bytes.number(base), 1 + bytes.u8() as u32 % 8);
+        let extent = Extent { phys, len, unwritten: bytes.u8() & 1 == 1, own: true };
+        extents.push((block, extent));
+        block = block.saturating_add(u64::from(len) + u64::from(bytes.u8() % 3));
+    }
+    extents
+}
+
 fn record(bytes: &mut Bytes<'_>, base: &Base) -> Record {
     let name = |bytes: &mut Bytes<'_>| match bytes.u8() {
         n @ 0..60 => long_name(n.into()),
@@ -209,21 +222,14 @@ fn record(bytes: &mut Bytes<'_>, base: &Base) -> Record {
         n @ 0..220 => u64::from(n),
         _ => bytes.number(base),
     };
-    match bytes.u8() % 13 {
+    match bytes.u8() % 14 {
         0 => Record::Mark { checkpoint: bytes.number(base) },
         1 => Record::Create { file: bytes.number(base), name: name(bytes) },
         2 => Record::Remove { name: name(bytes) },
         3 => Record::Rename { from: name(bytes), to: name(bytes) },
         4 | 5 => {
             let (file, start, len) = (file(bytes), small(bytes), small(bytes));
-            let mut extents = Vec::new();
-            let mut block = start;
-            for _ in 0..bytes.u8() % 4 {
-                let (phys, len) = (bytes.number(base), 1 + bytes.u8() as u32 % 8);
-                let extent = Extent { phys, len, unwritten: bytes.u8() & 1 == 1, own: true };
-                extents.push((block, extent));
-                block = block.saturating_add(u64::from(len) + u64::from(bytes.u8() % 3));
-            }
+            let extents = extents(bytes, base, start);
             Record::Map { file, start, len, size: small(bytes), extents }
         }
         6 => Record::Convert {
@@ -260,6 +266,7 @@ fn record(bytes: &mut Bytes<'_>, base: &Base) -> Record {
             share_gen: bytes.number(base),
             tail: if bytes.u8() < 200 { 0 } else { bytes.number(base) },
         },
+        12 => Record::Zero { file: file(bytes), start: small(bytes), len: small(bytes) },
         _ => Record::Slice { file: file(bytes), cursor: small(bytes) },
     }
 }
@@ -343,7 +350,7 @@ fn one(store: &Store, file: &File, i: u64) -> Result<()> {
         4 => drop(file.reflink(format!("copy {i}").as_bytes())?),
         5 => store.create(format!("new {i}").as_bytes())?.write_at(&[3; 4096], 0)?,
         6 => file.reflink_range(0, &store.create(format!("part {i}").as_bytes())?, 0, 4096)?,
-        _ => {}
+        _ => file.zero(100, 30_000)?,
     }
     file.write_at(&[4; 100], 10)
 }

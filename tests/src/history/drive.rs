@@ -153,6 +153,7 @@ impl Driver {
             }
             Op::Truncate { who, size } => self.file(*who).and_then(|f| f.truncate(*size)),
             Op::Punch { who, off, len } => self.file(*who).and_then(|f| f.punch(*off, *len)),
+            Op::Zero { who, off, len } => self.file(*who).and_then(|f| f.zero(*off, *len)),
             Op::Allocate { who, off, len } => self.file(*who).and_then(|f| f.allocate(*off, *len)),
             Op::Sync { who } => self.file(*who).and_then(|f| f.sync()),
             Op::Read { who, .. } | Op::Look { who } => self.file(*who).map(drop),
@@ -291,6 +292,7 @@ impl Driver {
             | Op::Scatter { who, .. }
             | Op::Truncate { who, .. }
             | Op::Punch { who, .. }
+            | Op::Zero { who, .. }
             | Op::Allocate { who, .. }
             | Op::ReflinkRange { to: who, .. } => {
                 let f = self.file(*who).map_err(|e| Failure::of(&e, "open"))?;
@@ -343,6 +345,7 @@ impl Driver {
         | Op::Scatter { who, .. }
         | Op::Truncate { who, .. }
         | Op::Punch { who, .. }
+        | Op::Zero { who, .. }
         | Op::Allocate { who, .. }
         | Op::ReflinkRange { to: who, .. }) = op
         else {

@@ -181,6 +181,7 @@ impl Maker<'_> {
         match self.random.below(8) {
             0 | 1 => Op::Remove { name: self.name() },
             2..=4 => Op::Truncate { who, size: if self.random.one_in(6) { 0 } else { off } },
+            5 => Op::Zero { who, off, len: if self.random.one_in(3) { 8 * len } else { len } },
             _ => Op::Punch { who, off, len: if self.random.one_in(3) { 8 * len } else { len } },
         }
     }

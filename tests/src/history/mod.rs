@@ -88,6 +88,11 @@ pub enum Op {
         off: u64,
         len: u64,
     },
+    Zero {
+        who: Who,
+        off: u64,
+        len: u64,
+    },
     Allocate {
         who: Who,
         off: u64,

@@ -149,6 +149,7 @@ impl State {
         | Op::Read { who, .. }
         | Op::Truncate { who, .. }
         | Op::Punch { who, .. }
+        | Op::Zero { who, .. }
         | Op::Allocate { who, .. }
         | Op::Look { who }) = op
         else {
@@ -168,7 +169,7 @@ impl State {
                 let mapped = vec![Touch { file: id, start: size.min(*new), end: EVERYTHING }];
                 Ok(Effect { mapped, in_parts: *new > size, ..Effect::default() })
             }
-            Op::Punch { off, len, .. } if *off < size => {
+            Op::Punch { off, len, .. } | Op::Zero { off, len, .. } if *off < size => {
                 self.content(id).zero(*off, off.saturating_add(*len).min(size));
                 // Whole blocks go by a record, edges are written.
                 let end = off + len;

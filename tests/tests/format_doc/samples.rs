@@ -104,5 +104,6 @@ pub(crate) fn records() -> Vec<(&'static str, Record, &'static str)> {
             "17, 0, 20, 128, 64, 786432, 5, 0",
         ),
         ("Slice", Record::Slice { file: 19, cursor: 0 }, "19, 0"),
+        ("Zero", Record::Zero { file: 17, start: 300, len: 2 }, "17, 300, 2"),
     ]
 }

@@ -205,6 +205,7 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
             len,
             tail
         }),
+        (file(), range()).prop_map(|(file, (start, len))| Record::Zero { file, start, len }),
         (file(), file(), name(), any::<u64>())
             .prop_map(|(from, to, name, share_gen)| Record::Reflink { from, to, name, share_gen }),
         reflink_range,

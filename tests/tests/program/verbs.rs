@@ -21,7 +21,7 @@ fn format_makes_an_empty_store_and_says_what_it_is() {
     assert_eq!(info["store_id"], made["store_id"]);
     assert_eq!(info["blocks"], (64 << 20) / 4096);
     assert_eq!(info["block_size"], 4096);
-    assert_eq!(info["version"], 1);
+    assert_eq!(info["version"], 2);
     assert!(info["medium"]["lba_bytes"].as_u64().is_some_and(|n| n == 512 || n == 4096));
     assert!(place.on::<&str>("info", []).ok().contains(made["store_id"].as_str().unwrap()));
     place.assert_clean();
@@ -146,6 +146,29 @@ fn truncate_punch_and_allocate_change_what_they_name() {
     assert_eq!(place.cat("f"), model);
     let stat = place.on("stat", ["f", "--json"]).json();
     assert_eq!(stat["allocated"], 40 << 10);
+    place.assert_clean();
+}
+
+#[test]
+fn zero_keeps_the_blocks_of_its_range() {
+    let place = Place::with_store();
+    let mut model = bytes(4, 50_000);
+    place.put("f", &model);
+    place.on("reflink", ["f", "g"]).ok();
+    place.on("zero", ["f", "5000", "20K"]).ok();
+    let whole = model.clone();
+    model[5000..5000 + 20_480].fill(0);
+    assert_eq!(place.cat("f"), model);
+    assert_eq!(place.cat("g"), whole);
+    place.on("zero", ["f", "40K", "1M"]).ok();
+    model[40_960..].fill(0);
+    assert_eq!(place.cat("f"), model);
+    let stat = place.on("stat", ["f", "--json"]).json();
+    assert_eq!((&stat["allocated"], &stat["size"]), (&json!(53_248), &json!(50_000)));
+    let map = place.on("map", ["f", "--json"]).json();
+    let unwritten = map.as_array().unwrap().iter().filter(|e| e["kind"] == "unwritten");
+    let lengths: u64 = unwritten.map(|e| e["length"].as_u64().unwrap()).sum();
+    assert_eq!(lengths, 4 * 4096 + 3 * 4096, "{map}");
     place.assert_clean();
 }
 
