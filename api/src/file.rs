@@ -75,7 +75,8 @@ impl File {
         self.store.volume.stat(&self.handle)
     }
 
-    /// Reads at any offset; short at the end of the file. Blocks.
+    /// Reads at any offset; short at the end of the file. Up to 1 MiB comes from one
+    /// version of the file's map; more is several reads, one after the other. Blocks.
     ///
     /// # Errors
     /// `Io`, `Corrupt`, `Gone`.
@@ -90,6 +91,30 @@ impl File {
     /// `NoSpace`, `Invalid` past the greatest size, `Io`, `Poisoned`, `ReadOnly`.
     pub fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
         self.store.volume.write_at(&self.handle, buf, offset)
+    }
+
+    /// Writes several ranges, each an offset and bytes, so that they become visible
+    /// together or not at all, to readers and across a crash; the file grows as needed.
+    /// Every block that is touched moves to a new place. Blocks; durable after a sync.
+    ///
+    /// A read of up to 1 MiB, or of any length through a [`Queue`](crate::Queue), sees
+    /// all of it or nothing; a longer `read_at` is several reads.
+    ///
+    /// ```
+    /// let store = freehold::Store::format("mem:16M", &Default::default())?;
+    /// let file = store.create(b"f")?;
+    /// file.write_atomic(&[(0, b"from: 90"), (40_000, b"to: 110")])?;
+    /// assert_eq!(file.size(), 40_007);
+    /// assert!(store.atomic_limits().max_bytes >= 1 << 20);
+    /// # Ok::<(), freehold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` for ranges that overlap; `Limit` beyond
+    /// [`Store::atomic_limits`](crate::Store::atomic_limits); and as
+    /// [`File::write_at`]. After an error nothing has changed.
+    pub fn write_atomic(&self, writes: &[(u64, &[u8])]) -> Result<()> {
+        self.store.volume.write_atomic(&self.handle, writes)
     }
 
     /// Makes the file shorter, or longer with zeroes.

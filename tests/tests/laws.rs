@@ -41,6 +41,11 @@ fn b4_data_is_durable_before_its_record() {
 }
 
 #[test]
+fn b4_atomic_writes_are_whole() {
+    holds(cases::b4_atomic_writes_are_whole());
+}
+
+#[test]
 fn b5_no_effect_before_its_record() {
     holds(cases::b5_no_effect_before_its_record());
 }

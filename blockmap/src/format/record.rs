@@ -4,12 +4,13 @@
 use super::codec::{Reader, put_varint};
 use super::entries::{check_extent, check_file, check_file_blocks, check_name};
 use super::layout::same;
-use super::types::{Extent, FileId, Record};
+use super::types::{Extent, FileId, MapPart, Record};
 use super::{BLOCK_LIMIT, FormatError, Result};
 
 /// Every record: its name, its tag, its fields in order. All fields are
-/// varints but names (a length and bytes) and extents (a number, then for each
-/// the gap, the blocks with a flag, and the address).
+/// varints but names (a length and bytes), extents (a number, then for each
+/// the gap, the blocks with a flag, and the address), and parts (a number, then for
+/// each the start, the blocks, and extents).
 pub const RECORDS: &[(&str, u8, &[&str])] = &[
     ("Mark", 1, &["checkpoint"]),
     ("Create", 2, &["file", "name"]),
@@ -28,6 +29,7 @@ pub const RECORDS: &[(&str, u8, &[&str])] = &[
     ),
     ("Slice", 12, &["file", "cursor"]),
     ("Zero", 13, &["file", "start", "len"]),
+    ("Atomic", 14, &["file", "size", "parts"]),
 ];
 
 const fn tag_of(name: &str) -> u8 {
@@ -54,6 +56,7 @@ const REFLINK: u8 = tag_of("Reflink");
 const REFLINK_RANGE: u8 = tag_of("ReflinkRange");
 const SLICE: u8 = tag_of("Slice");
 const ZERO: u8 = tag_of("Zero");
+const ATOMIC: u8 = tag_of("Atomic");
 
 /// Appends a record, if it is one that [`decode_record`] will accept.
 /// What is refused leaves `out` as it was.
@@ -99,6 +102,10 @@ pub fn encode_record(out: &mut Vec<u8>, record: &Record) -> Result<()> {
         }
         Record::Slice { file, cursor } => numbers(SLICE, &[*file, *cursor]),
         Record::Zero { file, start, len } => numbers(ZERO, &[*file, *start, *len]),
+        Record::Atomic { file, size, parts } => {
+            numbers(ATOMIC, &[*file, *size]);
+            put_parts(out, parts);
+        }
     }
     Ok(())
 }
@@ -144,6 +151,7 @@ pub fn decode_record(r: &mut Reader<'_>) -> Result<Record> {
         },
         SLICE => Record::Slice { file: number(r)?, cursor: number(r)? },
         ZERO => Record::Zero { file: number(r)?, start: number(r)?, len: number(r)? },
+        ATOMIC => Record::Atomic { file: number(r)?, size: number(r)?, parts: parts(r)? },
         _ => return Err(FormatError::Malformed("unknown tag of a record")),
     };
     check(&record)?;
@@ -199,6 +207,29 @@ fn extents(r: &mut Reader<'_>, start: u64) -> Result<Vec<(u64, Extent)>> {
     Ok(extents)
 }
 
+fn put_parts(out: &mut Vec<u8>, parts: &[MapPart]) {
+    put_varint(out, parts.len() as u64);
+    for part in parts {
+        put_varint(out, part.start);
+        put_varint(out, part.len);
+        put_extents(out, part.start, &part.extents);
+    }
+}
+
+fn parts(r: &mut Reader<'_>) -> Result<Vec<MapPart>> {
+    let count = number(r)?;
+    // Each takes three bytes or more.
+    if count > r.remaining() as u64 / 3 {
+        return Err(FormatError::Short("parts of a record"));
+    }
+    let mut parts = Vec::with_capacity(count as usize);
+    for _ in 0..count {
+        let (start, len) = (number(r)?, number(r)?);
+        parts.push(MapPart { start, len, extents: extents(r, start)? });
+    }
+    Ok(parts)
+}
+
 /// Whether there can be such a record.
 pub fn check(record: &Record) -> Result<()> {
     match record {
@@ -250,11 +281,32 @@ pub fn check(record: &Record) -> Result<()> {
             check_file(*file)?;
             check_file_blocks(*cursor, 1)
         }
+        Record::Atomic { file, parts, .. } => {
+            check_file(*file)?;
+            check_parts(parts)
+        }
     }
 }
 
 fn check_tail(tail: FileId) -> Result<()> {
     if tail == 0 { Ok(()) } else { check_file(tail) }
+}
+
+/// There is one or more; they ascend and do not overlap.
+fn check_parts(parts: &[MapPart]) -> Result<()> {
+    if parts.is_empty() {
+        return Err(FormatError::Malformed("an atomic write of nothing"));
+    }
+    let mut next = 0;
+    for part in parts {
+        check_file_blocks(part.start, part.len)?;
+        if part.start < next {
+            return Err(FormatError::Malformed("parts of a record overlap"));
+        }
+        check_map(part.start, part.len, &part.extents)?;
+        next = part.start + part.len;
+    }
+    Ok(())
 }
 
 /// Extents ascend, do not overlap, lie within the range, and are all own.

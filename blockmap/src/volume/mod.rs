@@ -13,6 +13,7 @@
 //! that of the maintenance lane, is only ever tried, never waited for, while one is held.
 //! No lock is held while a task waits: the compiler sees to that, a guard is not `Send`.
 
+mod atomic;
 mod change;
 mod check;
 mod checkpoint;
@@ -38,6 +39,7 @@ mod stats;
 mod write;
 mod zero;
 
+pub use atomic::AtomicLimits;
 pub use check::{CheckReport, Finding, MOST_FINDINGS};
 pub use file::FileHandle;
 pub use format::{FormatSpec, check_size};

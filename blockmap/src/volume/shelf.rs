@@ -1,7 +1,7 @@
 //! Names and files, and what each record does to them.
 
 use super::file::{FileState, Version};
-use super::{limits, ranges, zero};
+use super::{atomic, limits, ranges, zero};
 use crate::format::types::{Extent, FileId, Record};
 use crate::format::{FILE_LIMIT, Files, Names};
 use crate::tree::{Fault, Splice, Tree, find, splice};
@@ -120,6 +120,12 @@ impl Shelf {
             Record::Zero { file, start, len } => {
                 let f = self.need(*file)?;
                 let v = zero::zero(txn, &st.version(&f), *start, *len)?;
+                st.put(&f, v);
+                Ok(())
+            }
+            Record::Atomic { file, size, parts } => {
+                let f = self.need(*file)?;
+                let v = atomic::map_all(txn, &st.version(&f), *size, parts)?;
                 st.put(&f, v);
                 Ok(())
             }

@@ -101,15 +101,24 @@ impl Volume {
         start: u64,
         end: u64,
     ) -> Held {
-        let id = file.locks.enter(start, end);
+        self.hold_all(io, file, &[(start, end)]).await
+    }
+
+    /// As [`Volume::hold`], of several ranges, one or more, as one.
+    pub(super) async fn hold_all(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        ranges: &[(u64, u64)],
+    ) -> Held {
+        let (start, end) = ranges[0];
+        let id = file.locks.enter(start, end, ranges[1..].to_vec());
         let held = Held { vol: self.clone(), file: file.clone(), id };
         let lanes = self.all_lanes();
         let drain = !crate::sabotage::breaks("no-drain");
-        io.until(|| {
-            file.locks.granted(id)
-                && !(drain && lanes.iter().any(|l| l.slots.writes(file.id, start, end)))
-        })
-        .await;
+        let writes =
+            |(start, end): &(u64, u64)| lanes.iter().any(|l| l.slots.writes(file.id, *start, *end));
+        io.until(|| file.locks.granted(id) && !(drain && ranges.iter().any(writes))).await;
         held
     }
 
@@ -309,7 +318,7 @@ impl Volume {
     }
 
     /// Writes whole blocks, each run to its place.
-    async fn write_parts(
+    pub(super) async fn write_parts(
         self: &Arc<Self>,
         io: &Io,
         first: u64,

@@ -150,6 +150,28 @@ pub fn b4_data_is_durable_before_its_record() -> Verdict {
     all(&[], &ops)
 }
 
+/// Law B4: an atomic write is there wholly or not at all, in any crash: over own, shared
+/// and missing blocks, with edges, past the end, after writes that were not synced.
+pub fn b4_atomic_writes_are_whole() -> Verdict {
+    for set_up in small_and_large() {
+        let atomic =
+            |who, tag, parts: &[(u64, u64)]| Op::Atomic { who, parts: parts.to_vec(), tag };
+        let ops = [
+            write(A, 2, 1, 60),
+            atomic(A, 61, &[(2 * BLOCK, BLOCK), (100, 50), (7 * BLOCK + 9, 5000)]),
+            Op::Sync { who: A },
+            atomic(A, 62, &[(0, 300), (400, 100), (150 * BLOCK + 70, 10)]),
+            write(A, 0, 1, 63),
+            Op::Reflink { who: A, to: 1 },
+            atomic(B, 64, &[(0, 2 * BLOCK), (20 * BLOCK, BLOCK), (152 * BLOCK, 1)]),
+            bytes(B, 200, 10, 65),
+            Op::Sync { who: B },
+        ];
+        all(&set_up, &ops)?;
+    }
+    Ok(())
+}
+
 /// Law B5: a truncate, a punch or an allocation that is not durable has no effect
 /// on the medium.
 pub fn b5_no_effect_before_its_record() -> Verdict {

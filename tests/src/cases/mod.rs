@@ -37,6 +37,7 @@ pub const ALL: &[(&str, Case)] = named![
     b2_a_lowering_that_is_not_durable_counts,
     b3_freed_blocks_wait,
     b4_data_is_durable_before_its_record,
+    b4_atomic_writes_are_whole,
     b5_no_effect_before_its_record,
     b5_zeroed_blocks_keep_their_bytes,
     b5_zeroing_what_is_not_own,

@@ -187,7 +187,11 @@ impl Run {
         let length = 4 + self.random.below(14) as usize;
         let mut ops = make(&mut self.random, &taste, length);
         for op in &mut ops {
-            if let Op::Write { tag, .. } | Op::Batch { tag, .. } | Op::Scatter { tag, .. } = op {
+            if let Op::Write { tag, .. }
+            | Op::Batch { tag, .. }
+            | Op::Atomic { tag, .. }
+            | Op::Scatter { tag, .. } = op
+            {
                 *tag += 1000 * (again + 1);
             }
         }

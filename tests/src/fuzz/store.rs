@@ -11,7 +11,7 @@ use freehold::{Error, File, Result, Store};
 use freehold_blockmap::format::header::NO_ID;
 use freehold_blockmap::format::journal::{GROUP_MAX_PAYLOAD, RECORDS_AT, encode_group};
 use freehold_blockmap::format::record::encode_record;
-use freehold_blockmap::format::types::{Extent, GroupHead, Kind, Record};
+use freehold_blockmap::format::types::{Extent, GroupHead, Kind, MapPart, Record};
 use freehold_blockmap::format::{BLOCK, bitmap};
 use freehold_engine::sim::SimImage;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -222,7 +222,7 @@ fn record(bytes: &mut Bytes<'_>, base: &Base) -> Record {
         n @ 0..220 => u64::from(n),
         _ => bytes.number(base),
     };
-    match bytes.u8() % 14 {
+    match bytes.u8() % 15 {
         0 => Record::Mark { checkpoint: bytes.number(base) },
         1 => Record::Create { file: bytes.number(base), name: name(bytes) },
         2 => Record::Remove { name: name(bytes) },
@@ -267,6 +267,14 @@ fn record(bytes: &mut Bytes<'_>, base: &Base) -> Record {
             tail: if bytes.u8() < 200 { 0 } else { bytes.number(base) },
         },
         12 => Record::Zero { file: file(bytes), start: small(bytes), len: small(bytes) },
+        13 => {
+            let (file, size) = (file(bytes), small(bytes));
+            let part = |bytes: &mut Bytes<'_>| {
+                let (start, len) = (small(bytes), small(bytes));
+                MapPart { start, len, extents: extents(bytes, base, start) }
+            };
+            Record::Atomic { file, size, parts: (0..bytes.u8() % 4).map(|_| part(bytes)).collect() }
+        }
         _ => Record::Slice { file: file(bytes), cursor: small(bytes) },
     }
 }
@@ -351,6 +359,9 @@ fn one(store: &Store, file: &File, i: u64) -> Result<()> {
         5 => store.create(format!("new {i}").as_bytes())?.write_at(&[3; 4096], 0)?,
         6 => file.reflink_range(0, &store.create(format!("part {i}").as_bytes())?, 0, 4096)?,
         _ => file.zero(100, 30_000)?,
+    }
+    if i % 3 == 0 {
+        file.write_atomic(&[(3000, &[5; 3000]), (size.min(1 << 40), &[6; 100])])?;
     }
     file.write_at(&[4; 100], 10)
 }

@@ -132,6 +132,13 @@ impl Driver {
                         .try_for_each(|(off, len)| f.write_at(&tagged(id, *tag, off, len), off))
                 })
             }
+            Op::Atomic { who, parts, tag } => {
+                let id = before.find(*who).unwrap_or(0);
+                let bytes: Vec<_> =
+                    parts.iter().map(|(off, len)| (*off, tagged(id, *tag, *off, *len))).collect();
+                let parts: Vec<_> = bytes.iter().map(|(off, b)| (*off, &b[..])).collect();
+                self.file(*who).and_then(|f| f.write_atomic(&parts))
+            }
             Op::Reflink { who, to } => {
                 self.file(*who).and_then(|f| f.reflink(&name(*to)).map(drop))
             }
@@ -290,6 +297,7 @@ impl Driver {
             Op::Write { who, .. }
             | Op::Batch { who, .. }
             | Op::Scatter { who, .. }
+            | Op::Atomic { who, .. }
             | Op::Truncate { who, .. }
             | Op::Punch { who, .. }
             | Op::Zero { who, .. }
@@ -312,7 +320,8 @@ impl Driver {
 
     /// An operation that was refused changed nothing.
     fn unchanged(&self, op: &Op) -> Tried<()> {
-        if let Op::ReflinkRange { to: who, .. } | Op::Write { who, .. } = op
+        if let Op::ReflinkRange { to: who, .. } | Op::Write { who, .. } | Op::Atomic { who, .. } =
+            op
             && let Some(id) = self.state.find(*who)
         {
             let f = self.file(*who).map_err(|e| Failure::of(&e, "open"))?;
@@ -338,7 +347,7 @@ impl Driver {
         }
         let after = std::mem::replace(&mut self.state, before);
         if !effect.in_parts {
-            return Ok(());
+            return self.unchanged(op);
         }
         let (Op::Write { who, .. }
         | Op::Batch { who, .. }

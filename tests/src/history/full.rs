@@ -156,7 +156,9 @@ pub(super) fn asks_for(op: &Op, state: &State) -> Option<u64> {
     Some(match op {
         Op::Write { len, .. } | Op::Allocate { len, .. } | Op::Zero { len, .. } => len + edges,
         Op::Scatter { count, .. } => count * BLOCK + edges,
-        Op::Batch { parts, .. } => parts.iter().map(|(_, len)| len + edges).sum(),
+        Op::Batch { parts, .. } | Op::Atomic { parts, .. } => {
+            parts.iter().map(|(_, len)| len + edges).sum()
+        }
         Op::Punch { .. } | Op::Create { .. } | Op::Reflink { .. } | Op::Rename { .. } => edges,
         Op::ReflinkRange { .. } => edges,
         Op::Truncate { who, size: new } if *new > size(who) => edges,

@@ -156,6 +156,10 @@ impl Maker<'_> {
                 self.random.below((self.taste.reach / BLOCK).saturating_sub(count * step).max(1));
             return Op::Scatter { who, first, step, count, tag };
         }
+        if self.random.one_in(8) {
+            let parts = (0..1 + self.random.below(5)).map(|_| self.range()).collect();
+            return Op::Atomic { who, parts, tag };
+        }
         if self.random.below(16) >= self.taste.queued {
             let (off, len) = self.range();
             return Op::Write { who, off, len, tag };

@@ -66,6 +66,12 @@ pub enum Op {
         tag: u32,
         sync: When,
     },
+    /// Writes to several places, all or nothing.
+    Atomic {
+        who: Who,
+        parts: Vec<(u64, u64)>,
+        tag: u32,
+    },
     /// Writes one block every so many, so that each is an extent of its own.
     Scatter {
         who: Who,

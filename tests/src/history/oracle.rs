@@ -57,6 +57,9 @@ pub(super) fn scattered(op: &Op) -> Vec<(u64, u64)> {
     (0..*count).map(|i| ((first + i * step) * BLOCK, BLOCK)).collect()
 }
 
+/// The most bytes of an atomic write.
+const ATOMIC_BYTES: u64 = 1 << 20;
+
 const EVERYTHING: u64 = u64::MAX;
 
 impl State {
@@ -145,6 +148,7 @@ impl State {
     fn apply_to_file(&mut self, op: &Op) -> Expected {
         let (Op::Write { who, .. }
         | Op::Batch { who, .. }
+        | Op::Atomic { who, .. }
         | Op::Scatter { who, .. }
         | Op::Read { who, .. }
         | Op::Truncate { who, .. }
@@ -163,6 +167,7 @@ impl State {
                 let synced = (*sync == When::After).then_some(id);
                 Ok(Effect { synced, ..self.write(id, parts, *tag) })
             }
+            Op::Atomic { parts, tag, .. } => self.write_atomic(id, parts, *tag),
             Op::Scatter { tag, .. } => Ok(self.write(id, &scattered(op), *tag)),
             Op::Truncate { size: new, .. } if *new != size => {
                 self.content(id).truncate(*new);
@@ -202,6 +207,27 @@ impl State {
             effect.mapped.push(Touch { file: id, start: size, end: grown });
         }
         effect
+    }
+
+    /// All of it by one record, in new blocks.
+    fn write_atomic(&mut self, id: u32, parts: &[(u64, u64)], tag: u32) -> Expected {
+        let mut parts: Vec<_> = parts.iter().filter(|(_, len)| *len > 0).copied().collect();
+        parts.sort_unstable();
+        if parts.iter().map(|(_, len)| len).sum::<u64>() > ATOMIC_BYTES {
+            return Err(ErrorKind::Limit);
+        }
+        if parts.windows(2).any(|w| w[0].0 + w[0].1 > w[1].0) {
+            return Err(ErrorKind::Invalid);
+        }
+        let mut effect = self.write(id, &parts, tag);
+        let blocks = |t: Touch| Touch {
+            start: t.start / BLOCK * BLOCK,
+            end: t.end.next_multiple_of(BLOCK),
+            ..t
+        };
+        let moved: Vec<_> = effect.written.drain(..).map(blocks).collect();
+        effect.mapped.extend(moved);
+        Ok(Effect { in_parts: false, ..effect })
     }
 
     fn close(&mut self, slot: u8) {
