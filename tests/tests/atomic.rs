@@ -110,17 +110,17 @@ fn b6_writes_to_other_bytes_of_the_blocks_survive() {
 /// The limits hold where no two free blocks are neighbours.
 #[test]
 fn the_largest_atomic_write_fits_into_scattered_space() {
-    let store = store("32M");
+    let store = store("64M");
     let limits = store.atomic_limits();
     assert!(limits.fast_bytes <= limits.max_bytes);
     let file = store.create(b"f").expect("a name");
-    file.write_at(&vec![1; 16 << 20], 0).expect("there is room");
+    file.write_at(&vec![1; 32 << 20], 0).expect("there is room");
     let fill = store.create(b"fill").expect("a name");
     let mut at = 0;
     while fill.write_at(&[2; 64 * B], at).is_ok() {
         at += 64 * B as u64;
     }
-    for i in 0..2048 {
+    for i in 0..4096 {
         file.punch((2 * i + 1) * B as u64, B as u64).expect("punching needs no space");
     }
     store.checkpoint().expect("it is written");

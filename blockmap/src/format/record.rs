@@ -30,6 +30,8 @@ pub const RECORDS: &[(&str, u8, &[&str])] = &[
     ("Slice", 12, &["file", "cursor"]),
     ("Zero", 13, &["file", "start", "len"]),
     ("Atomic", 14, &["file", "size", "parts"]),
+    ("Collapse", 15, &["file", "start", "len", "tail"]),
+    ("Insert", 16, &["file", "start", "len"]),
 ];
 
 const fn tag_of(name: &str) -> u8 {
@@ -57,6 +59,8 @@ const REFLINK_RANGE: u8 = tag_of("ReflinkRange");
 const SLICE: u8 = tag_of("Slice");
 const ZERO: u8 = tag_of("Zero");
 const ATOMIC: u8 = tag_of("Atomic");
+const COLLAPSE: u8 = tag_of("Collapse");
+const INSERT: u8 = tag_of("Insert");
 
 /// Appends a record, if it is one that [`decode_record`] will accept.
 /// What is refused leaves `out` as it was.
@@ -106,6 +110,10 @@ pub fn encode_record(out: &mut Vec<u8>, record: &Record) -> Result<()> {
             numbers(ATOMIC, &[*file, *size]);
             put_parts(out, parts);
         }
+        Record::Collapse { file, start, len, tail } => {
+            numbers(COLLAPSE, &[*file, *start, *len, *tail]);
+        }
+        Record::Insert { file, start, len } => numbers(INSERT, &[*file, *start, *len]),
     }
     Ok(())
 }
@@ -149,6 +157,13 @@ pub fn decode_record(r: &mut Reader<'_>) -> Result<Record> {
             share_gen: number(r)?,
             tail: number(r)?,
         },
+        COLLAPSE => Record::Collapse {
+            file: number(r)?,
+            start: number(r)?,
+            len: number(r)?,
+            tail: number(r)?,
+        },
+        INSERT => Record::Insert { file: number(r)?, start: number(r)?, len: number(r)? },
         SLICE => Record::Slice { file: number(r)?, cursor: number(r)? },
         ZERO => Record::Zero { file: number(r)?, start: number(r)?, len: number(r)? },
         ATOMIC => Record::Atomic { file: number(r)?, size: number(r)?, parts: parts(r)? },
@@ -260,10 +275,14 @@ pub fn check(record: &Record) -> Result<()> {
             check_file(*file)?;
             check_tail(*tail)
         }
-        Record::Punch { file, start, len, tail } => {
+        Record::Punch { file, start, len, tail } | Record::Collapse { file, start, len, tail } => {
             check_file(*file)?;
             check_file_blocks(*start, *len)?;
             check_tail(*tail)
+        }
+        Record::Insert { file, start, len } => {
+            check_file(*file)?;
+            check_file_blocks(*start, *len)
         }
         Record::Reflink { from, to, name, .. } => {
             check_file(*from)?;

@@ -325,13 +325,12 @@ fn keep(kept: &mut Vec<(u64, u64)>, mut from: u64, to: u64) {
 /// All parts get their extents; what was there is released.
 pub(super) fn map_all(
     txn: &mut Txn<'_>,
-    v: &Version,
+    mut v: Version,
     size: u64,
     parts: &[MapPart],
 ) -> std::result::Result<Version, Fault> {
-    let mut v = v.clone();
     for p in parts {
-        v = ranges::map(txn, &v, p.start, p.len, size, &p.extents)?;
+        v = ranges::map(txn, v, p.start, p.len, size, &p.extents)?;
     }
     Ok(v)
 }

@@ -35,6 +35,7 @@ mod reap;
 mod recover;
 mod reflink;
 mod shelf;
+mod shift;
 mod stats;
 mod write;
 mod zero;

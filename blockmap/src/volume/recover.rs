@@ -320,7 +320,9 @@ fn touched(r: &Record) -> Vec<(u64, u64)> {
         Record::Map { file, start, .. }
         | Record::Convert { file, start, .. }
         | Record::Zero { file, start, .. }
-        | Record::Punch { file, start, .. } => vec![(*file, *start)],
+        | Record::Punch { file, start, .. }
+        | Record::Collapse { file, start, .. }
+        | Record::Insert { file, start, .. } => vec![(*file, *start)],
         Record::Atomic { file, parts, .. } => parts.iter().map(|p| (*file, p.start)).collect(),
         Record::Grow { file, .. } => vec![(*file, 0)],
         Record::Truncate { file, size, .. } => vec![(*file, size / BLOCK as u64)],

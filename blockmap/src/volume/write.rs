@@ -111,8 +111,7 @@ impl Volume {
         file: &Arc<FileState>,
         ranges: &[(u64, u64)],
     ) -> Held {
-        let (start, end) = ranges[0];
-        let id = file.locks.enter(start, end, ranges[1..].to_vec());
+        let id = file.locks.enter(ranges);
         let held = Held { vol: self.clone(), file: file.clone(), id };
         let lanes = self.all_lanes();
         let drain = !crate::sabotage::breaks("no-drain");
@@ -471,7 +470,7 @@ fn remember_own(core: &mut Core, file: &Arc<FileState>, parts: &[Part]) {
         );
         if !known {
             let own = |e: Extent| Extent { own: true, ..e };
-            let _ = core.restate(file, |txn, v| rewrite(txn, v, p.block, p.len, own));
+            let _ = core.restate(file, |txn, v| rewrite(txn, v.clone(), p.block, p.len, own));
         }
     }
 }

@@ -166,12 +166,12 @@ fn needs(
 /// The written extents in the range become unwritten, in the same blocks.
 pub(super) fn zero(
     txn: &mut Txn<'_>,
-    v: &Version,
+    v: Version,
     start: u64,
     len: u64,
 ) -> std::result::Result<Version, Fault> {
     let careless = txn.sabotage("place-over-zero");
-    for (_, e, _) in extents_in(v, start, start + len)? {
+    for (_, e, _) in extents_in(&v, start, start + len)? {
         if !e.unwritten && !careless {
             txn.hold(e.phys, u64::from(e.len));
         }

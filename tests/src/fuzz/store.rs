@@ -72,6 +72,34 @@ impl Bytes<'_> {
             by => number.wrapping_add(u64::from(by)).wrapping_sub(228),
         }
     }
+
+    fn name(&mut self) -> Vec<u8> {
+        match self.u8() {
+            n @ 0..60 => long_name(n.into()),
+            60..90 => b"small".to_vec(),
+            90..120 => b"many".to_vec(),
+            120..150 => b"late".to_vec(),
+            n => vec![n; usize::from(n) - 149],
+        }
+    }
+
+    fn file(&mut self, base: &Base) -> u64 {
+        match self.u8() {
+            n @ 0..200 => u64::from(n) % 100,
+            _ => self.number(base),
+        }
+    }
+
+    fn small(&mut self, base: &Base) -> u64 {
+        match self.u8() {
+            n @ 0..220 => u64::from(n),
+            _ => self.number(base),
+        }
+    }
+
+    fn tail(&mut self, base: &Base) -> u64 {
+        if self.u8() < 200 { 0 } else { self.number(base) }
+    }
 }
 
 /// Bytes as changes of metadata blocks of a sound store.
@@ -206,76 +234,78 @@ fn extents(bytes: &mut Bytes<'_>, base: &Base, start: u64) -> Vec<(u64, Extent)>
     extents
 }
 
+fn atomic(bytes: &mut Bytes<'_>, base: &Base) -> Record {
+    let (file, size) = (bytes.file(base), bytes.small(base));
+    let part = |bytes: &mut Bytes<'_>| {
+        let (start, len) = (bytes.small(base), bytes.small(base));
+        MapPart { start, len, extents: extents(bytes, base, start) }
+    };
+    Record::Atomic { file, size, parts: (0..bytes.u8() % 4).map(|_| part(bytes)).collect() }
+}
+
 fn record(bytes: &mut Bytes<'_>, base: &Base) -> Record {
-    let name = |bytes: &mut Bytes<'_>| match bytes.u8() {
-        n @ 0..60 => long_name(n.into()),
-        60..90 => b"small".to_vec(),
-        90..120 => b"many".to_vec(),
-        120..150 => b"late".to_vec(),
-        n => vec![n; usize::from(n) - 149],
-    };
-    let file = |bytes: &mut Bytes<'_>| match bytes.u8() {
-        n @ 0..200 => u64::from(n) % 100,
-        _ => bytes.number(base),
-    };
-    let small = |bytes: &mut Bytes<'_>| match bytes.u8() {
-        n @ 0..220 => u64::from(n),
-        _ => bytes.number(base),
-    };
-    match bytes.u8() % 15 {
+    match bytes.u8() % 17 {
         0 => Record::Mark { checkpoint: bytes.number(base) },
-        1 => Record::Create { file: bytes.number(base), name: name(bytes) },
-        2 => Record::Remove { name: name(bytes) },
-        3 => Record::Rename { from: name(bytes), to: name(bytes) },
+        1 => Record::Create { file: bytes.number(base), name: bytes.name() },
+        2 => Record::Remove { name: bytes.name() },
+        3 => Record::Rename { from: bytes.name(), to: bytes.name() },
         4 | 5 => {
-            let (file, start, len) = (file(bytes), small(bytes), small(bytes));
+            let (file, start, len) = (bytes.file(base), bytes.small(base), bytes.small(base));
             let extents = extents(bytes, base, start);
-            Record::Map { file, start, len, size: small(bytes), extents }
+            Record::Map { file, start, len, size: bytes.small(base), extents }
         }
         6 => Record::Convert {
-            file: file(bytes),
-            start: small(bytes),
-            len: small(bytes),
+            file: bytes.file(base),
+            start: bytes.small(base),
+            len: bytes.small(base),
             size: bytes.number(base),
         },
-        7 => Record::Grow { file: file(bytes), size: bytes.number(base) },
+        7 => Record::Grow { file: bytes.file(base), size: bytes.number(base) },
         8 => Record::Truncate {
-            file: file(bytes),
-            size: small(bytes).wrapping_mul(B),
-            tail: if bytes.u8() < 200 { 0 } else { bytes.number(base) },
+            file: bytes.file(base),
+            size: bytes.small(base).wrapping_mul(B),
+            tail: bytes.tail(base),
         },
         9 => Record::Punch {
-            file: file(bytes),
-            start: small(bytes),
-            len: small(bytes),
-            tail: if bytes.u8() < 200 { 0 } else { bytes.number(base) },
+            file: bytes.file(base),
+            start: bytes.small(base),
+            len: bytes.small(base),
+            tail: bytes.tail(base),
         },
         10 => Record::Reflink {
-            from: file(bytes),
+            from: bytes.file(base),
             to: bytes.number(base),
-            name: name(bytes),
+            name: bytes.name(),
             share_gen: bytes.number(base),
         },
         11 => Record::ReflinkRange {
-            from: file(bytes),
-            from_start: small(bytes),
-            to: file(bytes),
-            to_start: small(bytes),
-            len: small(bytes),
+            from: bytes.file(base),
+            from_start: bytes.small(base),
+            to: bytes.file(base),
+            to_start: bytes.small(base),
+            len: bytes.small(base),
             size: bytes.number(base),
             share_gen: bytes.number(base),
-            tail: if bytes.u8() < 200 { 0 } else { bytes.number(base) },
+            tail: bytes.tail(base),
         },
-        12 => Record::Zero { file: file(bytes), start: small(bytes), len: small(bytes) },
-        13 => {
-            let (file, size) = (file(bytes), small(bytes));
-            let part = |bytes: &mut Bytes<'_>| {
-                let (start, len) = (small(bytes), small(bytes));
-                MapPart { start, len, extents: extents(bytes, base, start) }
-            };
-            Record::Atomic { file, size, parts: (0..bytes.u8() % 4).map(|_| part(bytes)).collect() }
-        }
-        _ => Record::Slice { file: file(bytes), cursor: small(bytes) },
+        12 => Record::Zero {
+            file: bytes.file(base),
+            start: bytes.small(base),
+            len: bytes.small(base),
+        },
+        13 => atomic(bytes, base),
+        14 => Record::Collapse {
+            file: bytes.file(base),
+            start: bytes.small(base),
+            len: bytes.small(base),
+            tail: bytes.tail(base),
+        },
+        15 => Record::Insert {
+            file: bytes.file(base),
+            start: bytes.number(base),
+            len: bytes.number(base),
+        },
+        _ => Record::Slice { file: bytes.file(base), cursor: bytes.small(base) },
     }
 }
 

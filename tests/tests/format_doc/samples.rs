@@ -110,6 +110,8 @@ pub(crate) fn records() -> Vec<(&'static str, Record, &'static str)> {
             atomic(),
             "17, 0, 2 parts: 1 for 1: 1 to 9000 for 1; 300 for 2: 300 to 9001 for 2",
         ),
+        ("Collapse", Record::Collapse { file: 17, start: 1, len: 2, tail: 0 }, "17, 1, 2, 0"),
+        ("Insert", Record::Insert { file: 17, start: 300, len: 8 }, "17, 300, 8"),
     ]
 }
 
