@@ -14,19 +14,13 @@ use std::sync::atomic::{AtomicU32, Ordering, fence};
 #[derive(Debug)]
 struct Entry {
     id: u64,
-    start: u64,
-    end: u64,
-    /// Ranges that are asked for together with the first, granted together.
-    more: Vec<(u64, u64)>,
+    /// First block and the one behind the last, of each range.
+    ranges: Box<[(u64, u64)]>,
 }
 
 impl Entry {
-    fn ranges(&self) -> impl Iterator<Item = (u64, u64)> {
-        std::iter::once((self.start, self.end)).chain(self.more.iter().copied())
-    }
-
     fn meets(&self, start: u64, end: u64) -> bool {
-        self.ranges().any(|(s, e)| s < end && start < e)
+        self.ranges.iter().any(|(s, e)| *s < end && start < *e)
     }
 }
 
@@ -49,16 +43,15 @@ impl RangeLocks {
         self.copiers.load(Ordering::SeqCst) != 0
     }
 
-    /// Asks for file blocks `start..end`; the answer names the request.
-    ///
-    /// `more` ranges are asked for as one with it. Because they are one request, and
-    /// requests are granted by age, two of these never wait for each other.
-    pub(crate) fn enter(&self, start: u64, end: u64, more: Vec<(u64, u64)>) -> u64 {
+    /// Asks for ranges of file blocks, all as one; the answer names the request.
+    /// Because they are one request, and requests are granted by age, two that ask for
+    /// the same ranges never wait for each other.
+    pub(crate) fn enter(&self, ranges: &[(u64, u64)]) -> u64 {
         let mut t = self.table.lock().expect("no holder panics");
         self.copiers.fetch_add(1, Ordering::SeqCst);
         t.next += 1;
         let id = t.next;
-        t.entries.push(Entry { id, start, end, more });
+        t.entries.push(Entry { id, ranges: ranges.into() });
         drop(t);
         fence(Ordering::SeqCst);
         id
@@ -69,7 +62,7 @@ impl RangeLocks {
         let t = self.table.lock().expect("no holder panics");
         let Some(me) = t.entries.iter().find(|e| e.id == id) else { return false };
         let earlier = t.entries.iter().take_while(|e| e.id != id);
-        !earlier.into_iter().any(|e| me.ranges().any(|(start, end)| e.meets(start, end)))
+        !earlier.into_iter().any(|e| me.ranges.iter().any(|(start, end)| e.meets(*start, *end)))
     }
 
     /// Gives the range up.
@@ -93,10 +86,10 @@ mod tests {
     #[test]
     fn turns_are_taken_in_order() {
         let l = RangeLocks::default();
-        let a = l.enter(0, 4, Vec::new());
-        let b = l.enter(2, 6, Vec::new());
-        let c = l.enter(5, 9, Vec::new());
-        let d = l.enter(20, 21, Vec::new());
+        let a = l.enter(&[(0, 4)]);
+        let b = l.enter(&[(2, 6)]);
+        let c = l.enter(&[(5, 9)]);
+        let d = l.enter(&[(20, 21)]);
         assert!(l.granted(a) && !l.granted(b) && !l.granted(c) && l.granted(d));
         l.leave(a);
         assert!(l.granted(b) && !l.granted(c));
@@ -110,10 +103,10 @@ mod tests {
     #[test]
     fn b6_ranges_asked_for_together_are_granted_together() {
         let l = RangeLocks::default();
-        let a = l.enter(4, 6, Vec::new());
-        let b = l.enter(0, 2, vec![(5, 8), (20, 21)]);
-        let c = l.enter(20, 30, Vec::new());
-        let d = l.enter(2, 4, Vec::new());
+        let a = l.enter(&[(4, 6)]);
+        let b = l.enter(&[(0, 2), (5, 8), (20, 21)]);
+        let c = l.enter(&[(20, 30)]);
+        let d = l.enter(&[(2, 4)]);
         assert!(l.granted(a) && !l.granted(b) && !l.granted(c) && l.granted(d));
         assert!(l.overlaps(7, 9) && !l.overlaps(8, 20));
         l.leave(a);

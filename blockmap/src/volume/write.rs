@@ -111,13 +111,11 @@ impl Volume {
         file: &Arc<FileState>,
         ranges: &[(u64, u64)],
     ) -> Held {
-        let id = file.locks.enter(ranges);
-        let held = Held { vol: self.clone(), file: file.clone(), id };
+        let held = Held { vol: self.clone(), file: file.clone(), id: file.locks.enter(ranges) };
         let lanes = self.all_lanes();
         let drain = !crate::sabotage::breaks("no-drain");
-        let writes =
-            |(start, end): &(u64, u64)| lanes.iter().any(|l| l.slots.writes(file.id, *start, *end));
-        io.until(|| file.locks.granted(id) && !(drain && ranges.iter().any(writes))).await;
+        let writes = |r: &(u64, u64)| lanes.iter().any(|l| l.slots.writes(file.id, r.0, r.1));
+        io.until(|| file.locks.granted(held.id) && !(drain && ranges.iter().any(writes))).await;
         held
     }
 
