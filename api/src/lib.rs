@@ -34,10 +34,10 @@ mod registry;
 mod session;
 mod store;
 
-pub use file::{File, Iomap, IomapKind};
+pub use file::{Extent, File, Iomap, IomapKind};
 pub use freehold_blockmap::{
-    AtomicLimits, CheckReport, Entry as ListEntry, Error, ErrorKind, FileStat, Finding, Listing,
-    Place, RecoveryReport, Result, Space, Stats,
+    AtomicLimits, CheckReport, DiffRange, Entry as ListEntry, Error, ErrorKind, FileStat, Finding,
+    Listing, Place, RecoveryReport, Result, Space, Stats,
 };
 pub use freehold_engine::memory::Buffer;
 pub use options::{FormatOptions, OpenOptions};

@@ -26,17 +26,20 @@
 //!
 //! Not here: what a file is, who may change it, when nodes are written.
 
+mod diff;
 mod drop;
 mod join;
 mod lookup;
 mod node;
 mod schema;
+mod search;
 mod share;
 mod splice;
 
+pub(crate) use diff::{Diff, Walker};
 pub(crate) use join::{join, shift, slice, split};
 pub(crate) use lookup::{Cursor, find, floor, last_leaf_start, path_nodes};
-pub(crate) use node::{Body, Filled, Link, Load, Node, Tree};
+pub(crate) use node::{Body, Filled, Kept, Link, Load, Node, Tree};
 pub(crate) use schema::Schema;
 
 use share::{build, own};

@@ -12,8 +12,9 @@
 use super::Volume;
 use super::core::Class;
 use super::file::{FileHandle, FileState, Version};
+use super::hold::Held;
 use super::ranges;
-use super::write::{B, Held, How, Part, check_range, set_aside};
+use super::write::{B, How, Part, check_range, set_aside};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::BLOCK;
 use crate::format::types::{Extent, MapPart, Record};

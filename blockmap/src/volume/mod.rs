@@ -19,11 +19,14 @@ mod check;
 mod checkpoint;
 mod commit;
 mod core;
+mod diff;
 mod drive;
 mod file;
 mod format;
+mod hold;
 mod limits;
 mod list;
+mod load;
 mod locks;
 mod names;
 mod open;
@@ -37,19 +40,23 @@ mod reflink;
 mod shelf;
 mod shift;
 mod stats;
+mod warm;
 mod write;
 mod zero;
 
 pub use atomic::AtomicLimits;
 pub use check::{CheckReport, Finding, MOST_FINDINGS};
+pub use diff::DiffRange;
 pub use file::FileHandle;
 pub use format::{FormatSpec, check_size};
 pub use list::{Entry, Listing};
+pub use open::{CACHE_DEFAULT, CACHE_MIN, OpenSpec};
 pub use queue::{Refused, VolumeQueue};
 pub use read::MapPiece;
 pub use recover::RecoveryReport;
 pub use stats::{FileStat, Space, Stats, VolumeInfo};
 
+use crate::cache::Cache;
 use crate::format::types::{Seq, Superblock};
 use crate::health::Health;
 use crate::lane::Lane;
@@ -87,6 +94,7 @@ pub struct Volume {
     /// Threads that sleep on `progress`.
     sleepers: AtomicU64,
     counters: stats::Counters,
+    cache: Arc<Cache>,
     recovery: std::sync::OnceLock<RecoveryReport>,
 }
 

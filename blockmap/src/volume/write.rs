@@ -16,6 +16,7 @@
 use super::Volume;
 use super::core::{Class, Core};
 use super::file::{FileHandle, FileState, Version};
+use super::hold::Held;
 use super::ranges::{extents_in, rewrite, unshared};
 use super::read::CHUNK;
 use crate::error::{Error, ErrorKind, Result};
@@ -77,48 +78,7 @@ pub(super) struct Plan {
     copies: u64,
 }
 
-/// A range of a file, taken until this is dropped.
-pub(super) struct Held {
-    vol: Arc<Volume>,
-    file: Arc<FileState>,
-    id: u64,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.file.locks.leave(self.id);
-        self.vol.announce();
-    }
-}
-
 impl Volume {
-    /// Waits until this task has file blocks `start..end` to itself, and no plain
-    /// write to them is in flight.
-    pub(super) async fn hold(
-        self: &Arc<Self>,
-        io: &Io,
-        file: &Arc<FileState>,
-        start: u64,
-        end: u64,
-    ) -> Held {
-        self.hold_all(io, file, &[(start, end)]).await
-    }
-
-    /// As [`Volume::hold`], of several ranges, one or more, as one.
-    pub(super) async fn hold_all(
-        self: &Arc<Self>,
-        io: &Io,
-        file: &Arc<FileState>,
-        ranges: &[(u64, u64)],
-    ) -> Held {
-        let held = Held { vol: self.clone(), file: file.clone(), id: file.locks.enter(ranges) };
-        let lanes = self.all_lanes();
-        let drain = !crate::sabotage::breaks("no-drain");
-        let writes = |r: &(u64, u64)| lanes.iter().any(|l| l.slots.writes(file.id, r.0, r.1));
-        io.until(|| file.locks.granted(held.id) && !(drain && ranges.iter().any(writes))).await;
-        held
-    }
-
     /// Writes the first `len` bytes of the buffer.
     pub(super) async fn write_task(
         self: &Arc<Self>,
@@ -175,12 +135,17 @@ impl Volume {
     /// showing what lay there (laws B5 and B12). It does not grow yet: what is to
     /// grow it may still be refused. The last block is held.
     pub(super) async fn zero_tail(self: &Arc<Self>, io: &Io, file: &Arc<FileState>) -> Result<()> {
-        let v = file.load();
+        let (v, found) = self
+            .look(io, |_| {
+                let v = file.load();
+                let found = extents_in(&v, v.size / B, v.size / B + 1)?;
+                Ok((v, found))
+            })
+            .await?;
         let block = v.size / B;
         if v.size.is_multiple_of(B) {
             return Ok(());
         }
-        let found = self.look(io, |_| extents_in(&v, block, block + 1)).await?;
         if found.iter().all(|(_, e, _)| e.unwritten) {
             return Ok(());
         }
@@ -221,7 +186,7 @@ impl Volume {
         let (data, back) = if whole {
             (Ok(buf), None)
         } else {
-            (self.edges(io, &plan.old, off, &buf[..len]).await, Some(buf))
+            (self.edges(io, file, &plan.old, (off, &buf[..len])).await, Some(buf))
         };
         let data = match data {
             Ok(data) => data,
@@ -283,9 +248,9 @@ impl Volume {
     async fn edges(
         self: &Arc<Self>,
         io: &Io,
+        file: &FileState,
         old: &Version,
-        off: u64,
-        data: &[u8],
+        (off, data): (u64, &[u8]),
     ) -> Result<Buffer> {
         let end = off + data.len() as u64;
         let (first, last) = (off / B, end.div_ceil(B));
@@ -295,14 +260,17 @@ impl Volume {
         if last - 1 != first && !end.is_multiple_of(B) {
             edges.push(last - 1);
         }
+        // The range is held, so that the map of today has the same blocks there; but
+        // the nodes of an older one may have been evicted, and their blocks reused.
         let _seen = io.seen(&self.epoch);
+        let now = file.load();
         for block in edges {
             let full = block * B >= off && (block + 1) * B <= end;
             if full || block * B >= old.size {
                 continue;
             }
             let buf = self.medium.pool().take(BLOCK)?;
-            let buf = self.read_blocks(io, old, block, 1, buf).await.map_err(|(e, _)| e)?;
+            let buf = self.read_blocks(io, &now, block, 1, buf).await.map_err(|(e, _)| e)?;
             // Nothing behind the old end is anybody's.
             let known = if crate::sabotage::breaks("keep-cut-tail") { u64::MAX } else { old.size };
             let valid = (known - block * B).min(B) as usize;
@@ -482,6 +450,7 @@ pub(super) fn set_aside(
     let mut out: Vec<Part> = Vec::with_capacity(wanted.len());
     let mut taken: Vec<(u64, u64)> = Vec::new();
     let mut goal = file.goal.load(Ordering::Relaxed);
+    let size = file.load().size / B;
     for p in merge_new(wanted) {
         if p.how != How::New {
             out.push(p);
@@ -489,7 +458,7 @@ pub(super) fn set_aside(
         }
         let mut done = 0;
         while done < p.len {
-            match core.space.alloc(goal, p.len - done) {
+            match core.space.alloc(goal, p.len - done, size) {
                 Ok((phys, len)) => {
                     taken.push((phys, len));
                     out.push(Part { block: p.block + done, len, phys, how: How::New });

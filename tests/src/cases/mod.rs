@@ -41,6 +41,7 @@ pub const ALL: &[(&str, Case)] = named![
     b5_no_effect_before_its_record,
     b5_zeroed_blocks_keep_their_bytes,
     b5_zeroing_what_is_not_own,
+    b5_what_was_moved_is_not_written_before_that_is_durable,
     b8_recovery_starts_again_from_the_checkpoint,
     b10_removal_goes_on_after_a_crash,
     b11_names_are_a_serial_history,

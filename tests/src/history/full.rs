@@ -159,6 +159,7 @@ pub(super) fn asks_for(op: &Op, state: &State) -> Option<u64> {
         Op::Batch { parts, .. } | Op::Atomic { parts, .. } => {
             parts.iter().map(|(_, len)| len + edges).sum()
         }
+        Op::Insert { .. } => edges,
         Op::Punch { .. } | Op::Create { .. } | Op::Reflink { .. } | Op::Rename { .. } => edges,
         Op::ReflinkRange { .. } => edges,
         Op::Truncate { who, size: new } if *new > size(who) => edges,

@@ -2,7 +2,7 @@
 
 use crate::program::harness::{Place, Ran};
 
-const VERBS: [&str; 21] = [
+const VERBS: [&str; 25] = [
     "format",
     "info",
     "ls",
@@ -15,8 +15,12 @@ const VERBS: [&str; 21] = [
     "map",
     "truncate",
     "punch",
+    "zero",
+    "collapse",
+    "insert",
     "allocate",
     "reflink",
+    "diff",
     "check",
     "df",
     "stats",

@@ -173,6 +173,49 @@ fn zero_keeps_the_blocks_of_its_range() {
 }
 
 #[test]
+fn collapse_and_insert_move_what_lies_behind() {
+    let place = Place::with_store();
+    let mut model = bytes(8, 50_000);
+    place.put("f", &model);
+    place.on("collapse", ["f", "8K", "12K"]).ok();
+    model.drain(8 << 10..20 << 10);
+    assert_eq!(place.cat("f"), model);
+    place.on("insert", ["f", "4K", "1M"]).ok();
+    model.splice(4 << 10..4 << 10, vec![0; 1 << 20]);
+    assert_eq!(place.cat("f"), model);
+    place.on("collapse", ["f", "1000", "4K"]).refused(1, "multiples of 4096");
+    place.on("collapse", ["f", "0", "4M"]).refused(1, "truncate");
+    place.on("insert", ["f", "4M", "4K"]).refused(1, "truncate");
+    assert_eq!(place.cat("f"), model);
+    place.assert_clean();
+}
+
+#[test]
+fn diff_tells_what_differs_and_exits_with_1() {
+    let place = Place::with_store();
+    let model = bytes(9, 50_000);
+    place.put("a", &model);
+    place.on("reflink", ["a", "b"]).ok();
+    assert_eq!(place.on("diff", ["a", "b"]).ok(), "");
+    assert_eq!(place.on("diff", ["a", "b", "--json"]).json()["same"], true);
+    // The same bytes in other blocks.
+    place.put("c", &model);
+    assert_eq!(place.on("diff", ["a", "c"]).ok(), "");
+    assert_eq!(place.on("diff", ["a", "c", "--map-only"]).code, Some(1));
+    place.on("zero", ["b", "9000", "10"]).ok();
+    place.on("truncate", ["b", "51000"]).ok();
+    let told = place.on("diff", ["a", "b", "--json"]);
+    assert_eq!((told.code, told.stderr.as_str()), (Some(1), ""));
+    let told: Value = serde_json::from_slice(&told.stdout).expect("JSON");
+    let ranges = json!([
+        { "offset": 8192, "length": 4096 },
+        { "offset": 50_000, "length": 1000 },
+    ]);
+    assert_eq!(told, json!({ "same": false, "ranges": ranges }));
+    place.on("diff", ["a", "nothing"]).refused(1, "nothing");
+}
+
+#[test]
 fn mv_replaces_and_rm_removes() {
     let place = Place::with_store();
     place.put("a", b"first");
