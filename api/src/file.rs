@@ -1,7 +1,7 @@
 //! Files: bytes at offsets, and the map behind them.
 
 use crate::store::Inner;
-use crate::{FileStat, Result, Session, Store};
+use crate::{DiffRange, FileStat, Result, Session, Store};
 use freehold_blockmap::{FileHandle, MapPiece};
 use std::fmt;
 use std::sync::Arc;
@@ -116,7 +116,8 @@ impl File {
         self.store.volume.extent_at(&self.handle, offset).map(Extent::from)
     }
 
-    /// Reads at any offset; short at the end of the file. Blocks.
+    /// Reads at any offset; short at the end of the file. Up to 1 MiB comes from one
+    /// version of the file's map; more is several reads, one after the other. Blocks.
     ///
     /// # Errors
     /// `Io`, `Corrupt`, `Gone`.
@@ -161,6 +162,30 @@ impl File {
         self.store.volume.write_durable_at(&self.handle, buf, offset)
     }
 
+    /// Writes several ranges, each an offset and bytes, so that they become visible
+    /// together or not at all, to readers and across a crash; the file grows as needed.
+    /// Every block that is touched moves to a new place. Blocks; durable after a sync.
+    ///
+    /// A read of up to 1 MiB, or of any length through a [`Queue`](crate::Queue), sees
+    /// all of it or nothing; a longer `read_at` is several reads.
+    ///
+    /// ```
+    /// let store = freehold::Store::format("mem:16M", &Default::default())?;
+    /// let file = store.create(b"f")?;
+    /// file.write_atomic(&[(0, b"from: 90"), (40_000, b"to: 110")])?;
+    /// assert_eq!(file.size(), 40_007);
+    /// assert!(store.atomic_limits().max_bytes >= 1 << 20);
+    /// # Ok::<(), freehold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` for ranges that overlap; `Limit` beyond
+    /// [`Store::atomic_limits`](crate::Store::atomic_limits); and as
+    /// [`File::write_at`]. After an error nothing has changed.
+    pub fn write_atomic(&self, writes: &[(u64, &[u8])]) -> Result<()> {
+        self.store.volume.write_atomic(&self.handle, writes)
+    }
+
     /// Makes the file shorter, or longer with zeroes.
     ///
     /// # Errors
@@ -175,6 +200,26 @@ impl File {
     /// As [`File::write_at`].
     pub fn punch(&self, offset: u64, len: u64) -> Result<()> {
         self.store.volume.punch(&self.handle, offset, len)
+    }
+
+    /// Makes a range read as zeroes and keeps its blocks, or gives it some: writes
+    /// there find space. The size stays.
+    ///
+    /// ```
+    /// use freehold::{IomapKind, Store};
+    /// let store = Store::format("mem:16M", &Default::default())?;
+    /// let file = store.create(b"f")?;
+    /// file.write_at(&[1; 12288], 0)?;
+    /// file.zero(4096, 4096)?;
+    /// let map = file.iomap(0, u64::MAX)?;
+    /// assert_eq!((map[1].offset, map[1].kind), (4096, IomapKind::Unwritten));
+    /// # Ok::<(), freehold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`File::write_at`]; after `NoSpace` a part may be zeroed.
+    pub fn zero(&self, offset: u64, len: u64) -> Result<()> {
+        self.store.volume.zero(&self.handle, offset, len)
     }
 
     /// Takes a range out: what lies behind it moves down, and the file gets shorter
@@ -255,6 +300,28 @@ impl File {
     pub fn iomap(&self, offset: u64, len: u64) -> Result<Vec<Iomap>> {
         let pieces = self.store.volume.iomap(&self.handle, offset, len)?;
         Ok(pieces.into_iter().map(Iomap::from).collect())
+    }
+
+    /// Where this file and another one of the store have different blocks, in order.
+    /// Outside of these ranges they hold the same bytes; inside, bytes may be equal by
+    /// chance. What reflinks still share costs nothing.
+    ///
+    /// ```
+    /// let store = freehold::Store::format("mem:16M", &Default::default())?;
+    /// let file = store.create(b"f")?;
+    /// file.write_at(&[1; 40_960], 0)?;
+    /// let copy = file.reflink(b"copy")?;
+    /// assert!(file.diff(&copy)?.is_empty());
+    /// copy.write_at(b"x", 8200)?;
+    /// let ranges = file.diff(&copy)?;
+    /// assert_eq!((ranges[0].offset, ranges[0].len), (8192, 4096));
+    /// # Ok::<(), freehold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` for files of two stores; `Corrupt`, `Io`.
+    pub fn diff(&self, other: &File) -> Result<Vec<DiffRange>> {
+        self.store.volume.diff(&self.handle, &other.handle)
     }
 
     /// Makes durable what has completed of this file: bytes, size, map, name. Blocks.

@@ -2,7 +2,7 @@
 
 use crate::registry::{self, Registry};
 use crate::{
-    CheckReport, Error, ErrorKind, File, FormatOptions, Listing, OpenOptions, Queue,
+    AtomicLimits, CheckReport, Error, ErrorKind, File, FormatOptions, Listing, OpenOptions, Queue,
     RecoveryReport, Result, Session, Space, Stats,
 };
 use freehold_blockmap::{FormatSpec, Volume};
@@ -277,6 +277,11 @@ impl Store {
             atomic_bytes: g.atomic_bytes,
             window: g.window,
         }
+    }
+
+    /// What one [`File::write_atomic`] may be: the most, and the most that is fast.
+    pub fn atomic_limits(&self) -> AtomicLimits {
+        self.volume().atomic_limits()
     }
 
     /// Proves the map: every block is free, or owned once, or counted exactly;

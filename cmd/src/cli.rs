@@ -16,7 +16,7 @@ A store is named by a URI: file:PATH, or PATH alone (a regular file or a block d
 mem:SIZE (memory, for bench).
 Sizes and offsets are in bytes, or with K, M, G, T.
 
-Exit codes: 0 done and durable; 1 failed (check: there are findings); 2 the command makes no
+Exit codes: 0 done and durable; 1 failed (check: there are findings; diff: they differ); 2 the command makes no
 sense, or the store cannot be opened. FREEHOLD_LOG=debug shows what the library does.";
 
 /// What to do.
@@ -46,6 +46,8 @@ pub(crate) enum Verb {
     Truncate(truncate::Args),
     /// Free a range of a file; it reads as zeroes
     Punch(punch::Args),
+    /// Make a range of a file read as zeroes; it keeps its blocks
+    Zero(zero::Args),
     /// Take a range out of a file; what lies behind it moves down
     Collapse(collapse::Args),
     /// Make room in a file: what lies behind moves up
@@ -54,6 +56,8 @@ pub(crate) enum Verb {
     Allocate(allocate::Args),
     /// Make a copy of a file that shares its blocks, in constant time
     Reflink(reflink::Args),
+    /// Show where two files differ
+    Diff(diff::Args),
     /// Prove that a store is consistent; writes nothing
     Check(check::Args),
     /// Show how full a store is

@@ -85,6 +85,8 @@ fn tail(store: &Store, tree: &File, unwritten: &File) -> Result<File> {
     let late = store.create(b"late")?;
     fill(&late, 1, 5, 3, 120)?;
     late.sync()?;
+    late.zero(3 * B, 7 * B)?;
+    late.write_atomic(&[(4 * B + 9, &[77; 100]), (13 * B, &[78; B as usize])])?;
     fill(unwritten, 20, 3, 1, 60)?;
     store.create(b"grown")?.truncate(123_456)?;
     store.rename(b"late", b"later")?;
@@ -209,6 +211,8 @@ fn the_golden_image_says_all_that_the_format_can() {
             Record::Reflink { .. } => "reflink",
             Record::ReflinkRange { .. } => "reflink range",
             Record::Slice { .. } => "slice",
+            Record::Zero { .. } => "zero",
+            Record::Atomic { .. } => "atomic",
             Record::Collapse { .. } => "collapse",
             Record::Insert { .. } => "insert",
             Record::Data { .. } => "data",

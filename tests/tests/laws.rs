@@ -41,8 +41,23 @@ fn b4_data_is_durable_before_its_record() {
 }
 
 #[test]
+fn b4_atomic_writes_are_whole() {
+    holds(cases::b4_atomic_writes_are_whole());
+}
+
+#[test]
 fn b5_no_effect_before_its_record() {
     holds(cases::b5_no_effect_before_its_record());
+}
+
+#[test]
+fn b5_zeroed_blocks_keep_their_bytes() {
+    holds(cases::b5_zeroed_blocks_keep_their_bytes());
+}
+
+#[test]
+fn b5_zeroing_what_is_not_own() {
+    holds(cases::b5_zeroing_what_is_not_own());
 }
 
 #[test]

@@ -23,6 +23,8 @@ const BROKEN: &[(&str, &str)] = &[
     ("early-reuse", "b3_freed_blocks_wait"),
     ("no-mark", "b9_an_older_superblock_is_refused_after_the_mark"),
     ("place-over-cut", "b5_no_effect_before_its_record"),
+    ("split-atomic", "b4_atomic_writes_are_whole"),
+    ("place-over-zero", "b5_zeroed_blocks_keep_their_bytes"),
     ("no-reservation", "b8_recovery_starts_again_from_the_checkpoint"),
     ("no-confirmation", "b9_a_hole_in_the_journal_is_damage"),
     ("place-over-move", "b5_what_was_moved_is_not_written_before_that_is_durable"),

@@ -4,12 +4,13 @@
 use super::codec::{Reader, put_varint};
 use super::entries::{check_extent, check_file, check_file_blocks, check_name};
 use super::layout::same;
-use super::types::{Extent, FileId, Record};
+use super::types::{Extent, FileId, MapPart, Record};
 use super::{BLOCK, BLOCK_LIMIT, FormatError, Result};
 
 /// Every record: its name, its tag, its fields in order. All fields are
-/// varints but names (a length and bytes), data (the same) and extents (a number, then for each
-/// the gap, the blocks with a flag, and the address).
+/// varints but names (a length and bytes), data (the same), extents (a number, then
+/// for each the gap, the blocks with a flag, and the address), and parts (a number,
+/// then for each the start, the blocks, and extents).
 pub const RECORDS: &[(&str, u8, &[&str])] = &[
     ("Mark", 1, &["checkpoint"]),
     ("Create", 2, &["file", "name"]),
@@ -27,6 +28,8 @@ pub const RECORDS: &[(&str, u8, &[&str])] = &[
         &["from", "from_start", "to", "to_start", "len", "size", "share_gen", "tail"],
     ),
     ("Slice", 12, &["file", "cursor"]),
+    ("Zero", 13, &["file", "start", "len"]),
+    ("Atomic", 14, &["file", "size", "parts"]),
     ("Collapse", 15, &["file", "start", "len", "tail"]),
     ("Insert", 16, &["file", "start", "len"]),
     ("Data", 17, &["file", "block", "bytes"]),
@@ -55,6 +58,8 @@ const PUNCH: u8 = tag_of("Punch");
 const REFLINK: u8 = tag_of("Reflink");
 const REFLINK_RANGE: u8 = tag_of("ReflinkRange");
 const SLICE: u8 = tag_of("Slice");
+const ZERO: u8 = tag_of("Zero");
+const ATOMIC: u8 = tag_of("Atomic");
 const COLLAPSE: u8 = tag_of("Collapse");
 const INSERT: u8 = tag_of("Insert");
 const DATA: u8 = tag_of("Data");
@@ -102,6 +107,11 @@ pub fn encode_record(out: &mut Vec<u8>, record: &Record) -> Result<()> {
             numbers(REFLINK_RANGE, &values);
         }
         Record::Slice { file, cursor } => numbers(SLICE, &[*file, *cursor]),
+        Record::Zero { file, start, len } => numbers(ZERO, &[*file, *start, *len]),
+        Record::Atomic { file, size, parts } => {
+            numbers(ATOMIC, &[*file, *size]);
+            put_parts(out, parts);
+        }
         Record::Collapse { file, start, len, tail } => {
             numbers(COLLAPSE, &[*file, *start, *len, *tail]);
         }
@@ -167,6 +177,8 @@ pub fn decode_record(r: &mut Reader<'_>) -> Result<Record> {
             let bytes = r.bytes(len, "data in a record")?.to_vec();
             Record::Data { file, block, bytes }
         }
+        ZERO => Record::Zero { file: number(r)?, start: number(r)?, len: number(r)? },
+        ATOMIC => Record::Atomic { file: number(r)?, size: number(r)?, parts: parts(r)? },
         _ => return Err(FormatError::Malformed("unknown tag of a record")),
     };
     check(&record)?;
@@ -222,6 +234,29 @@ fn extents(r: &mut Reader<'_>, start: u64) -> Result<Vec<(u64, Extent)>> {
     Ok(extents)
 }
 
+fn put_parts(out: &mut Vec<u8>, parts: &[MapPart]) {
+    put_varint(out, parts.len() as u64);
+    for part in parts {
+        put_varint(out, part.start);
+        put_varint(out, part.len);
+        put_extents(out, part.start, &part.extents);
+    }
+}
+
+fn parts(r: &mut Reader<'_>) -> Result<Vec<MapPart>> {
+    let count = number(r)?;
+    // Each takes three bytes or more.
+    if count > r.remaining() as u64 / 3 {
+        return Err(FormatError::Short("parts of a record"));
+    }
+    let mut parts = Vec::with_capacity(count as usize);
+    for _ in 0..count {
+        let (start, len) = (number(r)?, number(r)?);
+        parts.push(MapPart { start, len, extents: extents(r, start)? });
+    }
+    Ok(parts)
+}
+
 /// Whether there can be such a record.
 pub fn check(record: &Record) -> Result<()> {
     match record {
@@ -243,7 +278,7 @@ pub fn check(record: &Record) -> Result<()> {
             check_file_blocks(*start, *len)?;
             check_map(*start, *len, extents)
         }
-        Record::Convert { file, start, len, .. } => {
+        Record::Convert { file, start, len, .. } | Record::Zero { file, start, len } => {
             check_file(*file)?;
             check_file_blocks(*start, *len)
         }
@@ -285,11 +320,32 @@ pub fn check(record: &Record) -> Result<()> {
             }
             Ok(())
         }
+        Record::Atomic { file, parts, .. } => {
+            check_file(*file)?;
+            check_parts(parts)
+        }
     }
 }
 
 fn check_tail(tail: FileId) -> Result<()> {
     if tail == 0 { Ok(()) } else { check_file(tail) }
+}
+
+/// There is one or more; they ascend and do not overlap.
+fn check_parts(parts: &[MapPart]) -> Result<()> {
+    if parts.is_empty() {
+        return Err(FormatError::Malformed("an atomic write of nothing"));
+    }
+    let mut next = 0;
+    for part in parts {
+        check_file_blocks(part.start, part.len)?;
+        if part.start < next {
+            return Err(FormatError::Malformed("parts of a record overlap"));
+        }
+        check_map(part.start, part.len, &part.extents)?;
+        next = part.start + part.len;
+    }
+    Ok(())
 }
 
 /// Extents ascend, do not overlap, lie within the range, and are all own.

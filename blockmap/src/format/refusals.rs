@@ -121,7 +121,22 @@ fn extents_of_a_record_behind_the_end_of_numbers() {
     refused(decode(&[1, 0, 5, 0, 1, 0, 1 << 33, 2]), "extent of too many blocks");
     assert_eq!(decode(&[1, 0, 5, 0, u64::MAX]), Err(FormatError::Short("extents of a record")));
     refused(decode_record(&mut Reader::new(&[0, 0])), "unknown tag of a record");
-    refused(decode_record(&mut Reader::new(&[13, 0])), "unknown tag of a record");
+    refused(decode_record(&mut Reader::new(&[200, 0])), "unknown tag of a record");
+}
+
+#[test]
+fn atomic_writes_that_cannot_be() {
+    // Tag 14: file, size, parts, then for each start, len, extents.
+    let decode = |numbers: &[u64]| {
+        let mut bytes = vec![14];
+        numbers.iter().for_each(|n| put_varint(&mut bytes, *n));
+        decode_record(&mut Reader::new(&bytes))
+    };
+    assert!(decode(&[1, 0, 2, 3, 1, 0, 4, 1, 0]).is_ok());
+    refused(decode(&[1, 0, 0]), "an atomic write of nothing");
+    refused(decode(&[1, 0, 2, 3, 2, 0, 4, 1, 0]), "parts of a record overlap");
+    refused(decode(&[1, 0, 2, 4, 1, 0, 3, 1, 0]), "parts of a record overlap");
+    assert_eq!(decode(&[1, 0, u64::MAX]), Err(FormatError::Short("parts of a record")));
 }
 
 #[test]

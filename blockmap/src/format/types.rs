@@ -325,6 +325,35 @@ pub enum Record {
         /// The block's bytes without the zeroes at its end.
         bytes: Vec<u8>,
     },
+    /// The written extents in the range read as zeroes now, in the same blocks.
+    Zero {
+        /// The file.
+        file: FileId,
+        /// First file block.
+        start: u64,
+        /// File blocks.
+        len: u64,
+    },
+    /// As a `Map` of each part, all at once; the size becomes `size` if that is greater.
+    Atomic {
+        /// The file.
+        file: FileId,
+        /// Bytes, or 0 to leave the size as it is.
+        size: u64,
+        /// One or more, ascending, not overlapping.
+        parts: Vec<MapPart>,
+    },
+}
+
+/// File blocks that get extents, newly allocated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MapPart {
+    /// First file block replaced.
+    pub start: u64,
+    /// File blocks replaced.
+    pub len: u64,
+    /// New extents by file block, as in `Map`.
+    pub extents: Vec<(u64, Extent)>,
 }
 
 /// The head of a journal group.

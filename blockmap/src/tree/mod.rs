@@ -26,6 +26,7 @@
 //!
 //! Not here: what a file is, who may change it, when nodes are written.
 
+mod diff;
 mod drop;
 mod join;
 mod lookup;
@@ -35,6 +36,7 @@ mod search;
 mod share;
 mod splice;
 
+pub(crate) use diff::{Diff, Walker};
 pub(crate) use join::{join, shift, slice, split};
 pub(crate) use lookup::{Cursor, find, floor, last_leaf_start, path_nodes};
 pub(crate) use node::{Body, Filled, Kept, Link, Load, Node, Tree};

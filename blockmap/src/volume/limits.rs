@@ -54,12 +54,14 @@ pub(super) fn record(record: &Record, shared: u64) -> std::result::Result<(), Fa
         Record::ReflinkRange { size, share_gen, tail, .. } => (*size, *tail, Some(*share_gen)),
         Record::Truncate { size, tail, .. } => (*size, *tail, None),
         Record::Punch { tail, .. } | Record::Collapse { tail, .. } => (0, *tail, None),
-        Record::Map { size, .. } | Record::Convert { size, .. } | Record::Grow { size, .. } => {
-            (*size, 0, None)
-        }
+        Record::Map { size, .. }
+        | Record::Convert { size, .. }
+        | Record::Grow { size, .. }
+        | Record::Atomic { size, .. } => (*size, 0, None),
         Record::Mark { .. }
         | Record::Remove { .. }
         | Record::Rename { .. }
+        | Record::Zero { .. }
         | Record::Insert { .. }
         | Record::Data { .. }
         | Record::Slice { .. } => return Ok(()),

@@ -11,11 +11,17 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Entry {
     id: u64,
-    start: u64,
-    end: u64,
+    /// First block and the one behind the last, of each range.
+    ranges: Box<[(u64, u64)]>,
+}
+
+impl Entry {
+    fn meets(&self, start: u64, end: u64) -> bool {
+        self.ranges.iter().any(|(s, e)| *s < end && start < *e)
+    }
 }
 
 /// The ranges of one file that are taken or asked for, oldest first.
@@ -37,13 +43,15 @@ impl RangeLocks {
         self.copiers.load(Ordering::SeqCst) != 0
     }
 
-    /// Asks for file blocks `start..end`; the answer names the request.
-    pub(crate) fn enter(&self, start: u64, end: u64) -> u64 {
+    /// Asks for ranges of file blocks, all as one; the answer names the request.
+    /// Because they are one request, and requests are granted by age, two that ask for
+    /// the same ranges never wait for each other.
+    pub(crate) fn enter(&self, ranges: &[(u64, u64)]) -> u64 {
         let mut t = self.table.lock().expect("no holder panics");
         self.copiers.fetch_add(1, Ordering::SeqCst);
         t.next += 1;
         let id = t.next;
-        t.entries.push(Entry { id, start, end });
+        t.entries.push(Entry { id, ranges: ranges.into() });
         drop(t);
         fence(Ordering::SeqCst);
         id
@@ -53,7 +61,8 @@ impl RangeLocks {
     pub(crate) fn granted(&self, id: u64) -> bool {
         let t = self.table.lock().expect("no holder panics");
         let Some(me) = t.entries.iter().find(|e| e.id == id) else { return false };
-        t.entries.iter().take_while(|e| e.id != id).all(|e| e.end <= me.start || e.start >= me.end)
+        let earlier = t.entries.iter().take_while(|e| e.id != id);
+        !earlier.into_iter().any(|e| me.ranges.iter().any(|(start, end)| e.meets(*start, *end)))
     }
 
     /// Gives the range up.
@@ -66,7 +75,7 @@ impl RangeLocks {
     /// Does anybody have or want a part of this range?
     pub(crate) fn overlaps(&self, start: u64, end: u64) -> bool {
         let t = self.table.lock().expect("no holder panics");
-        t.entries.iter().any(|e| e.start < end && start < e.end)
+        t.entries.iter().any(|e| e.meets(start, end))
     }
 }
 
@@ -77,10 +86,10 @@ mod tests {
     #[test]
     fn turns_are_taken_in_order() {
         let l = RangeLocks::default();
-        let a = l.enter(0, 4);
-        let b = l.enter(2, 6);
-        let c = l.enter(5, 9);
-        let d = l.enter(20, 21);
+        let a = l.enter(&[(0, 4)]);
+        let b = l.enter(&[(2, 6)]);
+        let c = l.enter(&[(5, 9)]);
+        let d = l.enter(&[(20, 21)]);
         assert!(l.granted(a) && !l.granted(b) && !l.granted(c) && l.granted(d));
         l.leave(a);
         assert!(l.granted(b) && !l.granted(c));
@@ -89,5 +98,20 @@ mod tests {
         l.leave(c);
         l.leave(d);
         assert!(!l.busy());
+    }
+
+    #[test]
+    fn b6_ranges_asked_for_together_are_granted_together() {
+        let l = RangeLocks::default();
+        let a = l.enter(&[(4, 6)]);
+        let b = l.enter(&[(0, 2), (5, 8), (20, 21)]);
+        let c = l.enter(&[(20, 30)]);
+        let d = l.enter(&[(2, 4)]);
+        assert!(l.granted(a) && !l.granted(b) && !l.granted(c) && l.granted(d));
+        assert!(l.overlaps(7, 9) && !l.overlaps(8, 20));
+        l.leave(a);
+        assert!(l.granted(b) && !l.granted(c));
+        l.leave(b);
+        assert!(l.granted(c));
     }
 }

@@ -13,14 +13,17 @@
 //! that of the maintenance lane, is only ever tried, never waited for, while one is held.
 //! No lock is held while a task waits: the compiler sees to that, a guard is not `Send`.
 
+mod atomic;
 mod change;
 mod check;
 mod checkpoint;
 mod commit;
 mod core;
+mod diff;
 mod drive;
 mod file;
 mod format;
+mod hold;
 mod limits;
 mod list;
 mod load;
@@ -41,8 +44,11 @@ mod shift;
 mod stats;
 mod warm;
 mod write;
+mod zero;
 
+pub use atomic::AtomicLimits;
 pub use check::{CheckReport, Finding, MOST_FINDINGS};
+pub use diff::DiffRange;
 pub use file::FileHandle;
 pub use format::{FormatSpec, check_size};
 pub use list::{Entry, Listing};

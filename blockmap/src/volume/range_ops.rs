@@ -11,10 +11,11 @@ use crate::format::BLOCK;
 use crate::format::types::{Extent, FileId, Record};
 use crate::lane::Io;
 use crate::tree::Fault;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// More extents than this are taken away as a nameless file (law B10).
-const AT_ONCE: usize = 128;
+pub(super) const AT_ONCE: usize = 128;
 
 /// Blocks that one step of `allocate` copies or sets aside at the most.
 const STEP: u64 = 256;
@@ -114,6 +115,28 @@ impl Volume {
         if off >= size || len == 0 {
             return Ok(());
         }
+        let whole = self.zero_edges(io, file, (off, end), size).await?;
+        let removed = match whole.is_empty() {
+            true => false,
+            false => self.punch_blocks(io, file, whole.start, whole.end).await?,
+        };
+        drop(held);
+        if removed {
+            self.ask_reap();
+        }
+        Ok(())
+    }
+
+    /// Zeroes what a range covers of blocks that it does not cover wholly, and says
+    /// which it does. The range is held, begins in the file, and ends in its last
+    /// block at the most.
+    pub(super) async fn zero_edges(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        (off, end): (u64, u64),
+        size: u64,
+    ) -> Result<Range<u64>> {
         // A block that lies inside up to the file's end goes whole.
         let first = off.div_ceil(B);
         let last = if end >= size { size.div_ceil(B) } else { end / B };
@@ -127,13 +150,7 @@ impl Volume {
                 }
             }
         }
-        let removed =
-            if first < last { self.punch_blocks(io, file, first, last).await? } else { false };
-        drop(held);
-        if removed {
-            self.ask_reap();
-        }
-        Ok(())
+        Ok(first..last.max(first))
     }
 
     /// Zeroes a part of a block, if anything is written there. The range is held.
@@ -259,8 +276,9 @@ impl Volume {
         .await
     }
 
-    /// Unwritten extents for a hole, as long as space and one record allow.
-    async fn fill_hole(
+    /// Unwritten extents in place of whatever is there, as long as space and one
+    /// record allow; the file grows with them up to `end`.
+    pub(super) async fn fill_hole(
         self: &Arc<Self>,
         io: &Io,
         file: &Arc<FileState>,

@@ -16,7 +16,7 @@ use super::shelf::CONDEMNED;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::BLOCK;
 use crate::format::journal::{decode_group, decode_group_head};
-use crate::format::types::{Record, Seq, Superblock};
+use crate::format::types::{Extent, Record, Seq, Superblock};
 use crate::journal::ring_runs;
 use crate::lane::Io;
 use crate::tree::{Cursor, Fault};
@@ -279,12 +279,14 @@ fn reserve(
     next: &mut usize,
 ) -> std::result::Result<(), Fault> {
     while let Some(r) = records.get(*next) {
-        if let Record::Map { extents, .. } = r
-            && !crate::sabotage::breaks("no-reservation")
-        {
-            for (_, e) in extents {
-                core.space.reserve(e.phys, u64::from(e.len))?;
-            }
+        let named: Vec<&(u64, Extent)> = match r {
+            _ if crate::sabotage::breaks("no-reservation") => Vec::new(),
+            Record::Map { extents, .. } => extents.iter().collect(),
+            Record::Atomic { parts, .. } => parts.iter().flat_map(|p| &p.extents).collect(),
+            _ => Vec::new(),
+        };
+        for (_, e) in named {
+            core.space.reserve(e.phys, u64::from(e.len))?;
         }
         *next += 1;
     }

@@ -4,10 +4,11 @@
 use super::Volume;
 use super::core::Class;
 use super::file::{FileHandle, FileState, Map};
+use super::hold::Held;
 use super::names::{check_name, exists};
 use super::range_ops::tail_for;
 use super::stats::some_extents;
-use super::write::{B, Held, check_range};
+use super::write::{B, check_range};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::Record;
 use crate::lane::Io;

@@ -1,7 +1,7 @@
 //! Names and files, and what each record does to them.
 
 use super::file::{FileState, Piece, Version};
-use super::{limits, ranges};
+use super::{atomic, limits, ranges, zero};
 use crate::format::types::{Addr, Extent, FileId, Record};
 use crate::format::{BLOCK, FILE_LIMIT, Files, Names};
 use crate::tree::{Fault, Splice, Tree, find, splice};
@@ -136,6 +136,18 @@ impl Shelf {
             Record::Convert { file, start, len, size } => {
                 let f = self.need(*file)?;
                 let v = ranges::convert(txn, st.take(&f), *start, *len, *size)?;
+                st.put(&f, v);
+                Ok(())
+            }
+            Record::Zero { file, start, len } => {
+                let f = self.need(*file)?;
+                let v = zero::zero(txn, st.take(&f), *start, *len)?;
+                st.put(&f, v);
+                Ok(())
+            }
+            Record::Atomic { file, size, parts } => {
+                let f = self.need(*file)?;
+                let v = atomic::map_all(txn, st.take(&f), *size, parts)?;
                 st.put(&f, v);
                 Ok(())
             }

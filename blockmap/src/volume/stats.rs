@@ -22,6 +22,7 @@ pub(super) struct Counters {
     pub(super) nodes_read: AtomicU64,
     pub(super) copied: AtomicU64,
     pub(super) reflinks: AtomicU64,
+    pub(super) atomic_writes: AtomicU64,
     /// Sums of lanes that have ended.
     pub(super) past: Traffic,
 }
@@ -83,6 +84,8 @@ stats! {
     cow_blocks,
     /// Reflinks, whole and of ranges.
     reflinks,
+    /// Atomic writes.
+    atomic_writes,
 }
 
 /// How the space of a store is used, in bytes.
@@ -153,6 +156,7 @@ impl Volume {
             cache_budget: self.cache.budget(),
             cow_blocks: get(&c.copied),
             reflinks: get(&c.reflinks),
+            atomic_writes: get(&c.atomic_writes),
             ..Stats::default()
         };
         let lanes = self.live_lanes();

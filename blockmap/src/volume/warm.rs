@@ -121,7 +121,11 @@ fn asks_of(r: &Record) -> Vec<Ask<'_>> {
         Record::Map { file, start, len, .. }
         | Record::Convert { file, start, len, .. }
         | Record::Punch { file, start, len, .. }
+        | Record::Zero { file, start, len }
         | Record::Collapse { file, start, len, .. } => vec![range(file, start, len)],
+        Record::Atomic { file, parts, .. } => {
+            parts.iter().map(|p| range(file, &p.start, &p.len)).collect()
+        }
         Record::Insert { file, start, .. } => vec![range(file, start, &1)],
         Record::Grow { file, .. } => vec![range(file, &0, &0)],
         Record::Truncate { file, size, .. } => {

@@ -16,6 +16,7 @@
 use super::Volume;
 use super::core::{Class, Core};
 use super::file::{FileHandle, FileState, Version};
+use super::hold::Held;
 use super::logged::units;
 use super::plan::{classify, remember_own};
 use super::ranges::extents_in;
@@ -91,42 +92,7 @@ pub(super) struct Plan {
     copies: u64,
 }
 
-/// A range of a file, taken until this is dropped.
-pub(super) struct Held {
-    vol: Arc<Volume>,
-    file: Arc<FileState>,
-    id: u64,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.file.locks.leave(self.id);
-        self.vol.announce();
-    }
-}
-
 impl Volume {
-    /// Waits until this task has file blocks `start..end` to itself, and no plain
-    /// write to them is in flight.
-    pub(super) async fn hold(
-        self: &Arc<Self>,
-        io: &Io,
-        file: &Arc<FileState>,
-        start: u64,
-        end: u64,
-    ) -> Held {
-        let id = file.locks.enter(start, end);
-        let held = Held { vol: self.clone(), file: file.clone(), id };
-        let lanes = self.all_lanes();
-        let drain = !crate::sabotage::breaks("no-drain");
-        io.until(|| {
-            file.locks.granted(id)
-                && !(drain && lanes.iter().any(|l| l.slots.writes(file.id, start, end)))
-        })
-        .await;
-        held
-    }
-
     /// Writes the first `len` bytes of the buffer.
     pub(super) async fn write_task(
         self: &Arc<Self>,
@@ -348,7 +314,7 @@ impl Volume {
     }
 
     /// Writes whole blocks, each run to its place.
-    async fn write_parts(
+    pub(super) async fn write_parts(
         self: &Arc<Self>,
         io: &Io,
         first: u64,

@@ -8,6 +8,7 @@ pub(crate) mod collapse;
 pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod df;
+pub(crate) mod diff;
 pub(crate) mod format;
 pub(crate) mod get;
 pub(crate) mod info;
@@ -24,6 +25,7 @@ pub(crate) mod stat;
 pub(crate) mod stats;
 pub(crate) mod truncate;
 mod work;
+pub(crate) mod zero;
 
 use crate::cli::Verb;
 use crate::failure::{Failure, Outcome};
@@ -47,10 +49,12 @@ pub(crate) fn run(verb: Verb) -> Outcome {
         Verb::Map(args) => map::run(&args),
         Verb::Truncate(args) => truncate::run(&args),
         Verb::Punch(args) => punch::run(&args),
+        Verb::Zero(args) => zero::run(&args),
         Verb::Collapse(args) => collapse::run(&args),
         Verb::Insert(args) => insert::run(&args),
         Verb::Allocate(args) => allocate::run(&args),
         Verb::Reflink(args) => reflink::run(&args),
+        Verb::Diff(args) => diff::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Df(args) => df::run(&args),
         Verb::Stats(args) => stats::run(&args),

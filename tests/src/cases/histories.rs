@@ -150,6 +150,28 @@ pub fn b4_data_is_durable_before_its_record() -> Verdict {
     all(&[], &ops)
 }
 
+/// Law B4: an atomic write is there wholly or not at all, in any crash: over own, shared
+/// and missing blocks, with edges, past the end, after writes that were not synced.
+pub fn b4_atomic_writes_are_whole() -> Verdict {
+    for set_up in small_and_large() {
+        let atomic =
+            |who, tag, parts: &[(u64, u64)]| Op::Atomic { who, parts: parts.to_vec(), tag };
+        let ops = [
+            write(A, 2, 1, 60),
+            atomic(A, 61, &[(2 * BLOCK, BLOCK), (100, 50), (7 * BLOCK + 9, 5000)]),
+            Op::Sync { who: A },
+            atomic(A, 62, &[(0, 300), (400, 100), (150 * BLOCK + 70, 10)]),
+            write(A, 0, 1, 63),
+            Op::Reflink { who: A, to: 1 },
+            atomic(B, 64, &[(0, 2 * BLOCK), (20 * BLOCK, BLOCK), (152 * BLOCK, 1)]),
+            bytes(B, 200, 10, 65),
+            Op::Sync { who: B },
+        ];
+        all(&set_up, &ops)?;
+    }
+    Ok(())
+}
+
 /// Law B5: a truncate, a punch or an allocation that is not durable has no effect
 /// on the medium.
 pub fn b5_no_effect_before_its_record() -> Verdict {
@@ -165,6 +187,47 @@ pub fn b5_no_effect_before_its_record() -> Verdict {
         all(&set_up, &[cut(A, size), bytes(A, 9 * BLOCK + 7, 40, 92), inside.clone()])?;
         let punch = Op::Punch { who: A, off: 100, len: blocks * BLOCK };
         all(&set_up, &[punch, inside, grow])?;
+    }
+    Ok(())
+}
+
+/// Law B5: until the record of a zeroed range is durable, a crash brings its bytes
+/// back, so what is written to it meanwhile goes elsewhere.
+pub fn b5_zeroed_blocks_keep_their_bytes() -> Verdict {
+    let zero = |who, off, len| Op::Zero { who, off, len };
+    for set_up in small_and_large() {
+        // In one block, in all, at an edge; through a few writes in flight at once too.
+        let over = [write(A, 2, 1, 80), bytes(A, 2 * BLOCK + 700, 900, 81)];
+        for (off, len) in [(0, 4 * BLOCK), (2 * BLOCK, BLOCK), (100, 3 * BLOCK)] {
+            all(&set_up, &[zero(A, off, len), over[0].clone(), over[1].clone()])?;
+        }
+        let parts = vec![(0, BLOCK), (2 * BLOCK, BLOCK)];
+        let batch = Op::Batch { who: A, parts, tag: 82, sync: When::During };
+        all(&set_up, &[zero(A, 0, 3 * BLOCK), batch, over[0].clone()])?;
+        let again = zero(A, 0, 4 * BLOCK);
+        let sync = Op::Sync { who: A };
+        all(&set_up, &[again.clone(), sync, over[0].clone(), again, over[1].clone()])?;
+    }
+    Ok(())
+}
+
+/// Zeroing shared blocks, holes, and what a truncate has cut, in any crash.
+pub fn b5_zeroing_what_is_not_own() -> Verdict {
+    for set_up in small_and_large() {
+        let zero = |who, off, len| Op::Zero { who, off, len };
+        let ops = [
+            Op::Reflink { who: A, to: 1 },
+            zero(A, 100, 5 * BLOCK),
+            write(A, 1, 2, 83),
+            zero(B, 0, BLOCK),
+            write(B, 0, 1, 84),
+            Op::Sync { who: B },
+            cut(B, 2 * BLOCK + 100),
+            zero(B, BLOCK, 9 * BLOCK),
+            cut(B, 3 * BLOCK),
+            bytes(B, 2 * BLOCK + 5, 20, 85),
+        ];
+        all(&set_up, &ops)?;
     }
     Ok(())
 }

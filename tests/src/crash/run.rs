@@ -198,6 +198,7 @@ impl Run {
             if let Op::Write { tag, .. }
             | Op::Durable { tag, .. }
             | Op::Batch { tag, .. }
+            | Op::Atomic { tag, .. }
             | Op::Scatter { tag, .. } = op
             {
                 *tag += 1000 * (again + 1);

@@ -64,8 +64,11 @@ impl Story {
         let named = |s: &State| s.names.iter().find(|(_, f)| **f == file).map(|(n, _)| n.clone());
         let size = |s: &State| s.files.get(&file).map(|c| c.size);
         // Others may find that there is nothing to do, and then make no record.
-        let shares = matches!(self.ops[op], Op::Reflink { .. } | Op::ReflinkRange { .. });
-        (shares && self.effects[op].mapped.iter().any(|t| t.file == file))
+        let always = matches!(
+            self.ops[op],
+            Op::Reflink { .. } | Op::ReflinkRange { .. } | Op::Atomic { .. }
+        );
+        (always && self.effects[op].mapped.iter().any(|t| t.file == file))
             || named(a) != named(b)
             || size(a) != size(b)
     }

@@ -11,7 +11,7 @@ use freehold::{Error, File, Result, Store};
 use freehold_blockmap::format::header::NO_ID;
 use freehold_blockmap::format::journal::{GROUP_MAX_PAYLOAD, RECORDS_AT, encode_group};
 use freehold_blockmap::format::record::encode_record;
-use freehold_blockmap::format::types::{Extent, GroupHead, Kind, Record};
+use freehold_blockmap::format::types::{Extent, GroupHead, Kind, MapPart, Record};
 use freehold_blockmap::format::{BLOCK, bitmap};
 use freehold_engine::sim::SimImage;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -71,6 +71,34 @@ impl Bytes<'_> {
             0..200 => number,
             by => number.wrapping_add(u64::from(by)).wrapping_sub(228),
         }
+    }
+
+    fn name(&mut self) -> Vec<u8> {
+        match self.u8() {
+            n @ 0..60 => long_name(n.into()),
+            60..90 => b"small".to_vec(),
+            90..120 => b"many".to_vec(),
+            120..150 => b"late".to_vec(),
+            n => vec![n; usize::from(n) - 149],
+        }
+    }
+
+    fn file(&mut self, base: &Base) -> u64 {
+        match self.u8() {
+            n @ 0..200 => u64::from(n) % 100,
+            _ => self.number(base),
+        }
+    }
+
+    fn small(&mut self, base: &Base) -> u64 {
+        match self.u8() {
+            n @ 0..220 => u64::from(n),
+            _ => self.number(base),
+        }
+    }
+
+    fn tail(&mut self, base: &Base) -> u64 {
+        if self.u8() < 200 { 0 } else { self.number(base) }
     }
 }
 
@@ -193,105 +221,96 @@ pub fn fuzz_journal(data: &[u8]) {
     exercise(&image);
 }
 
-fn record(bytes: &mut Bytes<'_>, base: &Base) -> Record {
-    let name = |bytes: &mut Bytes<'_>| match bytes.u8() {
-        n @ 0..60 => long_name(n.into()),
-        60..90 => b"small".to_vec(),
-        90..120 => b"many".to_vec(),
-        120..150 => b"late".to_vec(),
-        n => vec![n; usize::from(n) - 149],
+/// A few extents from a file block on.
+fn extents(bytes: &mut Bytes<'_>, base: &Base, start: u64) -> Vec<(u64, Extent)> {
+    let mut extents = Vec::new();
+    let mut block = start;
+    for _ in 0..bytes.u8() % 4 {
+        let (phys, len) = (bytes.number(base), 1 + bytes.u8() as u32 % 8);
+        let extent = Extent { phys, len, unwritten: bytes.u8() & 1 == 1, own: true };
+        extents.push((block, extent));
+        block = block.saturating_add(u64::from(len) + u64::from(bytes.u8() % 3));
+    }
+    extents
+}
+
+fn atomic(bytes: &mut Bytes<'_>, base: &Base) -> Record {
+    let (file, size) = (bytes.file(base), bytes.small(base));
+    let part = |bytes: &mut Bytes<'_>| {
+        let (start, len) = (bytes.small(base), bytes.small(base));
+        MapPart { start, len, extents: extents(bytes, base, start) }
     };
-    let file = |bytes: &mut Bytes<'_>| a_file(bytes, base);
-    let small = |bytes: &mut Bytes<'_>| a_place(bytes, base);
-    match bytes.u8() % 16 {
+    Record::Atomic { file, size, parts: (0..bytes.u8() % 4).map(|_| part(bytes)).collect() }
+}
+
+fn record(bytes: &mut Bytes<'_>, base: &Base) -> Record {
+    match bytes.u8() % 18 {
         0 => Record::Mark { checkpoint: bytes.number(base) },
-        1 => Record::Create { file: bytes.number(base), name: name(bytes) },
-        2 => Record::Remove { name: name(bytes) },
-        3 => Record::Rename { from: name(bytes), to: name(bytes) },
+        1 => Record::Create { file: bytes.number(base), name: bytes.name() },
+        2 => Record::Remove { name: bytes.name() },
+        3 => Record::Rename { from: bytes.name(), to: bytes.name() },
         4 | 5 => {
-            let (file, start, len) = (file(bytes), small(bytes), small(bytes));
-            let mut extents = Vec::new();
-            let mut block = start;
-            for _ in 0..bytes.u8() % 4 {
-                let (phys, len) = (bytes.number(base), 1 + bytes.u8() as u32 % 8);
-                let extent = Extent { phys, len, unwritten: bytes.u8() & 1 == 1, own: true };
-                extents.push((block, extent));
-                block = block.saturating_add(u64::from(len) + u64::from(bytes.u8() % 3));
-            }
-            Record::Map { file, start, len, size: small(bytes), extents }
+            let (file, start, len) = (bytes.file(base), bytes.small(base), bytes.small(base));
+            let extents = extents(bytes, base, start);
+            Record::Map { file, start, len, size: bytes.small(base), extents }
         }
         6 => Record::Convert {
-            file: file(bytes),
-            start: small(bytes),
-            len: small(bytes),
+            file: bytes.file(base),
+            start: bytes.small(base),
+            len: bytes.small(base),
             size: bytes.number(base),
         },
-        7 => Record::Grow { file: file(bytes), size: bytes.number(base) },
+        7 => Record::Grow { file: bytes.file(base), size: bytes.number(base) },
         8 => Record::Truncate {
-            file: file(bytes),
-            size: small(bytes).wrapping_mul(B),
-            tail: if bytes.u8() < 200 { 0 } else { bytes.number(base) },
+            file: bytes.file(base),
+            size: bytes.small(base).wrapping_mul(B),
+            tail: bytes.tail(base),
         },
         9 => Record::Punch {
-            file: file(bytes),
-            start: small(bytes),
-            len: small(bytes),
-            tail: if bytes.u8() < 200 { 0 } else { bytes.number(base) },
+            file: bytes.file(base),
+            start: bytes.small(base),
+            len: bytes.small(base),
+            tail: bytes.tail(base),
         },
         10 => Record::Reflink {
-            from: file(bytes),
+            from: bytes.file(base),
             to: bytes.number(base),
-            name: name(bytes),
+            name: bytes.name(),
             share_gen: bytes.number(base),
         },
         11 => Record::ReflinkRange {
-            from: file(bytes),
-            from_start: small(bytes),
-            to: file(bytes),
-            to_start: small(bytes),
-            len: small(bytes),
+            from: bytes.file(base),
+            from_start: bytes.small(base),
+            to: bytes.file(base),
+            to_start: bytes.small(base),
+            len: bytes.small(base),
             size: bytes.number(base),
             share_gen: bytes.number(base),
-            tail: if bytes.u8() < 200 { 0 } else { bytes.number(base) },
+            tail: bytes.tail(base),
         },
-        n => late_record(n, base, bytes),
-    }
-}
-
-fn a_file(bytes: &mut Bytes<'_>, base: &Base) -> u64 {
-    match bytes.u8() {
-        n @ 0..200 => u64::from(n) % 100,
-        _ => bytes.number(base),
-    }
-}
-
-fn a_place(bytes: &mut Bytes<'_>, base: &Base) -> u64 {
-    match bytes.u8() {
-        n @ 0..220 => u64::from(n),
-        _ => bytes.number(base),
-    }
-}
-
-/// Records that came after the first version.
-fn late_record(n: u8, base: &Base, bytes: &mut Bytes<'_>) -> Record {
-    let file = |bytes: &mut Bytes<'_>| a_file(bytes, base);
-    let small = |bytes: &mut Bytes<'_>| a_place(bytes, base);
-    match n {
-        12 => Record::Collapse {
-            file: file(bytes),
-            start: small(bytes),
-            len: small(bytes),
-            tail: if bytes.u8() < 200 { 0 } else { bytes.number(base) },
+        12 => Record::Zero {
+            file: bytes.file(base),
+            start: bytes.small(base),
+            len: bytes.small(base),
         },
-        13 => {
-            Record::Insert { file: file(bytes), start: bytes.number(base), len: bytes.number(base) }
-        }
-        14 => Record::Data {
-            file: file(bytes),
-            block: small(bytes),
+        13 => atomic(bytes, base),
+        14 => Record::Collapse {
+            file: bytes.file(base),
+            start: bytes.small(base),
+            len: bytes.small(base),
+            tail: bytes.tail(base),
+        },
+        15 => Record::Insert {
+            file: bytes.file(base),
+            start: bytes.number(base),
+            len: bytes.number(base),
+        },
+        16 => Record::Data {
+            file: bytes.file(base),
+            block: bytes.small(base),
             bytes: vec![bytes.u8() | 1; usize::from(bytes.u8()) * 16],
         },
-        _ => Record::Slice { file: file(bytes), cursor: small(bytes) },
+        _ => Record::Slice { file: bytes.file(base), cursor: bytes.small(base) },
     }
 }
 
@@ -374,7 +393,10 @@ fn one(store: &Store, file: &File, i: u64) -> Result<()> {
         4 => drop(file.reflink(format!("copy {i}").as_bytes())?),
         5 => store.create(format!("new {i}").as_bytes())?.write_at(&[3; 4096], 0)?,
         6 => file.reflink_range(0, &store.create(format!("part {i}").as_bytes())?, 0, 4096)?,
-        _ => {}
+        _ => file.zero(100, 30_000)?,
+    }
+    if i % 3 == 0 {
+        file.write_atomic(&[(3000, &[5; 3000]), (size.min(1 << 40), &[6; 100])])?;
     }
     file.write_at(&[4; 100], 10)
 }

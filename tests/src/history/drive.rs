@@ -151,6 +151,13 @@ impl Driver {
                         .try_for_each(|(off, len)| f.write_at(&tagged(id, *tag, off, len), off))
                 })
             }
+            Op::Atomic { who, parts, tag } => {
+                let id = before.find(*who).unwrap_or(0);
+                let bytes: Vec<_> =
+                    parts.iter().map(|(off, len)| (*off, tagged(id, *tag, *off, *len))).collect();
+                let parts: Vec<_> = bytes.iter().map(|(off, b)| (*off, &b[..])).collect();
+                self.file(*who).and_then(|f| f.write_atomic(&parts))
+            }
             Op::Reflink { who, to } => {
                 self.file(*who).and_then(|f| f.reflink(&name(*to)).map(drop))
             }
@@ -176,6 +183,7 @@ impl Driver {
             }
             Op::Truncate { who, size } => self.file(*who).and_then(|f| f.truncate(*size)),
             Op::Punch { who, off, len } => self.file(*who).and_then(|f| f.punch(*off, *len)),
+            Op::Zero { who, off, len } => self.file(*who).and_then(|f| f.zero(*off, *len)),
             Op::Collapse { who, off, len } => self.file(*who).and_then(|f| f.collapse(*off, *len)),
             Op::Insert { who, off, len } => self.file(*who).and_then(|f| f.insert(*off, *len)),
             Op::Allocate { who, off, len } => self.file(*who).and_then(|f| f.allocate(*off, *len)),
@@ -316,8 +324,10 @@ impl Driver {
             | Op::Durable { who, .. }
             | Op::Batch { who, .. }
             | Op::Scatter { who, .. }
+            | Op::Atomic { who, .. }
             | Op::Truncate { who, .. }
             | Op::Punch { who, .. }
+            | Op::Zero { who, .. }
             | Op::Collapse { who, .. }
             | Op::Insert { who, .. }
             | Op::Allocate { who, .. }
@@ -339,8 +349,10 @@ impl Driver {
 
     /// An operation that was refused changed nothing.
     fn unchanged(&self, op: &Op) -> Tried<()> {
-        if let Op::ReflinkRange { to: who, .. } | Op::Write { who, .. } | Op::Durable { who, .. } =
-            op
+        if let Op::ReflinkRange { to: who, .. }
+        | Op::Write { who, .. }
+        | Op::Durable { who, .. }
+        | Op::Atomic { who, .. } = op
             && let Some(id) = self.state.find(*who)
         {
             let f = self.file(*who).map_err(|e| Failure::of(&e, "open"))?;
@@ -366,7 +378,7 @@ impl Driver {
         }
         let after = std::mem::replace(&mut self.state, before);
         if !effect.in_parts {
-            return Ok(());
+            return self.unchanged(op);
         }
         let (Op::Write { who, .. }
         | Op::Durable { who, .. }
@@ -374,6 +386,7 @@ impl Driver {
         | Op::Scatter { who, .. }
         | Op::Truncate { who, .. }
         | Op::Punch { who, .. }
+        | Op::Zero { who, .. }
         | Op::Allocate { who, .. }
         | Op::ReflinkRange { to: who, .. }) = op
         else {

@@ -159,6 +159,10 @@ impl Maker<'_> {
                 self.random.below((self.taste.reach / BLOCK).saturating_sub(count * step).max(1));
             return Op::Scatter { who, first, step, count, tag };
         }
+        if self.random.one_in(8) {
+            let parts = (0..1 + self.random.below(5)).map(|_| self.range()).collect();
+            return Op::Atomic { who, parts, tag };
+        }
         if self.random.below(16) >= self.taste.queued {
             let (off, len) = self.range();
             if self.random.below(16) < self.taste.durable {
@@ -198,6 +202,7 @@ impl Maker<'_> {
         match self.random.below(8) {
             0 | 1 => Op::Remove { name: self.name() },
             2..=4 => Op::Truncate { who, size: if self.random.one_in(6) { 0 } else { off } },
+            5 => Op::Zero { who, off, len: if self.random.one_in(3) { 8 * len } else { len } },
             _ => Op::Punch { who, off, len: if self.random.one_in(3) { 8 * len } else { len } },
         }
     }

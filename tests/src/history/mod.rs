@@ -75,6 +75,12 @@ pub enum Op {
         tag: u32,
         sync: When,
     },
+    /// Writes to several places, all or nothing.
+    Atomic {
+        who: Who,
+        parts: Vec<(u64, u64)>,
+        tag: u32,
+    },
     /// Writes one block every so many, so that each is an extent of its own.
     Scatter {
         who: Who,
@@ -93,6 +99,11 @@ pub enum Op {
         size: u64,
     },
     Punch {
+        who: Who,
+        off: u64,
+        len: u64,
+    },
+    Zero {
         who: Who,
         off: u64,
         len: u64,

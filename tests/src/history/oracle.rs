@@ -66,6 +66,9 @@ pub(super) fn scattered(op: &Op) -> Vec<(u64, u64)> {
     (0..*count).map(|i| ((first + i * step) * BLOCK, BLOCK)).collect()
 }
 
+/// The most bytes of an atomic write.
+const ATOMIC_BYTES: u64 = 1 << 20;
+
 const EVERYTHING: u64 = u64::MAX;
 
 impl State {
@@ -155,10 +158,12 @@ impl State {
         let (Op::Write { who, .. }
         | Op::Durable { who, .. }
         | Op::Batch { who, .. }
+        | Op::Atomic { who, .. }
         | Op::Scatter { who, .. }
         | Op::Read { who, .. }
         | Op::Truncate { who, .. }
         | Op::Punch { who, .. }
+        | Op::Zero { who, .. }
         | Op::Collapse { who, .. }
         | Op::Insert { who, .. }
         | Op::Allocate { who, .. }
@@ -178,13 +183,14 @@ impl State {
                 let durable = *sync == When::Each;
                 Ok(Effect { synced, durable, ..self.write(id, parts, *tag) })
             }
+            Op::Atomic { parts, tag, .. } => self.write_atomic(id, parts, *tag),
             Op::Scatter { tag, .. } => Ok(self.write(id, &scattered(op), *tag)),
             Op::Truncate { size: new, .. } if *new != size => {
                 self.content(id).truncate(*new);
                 let mapped = vec![Touch { file: id, start: size.min(*new), end: EVERYTHING }];
                 Ok(Effect { mapped, in_parts: *new > size, ..Effect::default() })
             }
-            Op::Punch { off, len, .. } if *off < size => {
+            Op::Punch { off, len, .. } | Op::Zero { off, len, .. } if *off < size => {
                 self.content(id).zero(*off, off.saturating_add(*len).min(size));
                 // Whole blocks go by a record, edges are written.
                 let end = off + len;
@@ -235,6 +241,27 @@ impl State {
             effect.mapped.push(Touch { file: id, start: size, end: grown });
         }
         effect
+    }
+
+    /// All of it by one record, in new blocks.
+    fn write_atomic(&mut self, id: u32, parts: &[(u64, u64)], tag: u32) -> Expected {
+        let mut parts: Vec<_> = parts.iter().filter(|(_, len)| *len > 0).copied().collect();
+        parts.sort_unstable();
+        if parts.iter().map(|(_, len)| len).sum::<u64>() > ATOMIC_BYTES {
+            return Err(ErrorKind::Limit);
+        }
+        if parts.windows(2).any(|w| w[0].0 + w[0].1 > w[1].0) {
+            return Err(ErrorKind::Invalid);
+        }
+        let mut effect = self.write(id, &parts, tag);
+        let blocks = |t: Touch| Touch {
+            start: t.start / BLOCK * BLOCK,
+            end: t.end.next_multiple_of(BLOCK),
+            ..t
+        };
+        let moved: Vec<_> = effect.written.drain(..).map(blocks).collect();
+        effect.mapped.extend(moved);
+        Ok(Effect { in_parts: false, ..effect })
     }
 
     fn close(&mut self, slot: u8) {

@@ -69,6 +69,13 @@ fn simpler(op: &Op) -> Vec<Op> {
                 out.push(Op::Write { who: *who, off: *off, len: *len, tag: *tag });
             }
         }
+        Op::Atomic { who, parts, tag } => {
+            for i in 0..parts.len() {
+                let mut parts = parts.clone();
+                parts.remove(i);
+                out.push(Op::Atomic { who: *who, parts, tag: *tag });
+            }
+        }
         Op::Sync { .. } => out.push(Op::SyncAll),
         Op::Truncate { who, .. } => out.push(Op::Truncate { who: *who, size: 0 }),
         _ => {}

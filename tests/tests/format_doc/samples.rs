@@ -104,6 +104,12 @@ pub(crate) fn records() -> Vec<(&'static str, Record, &'static str)> {
             "17, 0, 20, 128, 64, 786432, 5, 0",
         ),
         ("Slice", Record::Slice { file: 19, cursor: 0 }, "19, 0"),
+        ("Zero", Record::Zero { file: 17, start: 300, len: 2 }, "17, 300, 2"),
+        (
+            "Atomic",
+            atomic(),
+            "17, 0, 2 parts: 1 for 1: 1 to 9000 for 1; 300 for 2: 300 to 9001 for 2",
+        ),
         ("Collapse", Record::Collapse { file: 17, start: 1, len: 2, tail: 0 }, "17, 1, 2, 0"),
         ("Insert", Record::Insert { file: 17, start: 300, len: 8 }, "17, 300, 8"),
         (
@@ -112,4 +118,12 @@ pub(crate) fn records() -> Vec<(&'static str, Record, &'static str)> {
             "17, 300, \"log\" and 4,093 zeroes",
         ),
     ]
+}
+
+fn atomic() -> Record {
+    let part = |start, len: u32, phys| {
+        let extent = Extent { phys, len, unwritten: false, own: true };
+        MapPart { start, len: len.into(), extents: vec![(start, extent)] }
+    };
+    Record::Atomic { file: 17, size: 0, parts: vec![part(1, 1, 9000), part(300, 2, 9001)] }
 }

@@ -174,6 +174,23 @@ fn data() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+fn atomic() -> impl Strategy<Value = Record> {
+    let part = (0..1u64 << 20, extents_from(0, 12), 1..9u64);
+    (file(), any::<u64>(), vec(part, 1..=6)).prop_map(|(file, size, list)| {
+        let mut next = 0;
+        let mut parts = Vec::new();
+        for (gap, extents, more) in list {
+            let start = next + gap;
+            let place = |(block, e): (u64, Extent)| (start + block, Extent { own: true, ..e });
+            let extents: Vec<_> = extents.into_iter().map(place).collect();
+            let end = extents.last().map_or(start, |(block, e)| block + u64::from(e.len));
+            parts.push(MapPart { start, len: end + more - start, extents });
+            next = end + more;
+        }
+        Record::Atomic { file, size, parts }
+    })
+}
+
 /// A record of any sort.
 pub(crate) fn record() -> impl Strategy<Value = Record> {
     let reflink_range = (
@@ -195,6 +212,7 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
         (name(), name()).prop_map(|(from, to)| Record::Rename { from, to }),
         map(),
         map(),
+        atomic(),
         (file(), range(), any::<u64>()).prop_map(|(file, (start, len), size)| Record::Convert {
             file,
             start,
@@ -213,6 +231,7 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
             len,
             tail
         }),
+        (file(), range()).prop_map(|(file, (start, len))| Record::Zero { file, start, len }),
         (file(), range(), tail()).prop_map(|(file, (start, len), tail)| Record::Collapse {
             file,
             start,

@@ -2,7 +2,7 @@
 
 use crate::program::harness::{Place, Ran};
 
-const VERBS: [&str; 23] = [
+const VERBS: [&str; 25] = [
     "format",
     "info",
     "ls",
@@ -15,10 +15,12 @@ const VERBS: [&str; 23] = [
     "map",
     "truncate",
     "punch",
+    "zero",
     "collapse",
     "insert",
     "allocate",
     "reflink",
+    "diff",
     "check",
     "df",
     "stats",

@@ -150,6 +150,29 @@ fn truncate_punch_and_allocate_change_what_they_name() {
 }
 
 #[test]
+fn zero_keeps_the_blocks_of_its_range() {
+    let place = Place::with_store();
+    let mut model = bytes(4, 50_000);
+    place.put("f", &model);
+    place.on("reflink", ["f", "g"]).ok();
+    place.on("zero", ["f", "5000", "20K"]).ok();
+    let whole = model.clone();
+    model[5000..5000 + 20_480].fill(0);
+    assert_eq!(place.cat("f"), model);
+    assert_eq!(place.cat("g"), whole);
+    place.on("zero", ["f", "40K", "1M"]).ok();
+    model[40_960..].fill(0);
+    assert_eq!(place.cat("f"), model);
+    let stat = place.on("stat", ["f", "--json"]).json();
+    assert_eq!((&stat["allocated"], &stat["size"]), (&json!(53_248), &json!(50_000)));
+    let map = place.on("map", ["f", "--json"]).json();
+    let unwritten = map.as_array().unwrap().iter().filter(|e| e["kind"] == "unwritten");
+    let lengths: u64 = unwritten.map(|e| e["length"].as_u64().unwrap()).sum();
+    assert_eq!(lengths, 4 * 4096 + 3 * 4096, "{map}");
+    place.assert_clean();
+}
+
+#[test]
 fn collapse_and_insert_move_what_lies_behind() {
     let place = Place::with_store();
     let mut model = bytes(8, 50_000);
@@ -165,6 +188,31 @@ fn collapse_and_insert_move_what_lies_behind() {
     place.on("insert", ["f", "4M", "4K"]).refused(1, "truncate");
     assert_eq!(place.cat("f"), model);
     place.assert_clean();
+}
+
+#[test]
+fn diff_tells_what_differs_and_exits_with_1() {
+    let place = Place::with_store();
+    let model = bytes(9, 50_000);
+    place.put("a", &model);
+    place.on("reflink", ["a", "b"]).ok();
+    assert_eq!(place.on("diff", ["a", "b"]).ok(), "");
+    assert_eq!(place.on("diff", ["a", "b", "--json"]).json()["same"], true);
+    // The same bytes in other blocks.
+    place.put("c", &model);
+    assert_eq!(place.on("diff", ["a", "c"]).ok(), "");
+    assert_eq!(place.on("diff", ["a", "c", "--map-only"]).code, Some(1));
+    place.on("zero", ["b", "9000", "10"]).ok();
+    place.on("truncate", ["b", "51000"]).ok();
+    let told = place.on("diff", ["a", "b", "--json"]);
+    assert_eq!((told.code, told.stderr.as_str()), (Some(1), ""));
+    let told: Value = serde_json::from_slice(&told.stdout).expect("JSON");
+    let ranges = json!([
+        { "offset": 8192, "length": 4096 },
+        { "offset": 50_000, "length": 1000 },
+    ]);
+    assert_eq!(told, json!({ "same": false, "ranges": ranges }));
+    place.on("diff", ["a", "nothing"]).refused(1, "nothing");
 }
 
 #[test]

@@ -1,0 +1,49 @@
+//! Taking ranges of a file (law B6): waiting for one's turn and for plain writes in flight.
+
+use super::Volume;
+use super::file::FileState;
+use crate::lane::Io;
+use std::sync::Arc;
+
+/// A range of a file, taken until this is dropped.
+pub(super) struct Held {
+    vol: Arc<Volume>,
+    file: Arc<FileState>,
+    id: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.file.locks.leave(self.id);
+        self.vol.announce();
+    }
+}
+
+impl Volume {
+    /// Waits until this task has file blocks `start..end` to itself, and no plain
+    /// write to them is in flight.
+    pub(super) async fn hold(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        start: u64,
+        end: u64,
+    ) -> Held {
+        self.hold_all(io, file, &[(start, end)]).await
+    }
+
+    /// As [`Volume::hold`], of several ranges, one or more, as one.
+    pub(super) async fn hold_all(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        ranges: &[(u64, u64)],
+    ) -> Held {
+        let held = Held { vol: self.clone(), file: file.clone(), id: file.locks.enter(ranges) };
+        let lanes = self.all_lanes();
+        let drain = !crate::sabotage::breaks("no-drain");
+        let writes = |r: &(u64, u64)| lanes.iter().any(|l| l.slots.writes(file.id, r.0, r.1));
+        io.until(|| file.locks.granted(held.id) && !(drain && ranges.iter().any(writes))).await;
+        held
+    }
+}
