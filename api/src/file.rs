@@ -1,7 +1,7 @@
 //! Files: bytes at offsets, and the map behind them.
 
 use crate::store::Inner;
-use crate::{DiffRange, FileStat, Result, Session, Store};
+use crate::{DefragReport, DiffRange, FileStat, Result, Session, Store};
 use freehold_blockmap::{FileHandle, MapPiece};
 use std::fmt;
 use std::sync::Arc;
@@ -300,6 +300,27 @@ impl File {
     pub fn iomap(&self, offset: u64, len: u64) -> Result<Vec<Iomap>> {
         let pieces = self.store.volume.iomap(&self.handle, offset, len)?;
         Ok(pieces.into_iter().map(Iomap::from).collect())
+    }
+
+    /// Moves the blocks of a range together where free space has longer runs than they
+    /// lie in; blocks that other files share stay. The bytes do not change, and others
+    /// may go on reading and writing.
+    ///
+    /// ```
+    /// let store = freehold::Store::format("mem:16M", &Default::default())?;
+    /// let file = store.create(b"f")?;
+    /// for i in [0, 2, 1, 3] {
+    ///     file.write_at(&[i as u8; 4096], i * 4096)?;
+    /// }
+    /// let done = file.defrag(0, u64::MAX)?;
+    /// assert!(done.extents_after <= done.extents_before);
+    /// # Ok::<(), freehold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `ReadOnly`, `Io`, `Poisoned`. A lack of space is none: what cannot be moved stays.
+    pub fn defrag(&self, offset: u64, len: u64) -> Result<DefragReport> {
+        self.store.volume.defrag(&self.handle, offset, len)
     }
 
     /// Where this file and another one of the store have different blocks, in order.

@@ -36,8 +36,8 @@ mod store;
 
 pub use file::{Extent, File, Iomap, IomapKind};
 pub use freehold_blockmap::{
-    AtomicLimits, CheckReport, DiffRange, Entry as ListEntry, Error, ErrorKind, FileStat, Finding,
-    Listing, Place, RecoveryReport, Result, Space, Stats,
+    AtomicLimits, CheckReport, DefragReport, DiffRange, Entry as ListEntry, Error, ErrorKind,
+    FileStat, Finding, Listing, Place, RecoveryReport, Result, Space, Stats,
 };
 pub use freehold_engine::memory::Buffer;
 pub use options::{FormatOptions, OpenOptions};

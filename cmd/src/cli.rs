@@ -56,6 +56,8 @@ pub(crate) enum Verb {
     Allocate(allocate::Args),
     /// Make a copy of a file that shares its blocks, in constant time
     Reflink(reflink::Args),
+    /// Move a file's blocks together
+    Defrag(defrag::Args),
     /// Show where two files differ
     Diff(diff::Args),
     /// Prove that a store is consistent; writes nothing

@@ -46,6 +46,11 @@ fn b4_atomic_writes_are_whole() {
 }
 
 #[test]
+fn b4_moved_blocks_are_where_the_map_says() {
+    holds(cases::b4_moved_blocks_are_where_the_map_says());
+}
+
+#[test]
 fn b5_no_effect_before_its_record() {
     holds(cases::b5_no_effect_before_its_record());
 }

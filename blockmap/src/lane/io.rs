@@ -120,6 +120,17 @@ impl Io {
         }
     }
 
+    /// Copies blocks inside the device, which can; doing it again is harmless.
+    pub(crate) async fn copy(&self, from: u64, to: u64, count: u64) -> Result<(), Error> {
+        let mut tries = 0;
+        loop {
+            match self.start(Op::Copy { from, to, count }).await.result {
+                Err(e) if again(&e, &mut tries) => {}
+                done => return done.map_err(Error::from),
+            }
+        }
+    }
+
     /// Makes all completed writes durable. Repeated only where a reset cut it off,
     /// which keeps completed writes (law M3); what a failed flush lost is lost.
     pub(crate) async fn flush(&self) -> Result<(), Error> {

@@ -19,6 +19,7 @@ mod check;
 mod checkpoint;
 mod commit;
 mod core;
+mod defrag;
 mod diff;
 mod drive;
 mod file;
@@ -48,6 +49,7 @@ mod zero;
 
 pub use atomic::AtomicLimits;
 pub use check::{CheckReport, Finding, MOST_FINDINGS};
+pub use defrag::DefragReport;
 pub use diff::DiffRange;
 pub use file::FileHandle;
 pub use format::{FormatSpec, check_size};

@@ -6,6 +6,7 @@ pub(crate) mod cat;
 pub(crate) mod check;
 pub(crate) mod collapse;
 pub(crate) mod completions;
+pub(crate) mod defrag;
 pub(crate) mod demo;
 pub(crate) mod df;
 pub(crate) mod diff;
@@ -54,6 +55,7 @@ pub(crate) fn run(verb: Verb) -> Outcome {
         Verb::Insert(args) => insert::run(&args),
         Verb::Allocate(args) => allocate::run(&args),
         Verb::Reflink(args) => reflink::run(&args),
+        Verb::Defrag(args) => defrag::run(&args),
         Verb::Diff(args) => diff::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Df(args) => df::run(&args),

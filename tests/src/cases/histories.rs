@@ -172,6 +172,28 @@ pub fn b4_atomic_writes_are_whole() -> Verdict {
     Ok(())
 }
 
+/// Law B4: blocks that are moved together are at their new place before the map says so,
+/// in any crash, with writes before and after it.
+pub fn b4_moved_blocks_are_where_the_map_says() -> Verdict {
+    let mut set_up = vec![create(0), create(1)];
+    for i in (0..12).rev() {
+        set_up.extend([write(A, i, 1, 1 + i as u32), write(B, i, 1, 30 + i as u32)]);
+    }
+    let defrag = |off, blocks| Op::Defrag { who: A, off, len: blocks * BLOCK };
+    let ops = [
+        write(A, 3, 1, 60),
+        defrag(0, 8),
+        write(A, 2, 2, 61),
+        Op::Sync { who: A },
+        bytes(A, 6 * BLOCK + 9, 20, 62),
+        defrag(BLOCK, 40),
+        write(B, 0, 3, 63),
+        Op::Sync { who: B },
+        write(A, 7, 3, 64),
+    ];
+    all(&set_up, &ops)
+}
+
 /// Law B5: a truncate, a punch or an allocation that is not durable has no effect
 /// on the medium.
 pub fn b5_no_effect_before_its_record() -> Verdict {

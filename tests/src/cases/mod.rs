@@ -40,6 +40,7 @@ pub const ALL: &[(&str, Case)] = named![
     b3_freed_blocks_wait,
     b4_data_is_durable_before_its_record,
     b4_atomic_writes_are_whole,
+    b4_moved_blocks_are_where_the_map_says,
     b5_no_effect_before_its_record,
     b5_zeroed_blocks_keep_their_bytes,
     b5_zeroing_what_is_not_own,

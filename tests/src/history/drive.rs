@@ -183,6 +183,9 @@ impl Driver {
             }
             Op::Truncate { who, size } => self.file(*who).and_then(|f| f.truncate(*size)),
             Op::Punch { who, off, len } => self.file(*who).and_then(|f| f.punch(*off, *len)),
+            Op::Defrag { who, off, len } => {
+                self.file(*who).and_then(|f| f.defrag(*off, *len)).map(drop)
+            }
             Op::Zero { who, off, len } => self.file(*who).and_then(|f| f.zero(*off, *len)),
             Op::Collapse { who, off, len } => self.file(*who).and_then(|f| f.collapse(*off, *len)),
             Op::Insert { who, off, len } => self.file(*who).and_then(|f| f.insert(*off, *len)),
@@ -310,7 +313,7 @@ impl Driver {
     /// After an operation: the files that it touched, around where it did.
     fn compare(&self, op: &Op, effect: &Effect) -> Tried<()> {
         match op {
-            Op::Read { who, off, len } => {
+            Op::Read { who, off, len } | Op::Defrag { who, off, len } => {
                 let f = self.file(*who).map_err(|e| Failure::of(&e, "open"))?;
                 let id = self.state.find(*who).expect("the oracle has found it");
                 read_same(&f, &self.state.files[&id], *off, *len, &format!("{op:?}"))

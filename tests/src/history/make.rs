@@ -142,6 +142,10 @@ impl Maker<'_> {
         }
         if below(3) {
             let (off, len) = self.range();
+            return Op::Defrag { who: self.who(), off, len: 8 * len };
+        }
+        if below(3) {
+            let (off, len) = self.range();
             let len = if self.random.one_in(2) { len } else { 4 * len };
             return Op::Allocate { who: self.who(), off, len };
         }

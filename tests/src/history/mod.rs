@@ -103,6 +103,12 @@ pub enum Op {
         off: u64,
         len: u64,
     },
+    /// Moves blocks together: nobody sees it.
+    Defrag {
+        who: Who,
+        off: u64,
+        len: u64,
+    },
     Zero {
         who: Who,
         off: u64,

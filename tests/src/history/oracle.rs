@@ -164,6 +164,7 @@ impl State {
         | Op::Truncate { who, .. }
         | Op::Punch { who, .. }
         | Op::Zero { who, .. }
+        | Op::Defrag { who, .. }
         | Op::Collapse { who, .. }
         | Op::Insert { who, .. }
         | Op::Allocate { who, .. }

@@ -2,7 +2,7 @@
 
 use crate::program::harness::{Place, Ran};
 
-const VERBS: [&str; 25] = [
+const VERBS: [&str; 26] = [
     "format",
     "info",
     "ls",
@@ -20,6 +20,7 @@ const VERBS: [&str; 25] = [
     "insert",
     "allocate",
     "reflink",
+    "defrag",
     "diff",
     "check",
     "df",

@@ -209,10 +209,26 @@ fn diff_tells_what_differs_and_exits_with_1() {
     let told: Value = serde_json::from_slice(&told.stdout).expect("JSON");
     let ranges = json!([
         { "offset": 8192, "length": 4096 },
-        { "offset": 50_000, "length": 1000 },
+        { "offset": 49_152, "length": 1848 },
     ]);
     assert_eq!(told, json!({ "same": false, "ranges": ranges }));
     place.on("diff", ["a", "nothing"]).refused(1, "nothing");
+}
+
+#[test]
+fn defrag_moves_blocks_together() {
+    let place = Place::with_store();
+    let model = bytes(10, 100_000);
+    place.put("a", &model);
+    place.on("punch", ["a", "20K", "8K"]).ok();
+    let before = place.cat("a");
+    let done = place.on("defrag", ["a", "--json"]).json();
+    assert_eq!(keys(&done), ["extents_after", "extents_before", "moved"]);
+    assert!(done["extents_after"].as_u64() <= done["extents_before"].as_u64(), "{done}");
+    assert_eq!(place.cat("a"), before);
+    assert!(place.on("defrag", ["a", "0", "40K"]).ok().contains("extents after"));
+    place.on("defrag", ["a", "0"]).code.filter(|code| *code == 2).expect("a length is missing");
+    place.assert_clean();
 }
 
 #[test]
