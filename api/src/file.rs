@@ -136,6 +136,39 @@ impl File {
         self.store.volume.punch(&self.handle, offset, len)
     }
 
+    /// Takes a range out: what lies behind it moves down, and the file gets shorter
+    /// by as much. In multiples of 4096 bytes; the cost does not depend on how much
+    /// is moved. Happens wholly or not at all; durable when it returns.
+    ///
+    /// ```
+    /// # use freehold::Store;
+    /// # let store = Store::format("mem:16M", &Default::default())?;
+    /// let log = store.create(b"log")?;
+    /// log.write_at(&[[1; 4096], [2; 4096], [3; 4096]].concat(), 0)?;
+    /// log.collapse(0, 4096)?;
+    /// let mut first = [0; 4096];
+    /// log.read_at(&mut first, 0)?;
+    /// assert_eq!((log.size(), first), (8192, [2; 4096]));
+    /// # Ok::<(), freehold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` unless both numbers are multiples of 4096 and the range ends before
+    /// the file does (otherwise truncate it); as [`File::write_at`].
+    pub fn collapse(&self, offset: u64, len: u64) -> Result<()> {
+        self.store.volume.collapse(&self.handle, offset, len)
+    }
+
+    /// Makes room: what lies at the offset or behind it moves up, and between is a
+    /// hole. As [`File::collapse`] otherwise.
+    ///
+    /// # Errors
+    /// `Invalid` unless both numbers are multiples of 4096 and the offset lies inside
+    /// the file (otherwise truncate it); as [`File::write_at`].
+    pub fn insert(&self, offset: u64, len: u64) -> Result<()> {
+        self.store.volume.insert(&self.handle, offset, len)
+    }
+
     /// Sets blocks aside for a range, so that writes there find space; the file
     /// grows to its end. Shared blocks are copied.
     ///

@@ -192,7 +192,7 @@ impl<'a> Txn<'a> {
     fn set_runs(&mut self, start: Addr, len: u64, new: Vec<(u64, CountRun)>) -> Result<(), Fault> {
         let s = Splice { lo: start, hi: Some(start + len), new, release: false };
         let tree = std::mem::replace(&mut self.counts, Tree::EMPTY);
-        self.counts = splice(self, &tree, s)?;
+        self.counts = splice(self, tree, s)?;
         Ok(())
     }
 

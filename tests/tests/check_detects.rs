@@ -107,7 +107,7 @@ fn a_node_with_two_owners() {
     let leaf = s.before.nodes(Kind::Names, true)[0];
     s.inner::<Names>(root, |c| {
         let last = c.last().unwrap().0.clone();
-        c.push(([&last[..], b"z"].concat().into(), leaf));
+        c.push(([&last[..], b"z"].concat().into(), leaf.into()));
     });
     demand(&s, "name tree", leaf.addr, "two owners");
 }
@@ -294,7 +294,7 @@ fn addresses_past_the_end_of_the_store() {
     demand(&s, "file record", id, "past the end of the store");
     let mut s = surgery();
     let root = s.root(b"many");
-    s.inner::<Extents>(root, |c| c[1].1.addr = BLOCKS + 5);
+    s.inner::<Extents>(root, |c| c[1].1.at.addr = BLOCKS + 5);
     demand(&s, "extent tree", BLOCKS + 5, "past the end of the store");
     let mut s = surgery();
     let start = s.before.counts.last().unwrap().0;

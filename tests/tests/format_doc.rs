@@ -22,6 +22,7 @@ const LAYOUTS: &[(&str, Layout)] = &[
     ("superblock", superblock::LAYOUT),
     ("root", superblock::ROOT_LAYOUT),
     ("child", node::CHILD_LAYOUT),
+    ("shift", node::SHIFT_LAYOUT),
     ("extent", entries::EXTENT_LAYOUT),
     ("name", entries::NAME_LAYOUT),
     ("file", file_record::LAYOUT),

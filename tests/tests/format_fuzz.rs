@@ -14,7 +14,7 @@ use freehold_blockmap::format::journal::{
 };
 use freehold_blockmap::format::node::{self, Body, DecodedNode, decode, encode_inner, encode_leaf};
 use freehold_blockmap::format::record::{decode_record, encode_record};
-use freehold_blockmap::format::types::{GroupDesc, GroupHead, NodeRef, Record};
+use freehold_blockmap::format::types::{Child, GroupDesc, GroupHead, NodeRef, Record};
 use freehold_blockmap::format::{BLOCK, FormatError, bitmap, codec::Reader, superblock};
 use freehold_tests::fuzz::{self, ID};
 use proptest::prelude::*;
@@ -86,8 +86,9 @@ fn leaves_of_every_tree_round_trip() {
 fn inner_nodes_round_trip() {
     let names = proptest::collection::btree_map(values::name(), values::node_ref(0), 1..30);
     each(300, (names, 1..=12u8), |(names, level)| {
-        let children: Vec<(Box<[u8]>, NodeRef)> =
-            names.into_iter().map(|(k, c)| (k.into(), NodeRef { level: level - 1, ..c })).collect();
+        let child = |c| NodeRef { level: level - 1, ..c }.into();
+        let children: Vec<(Box<[u8]>, Child)> =
+            names.into_iter().map(|(k, c)| (k.into(), child(c))).collect();
         let at = NodeRef { level, ..AT };
         let mut block = vec![0xee; BLOCK];
         let list = children.iter().map(|(k, c)| (k, *c));

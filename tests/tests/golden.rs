@@ -7,6 +7,7 @@
 
 use freehold::{File, Result, Store};
 use freehold_blockmap::format::VERSION;
+use freehold_blockmap::format::record::RECORDS;
 use freehold_blockmap::format::types::{FileMap, Record};
 use freehold_blockmap::{FormatSpec, Volume};
 use freehold_engine::sim::{SimImage, SimMedium, SimOptions};
@@ -59,6 +60,12 @@ fn write() -> Result<SimImage> {
     store.reflink(b"inline", b"inline@2")?.write_at(b"other", 0)?;
     let part = store.create(b"part")?;
     tree.reflink_range(40 * B, &part, 8 * B, 60 * B)?;
+    // Subtrees that are moved, and shared at two places.
+    let moved = store.create(b"moved")?;
+    fill(&moved, 0, 400, 2, 3)?;
+    moved.collapse(0, 2 * B)?;
+    let other = store.create(b"moved and shared")?;
+    moved.reflink_range(10 * B, &other, 3 * B, 700 * B)?;
     // Condemned when the checkpoint is cut.
     let doomed = store.create(b"doomed")?;
     fill(&doomed, 0, 30, 2, 200)?;
@@ -85,6 +92,9 @@ fn tail(store: &Store, tree: &File, unwritten: &File) -> Result<File> {
     store.sync()?;
     tree.punch(10 * B + 100, 20 * B)?;
     tree.truncate(300 * B + 5)?;
+    tree.collapse(100 * B, 7 * B)?;
+    tree.insert(50 * B, 3 * B)?;
+    unwritten.write_durable_at(&[77; 5000], 200 * B + 9)?;
     store.reflink(b"later", b"latest")?;
     late.reflink_range(0, tree, 310 * B, 4 * B)?;
     store.sync()?;
@@ -200,10 +210,12 @@ fn the_golden_image_says_all_that_the_format_can() {
             Record::Reflink { .. } => "reflink",
             Record::ReflinkRange { .. } => "reflink range",
             Record::Slice { .. } => "slice",
+            Record::Collapse { .. } => "collapse",
+            Record::Insert { .. } => "insert",
             Record::Data { .. } => "data",
         }));
     }
-    assert_eq!(kinds.len(), 12, "{kinds:?}");
+    assert_eq!(kinds.len(), RECORDS.len(), "{kinds:?}");
 }
 
 #[test]

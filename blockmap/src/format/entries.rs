@@ -19,6 +19,8 @@ pub trait EntryCodec {
     const KIND: Kind;
     /// Leaves carry a share stamp (law B1).
     const STAMPED: bool = false;
+    /// Children carry a shift, because keys are numbers that may move as one.
+    const SHIFTED: bool = false;
 
     /// Bytes of an entry in a leaf.
     fn entry_len(key: &Self::Key, val: &Self::Val) -> usize;
@@ -32,6 +34,10 @@ pub trait EntryCodec {
     fn put_key(w: &mut Writer<'_>, key: &Self::Key);
     /// Reads a key of an inner node. What it says is not judged here.
     fn get_key(r: &mut Reader<'_>) -> Result<Self::Key>;
+    /// Whether a child may be moved by so much: the first key below it stays a key.
+    fn check_shift(_key: &Self::Key, shift: u64) -> Result<()> {
+        if shift == 0 { Ok(()) } else { Err(FormatError::Malformed("a shift where none can be")) }
+    }
     /// Whether such a key may stand in a node.
     fn check_key(key: &Self::Key) -> Result<()>;
     /// Whether such an entry may stand in a leaf.
@@ -178,6 +184,7 @@ impl EntryCodec for Extents {
     type Val = Extent;
     const KIND: Kind = Kind::Extents;
     const STAMPED: bool = true;
+    const SHIFTED: bool = true;
 
     fn entry_len(_: &u64, _: &Extent) -> usize {
         EXTENT_BYTES
@@ -197,6 +204,13 @@ impl EntryCodec for Extents {
     fn get_key(r: &mut Reader<'_>) -> Result<u64> {
         r.u64("key")
     }
+    fn check_shift(key: &u64, shift: u64) -> Result<()> {
+        match key.wrapping_sub(shift) {
+            below if below < BLOCK_LIMIT => Ok(()),
+            _ => Err(FormatError::Malformed("a shift that no key can bear")),
+        }
+    }
+
     fn check_key(key: &u64) -> Result<()> {
         check_file_blocks(*key, 1)
     }

@@ -97,6 +97,11 @@ pub(super) fn version(head: &[u8; HEADER]) -> u32 {
     get_u32(head, VERSION_AT)
 }
 
+/// The version that a verified block was written by.
+pub(super) fn version_of(block: &[u8]) -> u32 {
+    block.first_chunk().map_or(0, version)
+}
+
 /// What a header says whose checksum was found right, and whose version is known.
 pub(super) fn get_fields(head: &[u8; HEADER], kind: Kind) -> Result<HeaderFields> {
     let found: [u8; 1] = get(head, KIND_AT);

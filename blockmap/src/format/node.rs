@@ -6,7 +6,7 @@ use super::entries::EntryCodec;
 use super::file_record::check_node;
 use super::header::{self, HEADER, HeaderFields};
 use super::layout::{Layout, contiguous, end};
-use super::types::NodeRef;
+use super::types::{Child, NodeRef};
 use super::{FormatError, MAX_LEVEL, Result};
 
 pub use super::header::PAYLOAD;
@@ -14,10 +14,12 @@ pub use super::header::PAYLOAD;
 /// A child in an inner node, behind its key.
 pub const CHILD_LAYOUT: Layout = &[("block", 0, 8), ("generation", 8, 8)];
 
-/// Bytes that a child takes in an inner node besides its key.
-pub const CHILD_BYTES: usize = end(CHILD_LAYOUT);
+/// What follows that in trees whose keys can be shifted, from version 2 on.
+pub const SHIFT_LAYOUT: Layout = &[("shift", 16, 8)];
 
-const _: () = assert!(contiguous(CHILD_LAYOUT, 0));
+const CHILD_BYTES: usize = end(CHILD_LAYOUT);
+const SHIFT_BYTES: usize = end(SHIFT_LAYOUT) - CHILD_BYTES;
+const _: () = assert!(contiguous(CHILD_LAYOUT, 0) && contiguous(SHIFT_LAYOUT, CHILD_BYTES));
 
 /// A node as it was read.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,7 +39,7 @@ pub enum Body<C: EntryCodec> {
     Leaf(Vec<(C::Key, C::Val)>),
     /// The children of an inner node, at least one. A key is not above any key
     /// below its child, and above all keys below the child before.
-    Inner(Vec<(C::Key, NodeRef)>),
+    Inner(Vec<(C::Key, Child)>),
 }
 
 impl<C: EntryCodec> DecodedNode<C> {
@@ -49,7 +51,7 @@ impl<C: EntryCodec> DecodedNode<C> {
 
 /// Bytes that a child with this key takes in an inner node.
 pub fn child_len<C: EntryCodec>(key: &C::Key) -> usize {
-    C::key_len(key) + CHILD_BYTES
+    C::key_len(key) + CHILD_BYTES + if C::SHIFTED { SHIFT_BYTES } else { 0 }
 }
 
 /// Payload bytes of a leaf with these entries.
@@ -119,7 +121,7 @@ where
 
 /// Writes an inner node that is to lie at `at` into `block`.
 pub fn encode_inner<'a, C: EntryCodec>(
-    children: impl IntoIterator<Item = (&'a C::Key, NodeRef)>,
+    children: impl IntoIterator<Item = (&'a C::Key, impl Into<Child>)>,
     at: NodeRef,
     id: &[u8; 16],
     block: &mut [u8],
@@ -134,10 +136,14 @@ where
     encode::<C>(at, 0, id, block, |w| {
         let mut count = 0;
         for (key, child) in children {
+            let child = child.into();
             check_child::<C>(previous, key, child, at)?;
             C::put_key(w, key);
-            w.u64(child.addr);
-            w.u64(child.generation);
+            w.u64(child.at.addr);
+            w.u64(child.at.generation);
+            if C::SHIFTED {
+                w.u64(child.shift);
+            }
             previous = Some(key);
             count += 1;
         }
@@ -175,6 +181,7 @@ fn encode<C: EntryCodec>(
 /// Reads the node that lies at `at`.
 pub fn decode<C: EntryCodec>(block: &[u8], id: &[u8; 16], at: NodeRef) -> Result<DecodedNode<C>> {
     let (head, payload) = header::open(block, id, at.addr, Some(at.generation), C::KIND)?;
+    let version = header::version_of(block);
     if head.level != at.level {
         return Err(FormatError::Malformed("node of another level than its parent says"));
     }
@@ -184,7 +191,8 @@ pub fn decode<C: EntryCodec>(block: &[u8], id: &[u8; 16], at: NodeRef) -> Result
     let body = if head.level == 0 {
         Body::Leaf(decode_leaf::<C>(&mut r, head.entries)?)
     } else {
-        Body::Inner(decode_inner::<C>(&mut r, head.entries, at)?)
+        let shifted = C::SHIFTED && version > 1;
+        Body::Inner(decode_inner::<C>(&mut r, head.entries, at, shifted)?)
     };
     if r.remaining() != 0 {
         return Err(FormatError::Malformed("bytes behind the last entry"));
@@ -206,15 +214,18 @@ fn decode_inner<C: EntryCodec>(
     r: &mut Reader<'_>,
     count: u32,
     at: NodeRef,
-) -> Result<Vec<(C::Key, NodeRef)>> {
+    shifted: bool,
+) -> Result<Vec<(C::Key, Child)>> {
     if count == 0 {
         return Err(FormatError::Malformed("an inner node without children"));
     }
-    let mut children: Vec<(C::Key, NodeRef)> = Vec::with_capacity(room(r, count));
+    let mut children: Vec<(C::Key, Child)> = Vec::with_capacity(room(r, count));
     for _ in 0..count {
         let key = C::get_key(r)?;
         let (addr, generation) = (r.u64("child")?, r.u64("child")?);
+        let shift = if shifted { r.u64("shift")? } else { 0 };
         let child = NodeRef { addr, generation, level: at.level.saturating_sub(1) };
+        let child = Child { at: child, shift };
         check_child::<C>(children.last().map(|(k, _)| k), &key, child, at)?;
         children.push((key, child));
     }
@@ -249,10 +260,12 @@ fn check_leaf_entry<C: EntryCodec>(
 fn check_child<C: EntryCodec>(
     previous: Option<&C::Key>,
     key: &C::Key,
-    child: NodeRef,
+    child: Child,
     parent: NodeRef,
 ) -> Result<()> {
     C::check_key(key)?;
+    C::check_shift(key, child.shift)?;
+    let child = child.at;
     if previous.is_some_and(|before| before >= key) {
         return Err(FormatError::Malformed("keys do not ascend"));
     }

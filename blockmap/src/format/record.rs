@@ -27,6 +27,8 @@ pub const RECORDS: &[(&str, u8, &[&str])] = &[
         &["from", "from_start", "to", "to_start", "len", "size", "share_gen", "tail"],
     ),
     ("Slice", 12, &["file", "cursor"]),
+    ("Collapse", 15, &["file", "start", "len", "tail"]),
+    ("Insert", 16, &["file", "start", "len"]),
     ("Data", 17, &["file", "block", "bytes"]),
 ];
 
@@ -53,6 +55,8 @@ const PUNCH: u8 = tag_of("Punch");
 const REFLINK: u8 = tag_of("Reflink");
 const REFLINK_RANGE: u8 = tag_of("ReflinkRange");
 const SLICE: u8 = tag_of("Slice");
+const COLLAPSE: u8 = tag_of("Collapse");
+const INSERT: u8 = tag_of("Insert");
 const DATA: u8 = tag_of("Data");
 
 /// Appends a record, if it is one that [`decode_record`] will accept.
@@ -98,6 +102,10 @@ pub fn encode_record(out: &mut Vec<u8>, record: &Record) -> Result<()> {
             numbers(REFLINK_RANGE, &values);
         }
         Record::Slice { file, cursor } => numbers(SLICE, &[*file, *cursor]),
+        Record::Collapse { file, start, len, tail } => {
+            numbers(COLLAPSE, &[*file, *start, *len, *tail]);
+        }
+        Record::Insert { file, start, len } => numbers(INSERT, &[*file, *start, *len]),
         Record::Data { file, block, bytes } => {
             numbers(DATA, &[*file, *block, bytes.len() as u64]);
             out.extend_from_slice(bytes);
@@ -145,6 +153,13 @@ pub fn decode_record(r: &mut Reader<'_>) -> Result<Record> {
             share_gen: number(r)?,
             tail: number(r)?,
         },
+        COLLAPSE => Record::Collapse {
+            file: number(r)?,
+            start: number(r)?,
+            len: number(r)?,
+            tail: number(r)?,
+        },
+        INSERT => Record::Insert { file: number(r)?, start: number(r)?, len: number(r)? },
         SLICE => Record::Slice { file: number(r)?, cursor: number(r)? },
         DATA => {
             let (file, block, len) = (number(r)?, number(r)?, number(r)?);
@@ -237,10 +252,14 @@ pub fn check(record: &Record) -> Result<()> {
             check_file(*file)?;
             check_tail(*tail)
         }
-        Record::Punch { file, start, len, tail } => {
+        Record::Punch { file, start, len, tail } | Record::Collapse { file, start, len, tail } => {
             check_file(*file)?;
             check_file_blocks(*start, *len)?;
             check_tail(*tail)
+        }
+        Record::Insert { file, start, len } => {
+            check_file(*file)?;
+            check_file_blocks(*start, *len)
         }
         Record::Reflink { from, to, name, .. } => {
             check_file(*from)?;

@@ -34,10 +34,17 @@ fn round_trip<C: EntryCodec + std::fmt::Debug + PartialEq>(
     assert_eq!(node, DecodedNode { level: 0, stamp, body: Body::Leaf(entries.to_vec()) });
     assert_eq!(node.is_empty(), entries.is_empty());
 
-    let children: Vec<(C::Key, NodeRef)> = entries
+    let mut room = PAYLOAD;
+    let children: Vec<(C::Key, Child)> = entries
         .iter()
         .enumerate()
-        .map(|(i, (k, _))| (k.clone(), NodeRef { addr: 100 + i as u64, generation: 3, level: 1 }))
+        .take_while(|(_, (k, _))| {
+            let len = super::node::child_len::<C>(k);
+            room.checked_sub(len).map(|left| room = left).is_some()
+        })
+        .map(|(i, (k, _))| {
+            (k.clone(), NodeRef { addr: 100 + i as u64, generation: 3, level: 1 }.into())
+        })
         .collect();
     let mut block = vec![0xee; BLOCK];
     let written = encode_inner::<C>(children.iter().map(|(k, c)| (k, *c)), at(2), &ID, &mut block);
@@ -201,7 +208,7 @@ fn superblocks_round_trip_in_both_slots() {
     for slot in [0, 1] {
         let mut block = vec![0xee; BLOCK];
         superblock::encode(&sb, slot, &mut block).unwrap();
-        assert!(block.starts_with(b"FREEHOLD\x01\0\0\0"));
+        assert!(block.starts_with(b"FREEHOLD\x02\0\0\0"));
         assert_eq!(superblock::decode(&block, slot).as_ref(), Ok(&sb));
         assert_eq!(
             superblock::decode(&block, 1 - slot),
@@ -222,8 +229,8 @@ fn unknown_features_refuse_make_read_only_or_do_nothing() {
     let sb = Superblock { refuse_features: 2, ..sample_superblock() };
     superblock::encode(&sb, 0, &mut block).unwrap();
     let error = superblock::decode(&block, 0).unwrap_err();
-    assert_eq!(error, FormatError::TooNew { version: 1, refuse: 2 });
-    assert!(error.to_string().contains("version 1, required features 0x2"));
+    assert_eq!(error, FormatError::TooNew { version: super::VERSION, refuse: 2 });
+    assert!(error.to_string().contains("version 2, required features 0x2"));
 }
 
 #[test]

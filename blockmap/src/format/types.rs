@@ -42,6 +42,22 @@ pub struct NodeRef {
     pub level: u8,
 }
 
+/// A child of an inner node, behind its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Child {
+    /// Where it is.
+    pub at: NodeRef,
+    /// Added, modulo 2^64, to every key below it: where its subtree stands in its
+    /// parent's. 0 in all trees but those of extents.
+    pub shift: u64,
+}
+
+impl From<NodeRef> for Child {
+    fn from(at: NodeRef) -> Self {
+        Child { at, shift: 0 }
+    }
+}
+
 /// What stands behind a block of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Extent {
@@ -236,6 +252,29 @@ pub enum Record {
         len: u64,
         /// The nameless file, or 0.
         tail: FileId,
+    },
+    /// File blocks are taken out of the file, and what lies behind them moves down
+    /// by as many; the size, in bytes, becomes smaller by as much. They go to
+    /// `tail` or are released, as in `Truncate`.
+    Collapse {
+        /// The file.
+        file: FileId,
+        /// First file block taken out.
+        start: u64,
+        /// File blocks.
+        len: u64,
+        /// The nameless file, or 0.
+        tail: FileId,
+    },
+    /// What lies at file block `start` or behind it moves up; between is a hole. The
+    /// size becomes greater by as much.
+    Insert {
+        /// The file.
+        file: FileId,
+        /// First file block of the hole.
+        start: u64,
+        /// File blocks.
+        len: u64,
     },
     /// A new file `to` called `name` shares the whole map of `from`; the share counter becomes `gen`.
     Reflink {

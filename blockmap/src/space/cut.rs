@@ -122,5 +122,9 @@ fn describe(
     g: u64,
     desc: GroupDesc,
 ) -> Result<Tree<format::Space>, Fault> {
-    splice(txn, tree, Splice { lo: g, hi: Some(g + 1), new: vec![(g, desc)], release: false })
+    splice(
+        txn,
+        tree.clone(),
+        Splice { lo: g, hi: Some(g + 1), new: vec![(g, desc)], release: false },
+    )
 }

@@ -25,7 +25,7 @@ pub(crate) fn drop_link<S: Schema>(
         }
         Body::Leaf(_) => {}
         Body::Inner(children) => {
-            children.iter().try_for_each(|(_, l)| drop_link(txn, l, release))?;
+            children.iter().try_for_each(|c| drop_link(txn, &c.link, release))?;
         }
     }
     txn.free(link.at.addr, 1)

@@ -1,6 +1,6 @@
 //! Finding entries without changing anything and without a lock.
 
-use super::node::Body;
+use super::node::{Body, Child, FIRST_KEY};
 use super::{Fault, Link, Schema, Tree};
 use crate::format::EntryCodec;
 use crate::format::types::Addr;
@@ -10,23 +10,45 @@ use std::sync::Arc;
 pub(crate) type Hit<S> = (<S as EntryCodec>::Key, <S as EntryCodec>::Val, u64);
 
 /// The child that contains `key`: the last one that starts at or before it.
-pub(crate) fn child_index<S: Schema>(children: &[(S::Key, Arc<Link<S>>)], key: &S::Key) -> usize {
-    children.partition_point(|(k, _)| k <= key).saturating_sub(1)
+pub(crate) fn child_index<S: Schema>(children: &[Child<S>], key: &S::Key) -> usize {
+    children.partition_point(|c| c.key <= *key).saturating_sub(1)
 }
 
 /// The last entry whose key is at or before `key`, with its leaf's stamp.
 pub(crate) fn floor<S: Schema>(root: &Arc<Link<S>>, key: &S::Key) -> Result<Option<Hit<S>>, Fault> {
+    floor_below(root, None, key, 0)
+}
+
+/// `key` is as the tree counts; the keys of this node are moved by `shift`.
+fn floor_below<S: Schema>(
+    link: &Arc<Link<S>>,
+    first: Option<&S::Key>,
+    key: &S::Key,
+    shift: u64,
+) -> Result<Option<Hit<S>>, Fault> {
     // Recursion keeps each node's guard alive: no reference count is touched.
-    let guard = root.peek();
+    let guard = link.peek();
     let Some(node) = guard.as_ref() else {
-        return Err(Fault::Missing(root.clone()));
+        return Err(Fault::Missing(link.clone()));
     };
+    // Moved back by as much, the key is counted as this node does.
+    let here = S::moved(key, shift.wrapping_neg());
+    if first.is_some_and(|f| node.first_key() != Some(f)) {
+        return Err(Fault::corrupt(S::WHAT, link.at.addr, FIRST_KEY));
+    }
     match &node.body {
         Body::Leaf(e) => {
-            let i = e.partition_point(|(k, _)| k <= key);
-            Ok(i.checked_sub(1).map(|i| (e[i].0.clone(), e[i].1.clone(), node.stamp)))
+            let i = e.partition_point(|(k, _)| *k <= here);
+            Ok(i.checked_sub(1).map(|i| (S::moved(&e[i].0, shift), e[i].1.clone(), node.stamp)))
         }
-        Body::Inner(c) => floor(&c[child_index(c, key)].1, key),
+        Body::Inner(c) => {
+            let child = &c[child_index(c, &here)];
+            if child.key > here {
+                return Ok(None);
+            }
+            let first = S::moved(&child.key, child.shift.wrapping_neg());
+            floor_below(&child.link, Some(&first), key, shift.wrapping_add(child.shift))
+        }
     }
 }
 
@@ -42,13 +64,18 @@ pub(crate) fn path_nodes<S: Schema>(
     key: &S::Key,
     out: &mut Vec<Addr>,
 ) -> Result<(), Fault> {
-    let mut link = root.clone();
+    let (mut link, mut shift) = (root.clone(), 0u64);
     loop {
         out.push(link.at.addr);
         let node = link.get()?;
         match &node.body {
             Body::Leaf(_) => return Ok(()),
-            Body::Inner(c) => link = c[child_index(c, key)].1.clone(),
+            Body::Inner(c) => {
+                let here = S::moved(key, shift.wrapping_neg());
+                let child = &c[child_index(c, &here)];
+                shift = shift.wrapping_add(child.shift);
+                link = child.link.clone();
+            }
         }
     }
 }
@@ -60,7 +87,7 @@ pub(crate) fn last_leaf_start<S: Schema>(
     mut shared: impl FnMut(Addr) -> Result<bool, Fault>,
 ) -> Result<Option<S::Key>, Fault> {
     let mut link = root.clone();
-    let mut key = None;
+    let (mut key, mut shift) = (None, 0u64);
     loop {
         if shared(link.at.addr)? {
             // The root's own start is the start of everything.
@@ -70,11 +97,12 @@ pub(crate) fn last_leaf_start<S: Schema>(
         match &node.body {
             Body::Leaf(_) => return Ok(key.or_else(|| node.first_key().cloned())),
             Body::Inner(c) => {
-                let (k, l) = c.last().ok_or_else(|| {
+                let last = c.last().ok_or_else(|| {
                     Fault::corrupt(S::WHAT, link.at.addr, "an inner node without children")
                 })?;
-                key = Some(k.clone());
-                link = l.clone();
+                key = Some(S::moved(&last.key, shift));
+                shift = shift.wrapping_add(last.shift);
+                link = last.link.clone();
             }
         }
     }
@@ -82,10 +110,11 @@ pub(crate) fn last_leaf_start<S: Schema>(
 
 /// Walks entries in order of keys. Holds one path; nothing it holds changes.
 pub(crate) struct Cursor<S: Schema> {
-    stack: Vec<(Arc<super::Node<S>>, usize)>,
-    pending: Option<Arc<Link<S>>>,
-    /// The leaf before.
-    before: Option<Arc<super::Node<S>>>,
+    /// Nodes, where in each, and by how much their keys are moved.
+    stack: Vec<(Arc<super::Node<S>>, usize, u64)>,
+    pending: Option<Child<S>>,
+    /// The last entry of the leaf before, as the tree counts.
+    before: Option<(S::Key, S::Val)>,
 }
 
 impl<S: Schema> Cursor<S> {
@@ -94,21 +123,25 @@ impl<S: Schema> Cursor<S> {
     pub(crate) fn seek(tree: &Tree<S>, key: &S::Key) -> Result<Self, Fault> {
         let mut c = Cursor { stack: Vec::new(), pending: None, before: None };
         let Some(root) = &tree.root else { return Ok(c) };
-        let mut link = root.clone();
+        let (mut node, mut shift) = (root.get()?, 0u64);
         loop {
-            let node = link.get()?;
+            let here = S::moved(key, shift.wrapping_neg());
             let (i, next) = match &node.body {
-                Body::Leaf(e) => (e.partition_point(|(k, _)| k <= key).saturating_sub(1), None),
+                Body::Leaf(e) => (e.partition_point(|(k, _)| *k <= here).saturating_sub(1), None),
                 Body::Inner(ch) => {
-                    let i = child_index(ch, key);
-                    (i, Some(ch[i].1.clone()))
+                    let i = child_index(ch, &here);
+                    (i, Some(ch[i].clone()))
                 }
             };
-            c.stack.push((node, i));
-            match next {
-                Some(l) => link = l,
-                None => return Ok(c),
+            c.stack.push((node, i, shift));
+            let Some(child) = next else { return Ok(c) };
+            if child.key > here {
+                // All of it lies behind; the keys below must not be moved back past 0.
+                c.pending = Some(child);
+                return Ok(c);
             }
+            shift = shift.wrapping_add(child.shift);
+            node = child.node()?;
         }
     }
 
@@ -116,51 +149,56 @@ impl<S: Schema> Cursor<S> {
     /// cursor where it was: call again when the node has been read.
     pub(crate) fn next(&mut self) -> Result<Option<Hit<S>>, Fault> {
         loop {
-            if let Some(link) = self.pending.take() {
-                match link.get() {
-                    Ok(node) => {
-                        self.in_order(&link, &node)?;
-                        self.stack.push((node, 0));
-                    }
-                    Err(f) => {
-                        self.pending = Some(link);
-                        return Err(f);
-                    }
-                }
+            if let Some(child) = self.pending.take()
+                && let Err(f) = self.enter(&child)
+            {
+                self.pending = Some(child);
+                return Err(f);
             }
-            let Some((node, i)) = self.stack.last_mut() else { return Ok(None) };
+            let Some((node, i, shift)) = self.stack.last_mut() else { return Ok(None) };
             match &node.body {
                 Body::Leaf(e) => {
                     if let Some((k, v)) = e.get(*i) {
                         *i += 1;
-                        return Ok(Some((k.clone(), v.clone(), node.stamp)));
+                        return Ok(Some((S::moved(k, *shift), v.clone(), node.stamp)));
                     }
                 }
                 Body::Inner(c) => {
-                    if let Some((_, l)) = c.get(*i) {
+                    if let Some(child) = c.get(*i) {
                         // Leaves of the path that `seek` took are on the stack already.
-                        self.pending = Some(l.clone());
+                        self.pending = Some(child.clone());
                         continue;
                     }
                 }
             }
-            let left = self.stack.pop();
-            if let Some((leaf, _)) = left.filter(|(n, _)| matches!(n.body, Body::Leaf(_))) {
-                self.before = Some(leaf);
+            if let Some((node, _, shift)) = self.stack.pop()
+                && let Body::Leaf(e) = &node.body
+                && let Some((k, v)) = e.last()
+            {
+                self.before = Some((S::moved(k, shift), v.clone()));
             }
-            if let Some((_, i)) = self.stack.last_mut() {
+            if let Some((_, i, _)) = self.stack.last_mut() {
                 *i += 1;
             }
         }
     }
 
+    /// Goes down to a child of the node on top.
+    fn enter(&mut self, child: &Child<S>) -> Result<(), Fault> {
+        let node = child.node()?;
+        let above = self.stack.last().map_or(0, |(_, _, shift)| *shift);
+        let shift = above.wrapping_add(child.shift);
+        self.in_order(&child.link, &node, shift)?;
+        self.stack.push((node, 0, shift));
+        Ok(())
+    }
+
     /// Does a leaf begin where the one before ends, or behind it? Whoever walks
     /// entries relies on it, and no node can show it by itself.
-    fn in_order(&self, link: &Link<S>, node: &super::Node<S>) -> Result<(), Fault> {
-        let (Some(before), Body::Leaf(entries)) = (&self.before, &node.body) else { return Ok(()) };
-        let Body::Leaf(earlier) = &before.body else { return Ok(()) };
-        match (earlier.last(), entries.first()) {
-            (Some((k, v)), Some((next, _))) if k >= next || S::reaches(k, v, next) => {
+    fn in_order(&self, link: &Link<S>, node: &super::Node<S>, shift: u64) -> Result<(), Fault> {
+        let (Some((k, v)), Body::Leaf(entries)) = (&self.before, &node.body) else { return Ok(()) };
+        match entries.first().map(|(next, _)| S::moved(next, shift)) {
+            Some(next) if *k >= next || S::reaches(k, v, &next) => {
                 let why = "its entries do not follow those of the leaf before";
                 Err(Fault::corrupt(S::WHAT, link.at.addr, why))
             }

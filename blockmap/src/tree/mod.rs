@@ -34,7 +34,7 @@ mod schema;
 mod share;
 mod splice;
 
-pub(crate) use join::{join, slice, split};
+pub(crate) use join::{join, shift, slice, split};
 pub(crate) use lookup::{Cursor, find, floor, last_leaf_start, path_nodes};
 pub(crate) use node::{Body, Filled, Link, Load, Node, Tree};
 pub(crate) use schema::Schema;

@@ -4,7 +4,7 @@ use super::{Fault, Schema};
 use crate::format::bitmap::WORDS;
 use crate::format::header::PAYLOAD;
 use crate::format::node as codec;
-use crate::format::types::{Addr, Kind, NodeRef};
+use crate::format::types::{self, Addr, Kind, NodeRef};
 use arc_swap::{ArcSwapOption, Guard};
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,73 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Debug)]
 pub(crate) enum Body<S: Schema> {
     Leaf(Vec<(S::Key, S::Val)>),
-    Inner(Vec<(S::Key, Arc<Link<S>>)>),
+    Inner(Vec<Child<S>>),
+}
+
+/// What is wrong with a node that its parent names wrongly.
+pub(super) const FIRST_KEY: &str = "its first key is not the one that its parent has for it";
+
+/// A child in its parent: its first key, by how much its keys are moved, and it.
+///
+/// The key is as the parent counts. Every key below is to be read with `shift`
+/// added, modulo 2^64, and the shifts of all nodes on the way add up. So moving a
+/// subtree along the keys changes its parent only, and a subtree can be shared by
+/// parents that have it at different places. A node that is rewritten is
+/// rewritten as its parent counts, and its new shift is 0.
+pub(crate) struct Child<S: Schema> {
+    pub(crate) key: S::Key,
+    pub(crate) shift: u64,
+    pub(crate) link: Arc<Link<S>>,
+}
+
+impl<S: Schema> Clone for Child<S> {
+    fn clone(&self) -> Self {
+        Child { key: self.key.clone(), shift: self.shift, link: self.link.clone() }
+    }
+}
+
+impl<S: Schema> fmt::Debug for Child<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {:?} moved by {}", self.key, self.link, self.shift.cast_signed())
+    }
+}
+
+impl<S: Schema> Child<S> {
+    /// A node that was just made, in the place where it is counted from.
+    pub(super) fn here(key: S::Key, link: Arc<Link<S>>) -> Self {
+        Child { key, shift: 0, link }
+    }
+
+    /// A whole tree as a child; none if it is a leaf without entries.
+    pub(super) fn of_root(root: Arc<Link<S>>) -> Result<Option<Self>, Fault> {
+        let key = root.get()?.first_key().cloned();
+        Ok(key.map(|key| Child::here(key, root)))
+    }
+
+    /// The node. That its first key is the one that stands here is what keeps
+    /// the sums of keys and shifts within what a key can be.
+    pub(super) fn node(&self) -> Result<Arc<Node<S>>, Fault> {
+        let node = self.link.get()?;
+        self.check(&node)?;
+        Ok(node)
+    }
+
+    /// Is the node's first key the one that stands here?
+    pub(super) fn check(&self, node: &Node<S>) -> Result<(), Fault> {
+        if node.first_key().is_some_and(|k| S::moved(k, self.shift) == self.key) {
+            return Ok(());
+        }
+        Err(Fault::corrupt(S::WHAT, self.link.at.addr, FIRST_KEY))
+    }
+}
+
+impl<S: Schema> Clone for Body<S> {
+    fn clone(&self) -> Self {
+        match self {
+            Body::Leaf(e) => Body::Leaf(e.clone()),
+            Body::Inner(c) => Body::Inner(c.clone()),
+        }
+    }
 }
 
 /// An immutable node. `stamp` is law B1's, in leaves of file maps.
@@ -98,6 +164,11 @@ impl<S: Schema> Link<S> {
         self.node.load()
     }
 
+    /// The node of a link that nobody else has.
+    pub(super) fn into_node(self) -> Option<Arc<Node<S>>> {
+        self.node.into_inner()
+    }
+
     /// Its bytes are on the medium.
     pub(crate) fn is_written(&self) -> bool {
         self.written.load(Ordering::Acquire)
@@ -118,7 +189,9 @@ impl<S: Schema> Link<S> {
                 codec::encode_leaf::<S>(it, node.stamp, self.at, id, block)
             }
             Body::Inner(children) => {
-                let it = children.iter().map(|(k, l)| (k, l.at));
+                let it = children
+                    .iter()
+                    .map(|c| (&c.key, types::Child { at: c.link.at, shift: c.shift }));
                 codec::encode_inner::<S>(it, self.at, id, block)
             }
         };
@@ -132,7 +205,11 @@ impl<S: Schema> Link<S> {
         let body = match d.body {
             codec::Body::Leaf(entries) => Body::Leaf(entries),
             codec::Body::Inner(children) => {
-                Body::Inner(children.into_iter().map(|(k, r)| (k, Link::unloaded(r))).collect())
+                let child = |(key, c): (S::Key, types::Child)| {
+                    let link = Link::unloaded(c.at);
+                    Child { key, shift: c.shift, link }
+                };
+                Body::Inner(children.into_iter().map(child).collect())
             }
         };
         Ok(Node { stamp: d.stamp, body })
@@ -144,7 +221,15 @@ impl<S: Schema> Node<S> {
     pub(crate) fn bytes(&self) -> usize {
         match &self.body {
             Body::Leaf(e) => e.iter().map(|(k, v)| S::entry_len(k, v)).sum(),
-            Body::Inner(c) => c.iter().map(|(k, _)| inner_len::<S>(k)).sum(),
+            Body::Inner(c) => c.iter().map(|c| inner_len::<S>(&c.key)).sum(),
+        }
+    }
+
+    /// The key of a child, if there are so many.
+    pub(super) fn child_key(&self, i: usize) -> Option<&S::Key> {
+        match &self.body {
+            Body::Leaf(_) => None,
+            Body::Inner(c) => c.get(i).map(|c| &c.key),
         }
     }
 
@@ -152,7 +237,7 @@ impl<S: Schema> Node<S> {
     pub(crate) fn first_key(&self) -> Option<&S::Key> {
         match &self.body {
             Body::Leaf(e) => e.first().map(|(k, _)| k),
-            Body::Inner(c) => c.first().map(|(k, _)| k),
+            Body::Inner(c) => c.first().map(|c| &c.key),
         }
     }
 }

@@ -70,6 +70,12 @@ pub(crate) trait Schema:
 
     /// Law B1: forgets that the value is this file's own.
     fn disown(_v: &mut Self::Val) {}
+
+    /// The key moved by so much, modulo 2^64. Only keys of extents are ever moved.
+    fn moved(k: &Self::Key, by: u64) -> Self::Key {
+        debug_assert_eq!(by, 0);
+        k.clone()
+    }
 }
 
 impl Schema for Names {
@@ -95,7 +101,7 @@ impl Schema for Counts {
     }
 
     fn reaches(k: &u64, v: &CountRun, at: &u64) -> bool {
-        k + u64::from(v.len) > *at
+        k.saturating_add(u64::from(v.len)) > *at
     }
 
     fn cut(k: &u64, v: &CountRun, lo: &u64, hi: Option<&u64>) -> Cut<u64, CountRun> {
@@ -123,7 +129,7 @@ impl Schema for Extents {
     }
 
     fn reaches(k: &u64, v: &Extent, at: &u64) -> bool {
-        k + u64::from(v.len) > *at
+        k.saturating_add(u64::from(v.len)) > *at
     }
 
     fn cut(k: &u64, v: &Extent, lo: &u64, hi: Option<&u64>) -> Cut<u64, Extent> {
@@ -163,6 +169,10 @@ impl Schema for Extents {
 
     fn disown(v: &mut Extent) {
         v.own = false;
+    }
+
+    fn moved(k: &u64, by: u64) -> u64 {
+        k.wrapping_add(by)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Making a node changeable: in the same block, in a new block, or as a copy
 //! of a shared one. Laws B1 and B2 as far as nodes are concerned.
 
-use super::node::{Body, inner_len};
+use super::node::{Body, Child, inner_len};
 use super::{Fault, Link, Node, Schema};
 use crate::format::header::PAYLOAD;
 use crate::format::types::{Addr, NodeRef};
@@ -21,27 +21,26 @@ pub(crate) enum OwnedBody<S: Schema> {
     Inner(Children<S>),
 }
 
-pub(crate) type Children<S> = Vec<(<S as crate::format::EntryCodec>::Key, Arc<Link<S>>)>;
+pub(crate) type Children<S> = Vec<Child<S>>;
 
-/// Takes a node for changing.
+/// Takes a node for changing. What it holds is given as its parent counts: the
+/// shift is applied, and what is built from it has none.
 ///
 /// A shared node is left to its other parents: the copy adds one parent to
 /// each child, and the original loses one. A node of an older checkpoint moves
 /// to a new block. A leaf older than its file's last sharing forgets what it
-/// owned, because somebody else may own it too (law B1).
-pub(crate) fn own<S: Schema>(txn: &mut Txn<'_>, link: &Arc<Link<S>>) -> Result<Owned<S>, Fault> {
-    let node = link.get()?;
+/// owned, because somebody else may own it too (law B1). A node that the same
+/// transaction made, and so nobody else has, is taken as it is, without a copy.
+pub(crate) fn own<S: Schema>(txn: &mut Txn<'_>, child: Child<S>) -> Result<Owned<S>, Fault> {
+    let node = child.node()?;
+    let Child { shift, link, .. } = child;
     let shared = S::SHARED && txn.count(link.at.addr)? > 1;
-    let mut body = match &node.body {
-        Body::Leaf(e) => OwnedBody::Leaf(e.clone()),
-        Body::Inner(c) => OwnedBody::Inner(c.clone()),
-    };
     if S::SHARED && !shared && txn.settled(link.at.addr, 1) == 0 {
-        hold_down(txn, &body);
+        hold_down(txn, &node.body);
     }
     let addr = if shared {
         let addr = txn.alloc_node()?;
-        hand_down(txn, &body)?;
+        hand_down(txn, &node.body)?;
         txn.lower(link.at.addr, 1)?;
         addr
     } else if link.at.generation == txn.generation {
@@ -51,32 +50,63 @@ pub(crate) fn own<S: Schema>(txn: &mut Txn<'_>, link: &Arc<Link<S>>) -> Result<O
         txn.free(link.at.addr, 1)?;
         addr
     };
-    if let OwnedBody::Leaf(e) = &mut body
-        && S::SHARED
-        && (shared || node.stamp < txn.file_share_gen)
-        && !txn.sabotage("keep-own-bits")
-    {
-        e.iter_mut().for_each(|(_, v)| S::disown(v));
+    let disown =
+        S::SHARED && (shared || node.stamp < txn.file_share_gen) && !txn.sabotage("keep-own-bits");
+    let level = link.at.level;
+    let mut body = taken(link, node);
+    match &mut body {
+        OwnedBody::Leaf(e) => {
+            if disown {
+                e.iter_mut().for_each(|(_, v)| S::disown(v));
+            }
+            if shift != 0 {
+                e.iter_mut().for_each(|(k, _)| *k = S::moved(k, shift));
+            }
+        }
+        OwnedBody::Inner(c) if shift != 0 => c.iter_mut().for_each(|c| move_child(c, shift)),
+        OwnedBody::Inner(_) => {}
     }
-    Ok(Owned { addr, level: link.at.level, body })
+    Ok(Owned { addr, level, body })
+}
+
+/// A subtree moves along the keys.
+pub(super) fn move_child<S: Schema>(c: &mut Child<S>, by: u64) {
+    c.key = S::moved(&c.key, by);
+    c.shift = c.shift.wrapping_add(by);
+}
+
+/// What a node holds: itself where nobody else has it, else a copy.
+fn taken<S: Schema>(link: Arc<Link<S>>, node: Arc<Node<S>>) -> OwnedBody<S> {
+    let unpack = |body| match body {
+        Body::Leaf(e) => OwnedBody::Leaf(e),
+        Body::Inner(c) => OwnedBody::Inner(c),
+    };
+    let Some(held) = Arc::into_inner(link).and_then(Link::into_node) else {
+        return unpack(node.body.clone());
+    };
+    drop(held);
+    match Arc::try_unwrap(node) {
+        Ok(node) => unpack(node.body),
+        Err(node) => unpack(node.body.clone()),
+    }
 }
 
 /// The node's count was lowered by a record that is not durable, and the node
 /// gives way to others: what it says of its children's owners must outlive it.
 /// (Else its successor's path looks clean, and a crash brings back an owner whose
 /// blocks were overwritten in place.)
-fn hold_down<S: Schema>(txn: &mut Txn<'_>, body: &OwnedBody<S>) {
+fn hold_down<S: Schema>(txn: &mut Txn<'_>, body: &Body<S>) {
     match body {
-        OwnedBody::Leaf(e) => e.iter().for_each(|(_, v)| S::hold(txn, v)),
-        OwnedBody::Inner(c) => c.iter().for_each(|(_, l)| txn.hold(l.at.addr, 1)),
+        Body::Leaf(e) => e.iter().for_each(|(_, v)| S::hold(txn, v)),
+        Body::Inner(c) => c.iter().for_each(|c| txn.hold(c.link.at.addr, 1)),
     }
 }
 
 /// Each child of a copied node has one parent more.
-fn hand_down<S: Schema>(txn: &mut Txn<'_>, body: &OwnedBody<S>) -> Result<(), Fault> {
+fn hand_down<S: Schema>(txn: &mut Txn<'_>, body: &Body<S>) -> Result<(), Fault> {
     match body {
-        OwnedBody::Leaf(e) => e.iter().try_for_each(|(_, v)| S::share(txn, v)),
-        OwnedBody::Inner(c) => c.iter().try_for_each(|(_, l)| txn.raise(l.at.addr, 1)),
+        Body::Leaf(e) => e.iter().try_for_each(|(_, v)| S::share(txn, v)),
+        Body::Inner(c) => c.iter().try_for_each(|c| txn.raise(c.link.at.addr, 1)),
     }
 }
 
@@ -95,16 +125,14 @@ pub(crate) fn build<S: Schema>(
             for part in chunk(e, |(k, v)| S::entry_len(k, v)) {
                 let key = part[0].0.clone();
                 let node = Node { stamp: txn.stamp::<S>(), body: Body::Leaf(part) };
-                out.push((key, place(txn, &mut spare, level, node)?));
+                out.push(Child::here(key, place(txn, &mut spare, level, node)?));
             }
         }
         OwnedBody::Inner(c) => {
-            for part in chunk(c, |(k, _)| inner_len::<S>(k)) {
-                let key = part[0].0.clone();
-                out.push((
-                    key,
-                    place(txn, &mut spare, level, Node { stamp: 0, body: Body::Inner(part) })?,
-                ));
+            for part in chunk(c, |c| inner_len::<S>(&c.key)) {
+                let key = part[0].key.clone();
+                let node = Node { stamp: 0, body: Body::Inner(part) };
+                out.push(Child::here(key, place(txn, &mut spare, level, node)?));
             }
         }
     }
@@ -136,15 +164,17 @@ pub(crate) fn build_leaf<S: Schema>(
 }
 
 /// Adds levels until one node is left, or takes away levels that have one child.
+/// A root stands where it counts from: it has no shift.
 pub(crate) fn root_of<S: Schema>(
     txn: &mut Txn<'_>,
     mut nodes: Children<S>,
 ) -> Result<Option<Arc<Link<S>>>, Fault> {
     while nodes.len() > 1 {
-        let level = nodes[0].1.at.level + 1;
+        let level = nodes[0].link.at.level + 1;
         nodes = build(txn, 0, level, OwnedBody::Inner(nodes))?;
     }
-    let Some((_, mut root)) = nodes.pop() else { return Ok(None) };
+    let Some(root) = nodes.pop() else { return Ok(None) };
+    let mut root = settle(txn, root)?;
     while root.at.level > 0 && root.at.generation == txn.generation {
         // A shared root belongs to others as it is.
         if S::SHARED && txn.count(root.at.addr)? > 1 {
@@ -152,14 +182,26 @@ pub(crate) fn root_of<S: Schema>(
         }
         let node = root.get()?;
         let Body::Inner(c) = &node.body else { break };
-        let [(_, only)] = c.as_slice() else { break };
+        let [only] = c.as_slice() else { break };
+        let only = only.clone();
         if S::SHARED && txn.settled(root.at.addr, 1) == 0 {
-            txn.hold(only.at.addr, 1);
+            txn.hold(only.link.at.addr, 1);
         }
         txn.free(root.at.addr, 1)?;
-        root = only.clone();
+        root = settle(txn, only)?;
     }
     Ok(Some(root))
+}
+
+/// The node of a child, made anew if its keys are moved.
+fn settle<S: Schema>(txn: &mut Txn<'_>, child: Child<S>) -> Result<Arc<Link<S>>, Fault> {
+    if child.shift == 0 {
+        return Ok(child.link);
+    }
+    let owned = own(txn, child)?;
+    let mut nodes = build(txn, owned.addr, owned.level, owned.body)?;
+    // It was one node, and moving it changes no sizes.
+    nodes.pop().map(|c| c.link).ok_or_else(|| Fault::corrupt(S::WHAT, owned.addr, "empty"))
 }
 
 /// Cuts a list into blocks' worth of about equal size. A list that grew at its

@@ -1,11 +1,10 @@
 //! Replacing a range of keys: the one way to change entries.
 
 use super::drop::drop_link;
-use super::node::SMALL;
+use super::node::{Child, SMALL};
 use super::share::{Children, OwnedBody, root_of};
-use super::{Fault, Link, Schema, Tree, build, own};
+use super::{Fault, Schema, Tree, build, own};
 use crate::txn::Txn;
-use std::sync::Arc;
 
 /// Everything with a key in `[lo, hi)`, or the part of it that lies inside,
 /// goes, and `new` takes its place.
@@ -19,29 +18,30 @@ pub(crate) struct Splice<S: Schema> {
     pub(crate) release: bool,
 }
 
-/// Applies a splice and gives the new tree.
+/// Applies a splice and gives the new tree. A tree that nobody else holds is
+/// changed in its place.
 pub(crate) fn splice<S: Schema>(
     txn: &mut Txn<'_>,
-    tree: &Tree<S>,
+    tree: Tree<S>,
     s: Splice<S>,
 ) -> Result<Tree<S>, Fault> {
-    let nodes = match &tree.root {
+    let nodes = match tree.root.map(Child::of_root).transpose()?.flatten() {
         None => {
             let mut e = Vec::new();
             edit_entries(txn, &mut e, s)?;
             build(txn, 0, 0, OwnedBody::Leaf(e))?
         }
-        Some(root) => splice_link(txn, root, s)?,
+        Some(root) => splice_child(txn, root, s)?,
     };
     Ok(Tree { root: root_of(txn, nodes)? })
 }
 
-fn splice_link<S: Schema>(
+fn splice_child<S: Schema>(
     txn: &mut Txn<'_>,
-    link: &Arc<Link<S>>,
+    child: Child<S>,
     s: Splice<S>,
 ) -> Result<Children<S>, Fault> {
-    let mut owned = own(txn, link)?;
+    let mut owned = own(txn, child)?;
     match &mut owned.body {
         OwnedBody::Leaf(e) => edit_entries(txn, e, s)?,
         OwnedBody::Inner(c) => splice_children(txn, c, s)?,
@@ -58,27 +58,31 @@ fn splice_children<S: Schema>(
     let a = super::lookup::child_index(children, &lo);
     let b = match &hi {
         None => children.len(),
-        Some(h) => children.partition_point(|(k, _)| k < h).max(a + 1),
+        Some(h) => children.partition_point(|c| c.key < *h).max(a + 1),
     };
+    // Where the first child behind those begins.
+    let behind = children.get(b).map(|c| c.key.clone());
+    let touched: Children<S> = children.splice(a..b, []).collect();
+    let ends: Vec<Option<S::Key>> =
+        touched.iter().skip(1).map(|c| Some(c.key.clone())).chain([behind]).collect();
     let mut new = Some(new);
     let mut result = Vec::new();
-    for i in a..b {
-        let (key, link) = &children[i];
-        let ends_inside = match (&hi, children.get(i + 1)) {
+    for (child, end) in touched.into_iter().zip(ends) {
+        let ends_inside = match (&hi, end) {
             (None, _) => true,
-            (Some(h), Some((next, _))) => next <= h,
+            (Some(h), Some(next)) => next <= *h,
             (Some(_), None) => false,
         };
         let fresh = new.take().unwrap_or_default();
-        if *key >= lo && ends_inside && fresh.is_empty() {
-            drop_link(txn, link, release)?;
+        if child.key >= lo && ends_inside && fresh.is_empty() {
+            drop_link(txn, &child.link, release)?;
             continue;
         }
         let part = Splice { lo: lo.clone(), hi: hi.clone(), new: fresh, release };
-        result.extend(splice_link(txn, link, part)?);
+        result.extend(splice_child(txn, child, part)?);
     }
     let span = a..a + result.len();
-    children.splice(a..b, result);
+    children.splice(a..a, result);
     merge_small(txn, children, span)
 }
 
@@ -93,18 +97,18 @@ fn merge_small<S: Schema>(
         if i >= children.len() || children.len() < 2 {
             continue;
         }
-        let size = |l: &Arc<Link<S>>| l.peek().as_ref().map(|n| n.bytes());
-        let Some(mine) = size(&children[i].1).filter(|n| *n < SMALL) else { continue };
+        let size = |c: &Child<S>| c.link.peek().as_ref().map(|n| n.bytes());
+        let Some(mine) = size(&children[i]).filter(|n| *n < SMALL) else { continue };
         let left = if i > 0 { i - 1 } else { i };
         let other = if left == i { i + 1 } else { left };
-        let Some(theirs) = size(&children[other].1) else { continue };
+        let Some(theirs) = size(&children[other]) else { continue };
         let limit = crate::format::header::PAYLOAD * 3 / 4;
-        if mine + theirs > limit || (S::SHARED && txn.count(children[other].1.at.addr)? > 1) {
+        if mine + theirs > limit || (S::SHARED && txn.count(children[other].link.at.addr)? > 1) {
             continue;
         }
         // What the splice built is of this generation and has one parent.
-        let first = own(txn, &children[left].1)?;
-        let second = own(txn, &children[left + 1].1)?;
+        let second = own(txn, children.remove(left + 1))?;
+        let first = own(txn, children.remove(left))?;
         let body = match (first.body, second.body) {
             (OwnedBody::Leaf(mut x), OwnedBody::Leaf(y)) => {
                 x.extend(y);
@@ -118,7 +122,7 @@ fn merge_small<S: Schema>(
         };
         txn.free(second.addr, 1)?;
         let merged = build(txn, first.addr, first.level, body)?;
-        children.splice(left..left + 2, merged);
+        children.splice(left..left, merged);
     }
     Ok(())
 }
@@ -159,6 +163,8 @@ pub(crate) fn edit_entries<S: Schema>(
             None => window.push(e),
         }
     }
+    // No more room than it takes: leaves stay as long as the map does.
+    entries.reserve_exact(window.len().saturating_sub(to - from));
     txn.tally_entries::<S>(window.len() as i64 - (to - from) as i64);
     entries.splice(from..to, window);
     Ok(())

@@ -169,7 +169,7 @@ impl Volume {
             if let Ok(node) = link.get()
                 && let Body::Inner(children) = &node.body
             {
-                stack.extend(children.iter().map(|(_, l)| l.clone()).filter(|l| !l.is_written()));
+                stack.extend(children.iter().map(|c| c.link.clone()).filter(|l| !l.is_written()));
             }
             batch.push(link);
             if batch.len() == SLICE {
@@ -342,7 +342,7 @@ fn put_file(
             _ if find(&tree, &key)?.is_some() => Vec::new(),
             _ => continue,
         };
-        tree = splice(txn, &tree, Splice { lo: key, hi: Some(key + 1), new, release: false })?;
+        tree = splice(txn, tree, Splice { lo: key, hi: Some(key + 1), new, release: false })?;
     }
     Ok(tree)
 }

@@ -158,6 +158,9 @@ impl Core {
                 file.shrink_seq.fetch_max(seq, Ordering::AcqRel);
             }
         }
+        if records.iter().any(|r| matches!(r, Record::Collapse { .. } | Record::Insert { .. })) {
+            staged.versions.iter().for_each(|(file, _)| file.logged.moved(self.generation));
+        }
         for l in staged.logged.drain(..) {
             self.logged.add(l.at, self.generation);
             l.file.logged.add(l.block, l.block + 1, self.generation);

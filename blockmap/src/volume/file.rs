@@ -158,17 +158,18 @@ impl Version {
         (self.blocks != UNKNOWN).then_some((self.blocks, self.extents))
     }
 
-    /// Replaces a range of the map.
+    /// Replaces a range of the map. A version that nobody else holds is changed
+    /// without copies of what was made for it before.
     pub(crate) fn splice(
-        &self,
+        mut self,
         txn: &mut Txn<'_>,
         s: Splice<crate::format::Extents>,
     ) -> Result<Version, Fault> {
         txn.begin_file(self.share_gen);
-        let map = match &self.map {
+        let map = match std::mem::replace(&mut self.map, Map::Tree(Tree::EMPTY)) {
             Map::Tree(t) => Map::Tree(splice(txn, t, s)?),
             Map::Inline { stamp, extents } => {
-                let mut e = self.unstamped(*stamp, extents);
+                let mut e = self.unstamped(stamp, &extents);
                 edit_entries(txn, &mut e, s)?;
                 Self::pack(txn, e)?
             }

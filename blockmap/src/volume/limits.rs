@@ -4,8 +4,8 @@
 use super::file::UNKNOWN;
 use super::write::MAX_SIZE;
 use crate::error::{Error, Result};
-use crate::format::BLOCK_LIMIT;
 use crate::format::types::{FileRecord, Record, Superblock};
+use crate::format::{BLOCK, BLOCK_LIMIT};
 use crate::tree::Fault;
 
 /// Checkpoints, groups, positions, records, sharings and files stay below this: a
@@ -32,6 +32,20 @@ pub(super) fn file(id: u64, record: &FileRecord) -> std::result::Result<(), Faul
     Err(Fault::corrupt("file record", id, "one of its numbers is beyond what can be"))
 }
 
+/// A file's size when some of its blocks, not the last, were taken out.
+pub(super) fn without(size: u64, start: u64, len: u64) -> std::result::Result<u64, Fault> {
+    let end = (start + len).checked_mul(BLOCK as u64).filter(|end| *end < size);
+    end.map(|_| size - len * BLOCK as u64)
+        .ok_or_else(|| Fault::corrupt("journal", start, "more was taken out than is there"))
+}
+
+/// A file's size when so many blocks were put in.
+pub(super) fn longer(size: u64, len: u64) -> std::result::Result<u64, Fault> {
+    let more = len.checked_mul(BLOCK as u64).and_then(|more| size.checked_add(more));
+    more.filter(|size| *size <= MAX_SIZE)
+        .ok_or_else(|| Fault::corrupt("journal", size, "a file longer than any can be"))
+}
+
 /// Can this have happened when things had been shared so often?
 pub(super) fn record(record: &Record, shared: u64) -> std::result::Result<(), Fault> {
     let (size, id, share_gen) = match record {
@@ -39,13 +53,14 @@ pub(super) fn record(record: &Record, shared: u64) -> std::result::Result<(), Fa
         Record::Reflink { to, share_gen, .. } => (0, *to, Some(*share_gen)),
         Record::ReflinkRange { size, share_gen, tail, .. } => (*size, *tail, Some(*share_gen)),
         Record::Truncate { size, tail, .. } => (*size, *tail, None),
-        Record::Punch { tail, .. } => (0, *tail, None),
+        Record::Punch { tail, .. } | Record::Collapse { tail, .. } => (0, *tail, None),
         Record::Map { size, .. } | Record::Convert { size, .. } | Record::Grow { size, .. } => {
             (*size, 0, None)
         }
         Record::Mark { .. }
         | Record::Remove { .. }
         | Record::Rename { .. }
+        | Record::Insert { .. }
         | Record::Data { .. }
         | Record::Slice { .. } => return Ok(()),
     };

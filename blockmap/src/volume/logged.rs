@@ -90,6 +90,14 @@ impl LoggedRange {
         self.newest.fetch_max(generation, Ordering::Release);
     }
 
+    /// The file's blocks have other numbers now.
+    pub(crate) fn moved(&self, generation: u64) {
+        // Every checkpoint but the one under construction and the one before is marked.
+        if self.overlaps(0, u64::MAX, generation.saturating_sub(2)) {
+            self.add(0, u64::MAX, generation);
+        }
+    }
+
     /// May any of these blocks have logged bytes that a crash would replay?
     pub(crate) fn overlaps(&self, start: u64, end: u64, marked: u64) -> bool {
         if self.newest.load(Ordering::Acquire) <= marked {
@@ -313,5 +321,9 @@ mod tests {
         r.add(70, 71, 4);
         assert!(r.overlaps(50, 51, 2) && r.overlaps(70, 71, 3) && !r.overlaps(50, 51, 3));
         assert!(!r.overlaps(0, 100, 4));
+        r.moved(6);
+        assert!(!r.overlaps(0, 100, 4), "there was nothing to move");
+        r.moved(5);
+        assert!(r.overlaps(0, 100, 4) && !r.overlaps(0, 100, 5));
     }
 }

@@ -36,6 +36,7 @@ mod reap;
 mod recover;
 mod reflink;
 mod shelf;
+mod shift;
 mod stats;
 mod write;
 

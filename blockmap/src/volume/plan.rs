@@ -88,7 +88,7 @@ pub(super) fn remember_own(core: &mut Core, file: &Arc<FileState>, parts: &[Part
         );
         if !known {
             let own = |e: Extent| Extent { own: true, ..e };
-            let _ = core.restate(file, |txn, v| rewrite(txn, v, p.block, p.len, own));
+            let _ = core.restate(file, |txn, v| rewrite(txn, v.clone(), p.block, p.len, own));
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use super::file::{Map, Piece, Version};
 use super::shelf::owned;
+use crate::format::BLOCK_LIMIT;
 use crate::format::types::Extent;
-use crate::tree::{Cursor, Fault, Splice, Tree, join, slice, split};
+use crate::tree::{Cursor, Fault, Splice, Tree, floor, join, shift, slice, split};
 use crate::txn::Txn;
 
 /// A range of one file and its place in another, in file blocks.
@@ -17,7 +18,7 @@ pub(super) struct Span {
 /// The range gets newly allocated extents; what was there is released.
 pub(super) fn map(
     txn: &mut Txn<'_>,
-    v: &Version,
+    v: Version,
     start: u64,
     len: u64,
     size: u64,
@@ -35,7 +36,7 @@ pub(super) fn map(
 /// Unwritten extents in the range become written, in the same blocks.
 pub(super) fn convert(
     txn: &mut Txn<'_>,
-    v: &Version,
+    v: Version,
     start: u64,
     len: u64,
     size: u64,
@@ -47,14 +48,14 @@ pub(super) fn convert(
 /// Changes the bits of the extents in a range, nothing else.
 pub(super) fn rewrite(
     txn: &mut Txn<'_>,
-    v: &Version,
+    v: Version,
     start: u64,
     len: u64,
     change: impl Fn(Extent) -> Extent,
 ) -> Result<Version, Fault> {
     let end = start + len;
     let mut new = Vec::new();
-    for (k, e, current) in extents_in(v, start, end)? {
+    for (k, e, current) in extents_in(&v, start, end)? {
         // A bit that is older than the last sharing says nothing any more.
         new.push((k, change(Extent { own: e.own && current, ..e })));
     }
@@ -105,18 +106,64 @@ pub(super) fn cut(
 ) -> Result<(Version, Option<Version>), Fault> {
     if !whole {
         let s = Splice { lo: start, hi: end, new: Vec::new(), release: true };
-        return Ok((v.splice(txn, s)?, None));
+        return Ok((v.clone().splice(txn, s)?, None));
     }
     let tree = v.as_tree(txn)?;
-    let (left, right) = split(txn, &tree, &start)?;
+    let (left, right) = split(txn, tree, &start)?;
     let (middle, right) = match end {
         None => (right, Tree::EMPTY),
-        Some(end) => split(txn, &right, &end)?,
+        Some(end) => split(txn, right, &end)?,
     };
     let rest = v.with_map(txn, Map::Tree(middle));
     let kept = join(txn, left, right)?;
     txn.tally_unknown();
     Ok((v.with_map(txn, Map::Tree(kept)), Some(rest)))
+}
+
+/// File blocks `start..start+len` are taken out, and what lies behind them moves
+/// down; what was there is released or (`whole`) given back, as by [`cut`].
+pub(super) fn collapse(
+    txn: &mut Txn<'_>,
+    v: &Version,
+    start: u64,
+    len: u64,
+    whole: bool,
+) -> Result<(Version, Option<Version>), Fault> {
+    let (v, rest) = cut(txn, v, start, Some(start + len), whole)?;
+    Ok((moved(txn, v, start, len.wrapping_neg())?, rest))
+}
+
+/// What lies at `start` or behind it moves up by `len` blocks; between is a hole.
+pub(super) fn insert(
+    txn: &mut Txn<'_>,
+    v: &Version,
+    start: u64,
+    len: u64,
+) -> Result<Version, Fault> {
+    moved(txn, v.clone(), start, len)
+}
+
+/// What lies at `start` or behind it moves by so many blocks, modulo 2^64.
+fn moved(txn: &mut Txn<'_>, v: Version, start: u64, by: u64) -> Result<Version, Fault> {
+    if last_end(&v)?.is_some_and(|end| end > start && end.wrapping_add(by) > BLOCK_LIMIT) {
+        return Err(Fault::corrupt("journal", start, "blocks moved past the end of all files"));
+    }
+    let tree = v.as_tree(txn)?;
+    let (left, right) = split(txn, tree, &start)?;
+    let right = shift(txn, right, by)?;
+    let tree = join(txn, left, right)?;
+    txn.tally_unknown();
+    Ok(v.with_map(txn, Map::Tree(tree)))
+}
+
+/// Where the last extent ends.
+pub(super) fn last_end(v: &Version) -> Result<Option<u64>, Fault> {
+    let last = match &v.map {
+        Map::Inline { extents, .. } => extents.last().map(|(k, e)| (*k, *e)),
+        Map::Tree(Tree { root: None }) => None,
+        Map::Tree(Tree { root: Some(root) }) => floor(root, &BLOCK_LIMIT)?.map(|(k, e, _)| (k, e)),
+    };
+    Ok(last.map(|(k, e)| k + u64::from(e.len)))
 }
 
 /// A whole map gets a second owner: its root is counted once more, or its few
@@ -145,8 +192,8 @@ pub(super) fn reflink(txn: &mut Txn<'_>, v: &Version) -> Result<(Version, Versio
 }
 
 /// A range of the target shares the blocks of a range of the source. With
-/// `whole`, both at the same offset, subtrees are shared, and what the target
-/// had comes back as a version of its own.
+/// `whole`, subtrees are shared, and what the target had comes back as a version of
+/// its own.
 pub(super) fn reflink_range(
     txn: &mut Txn<'_>,
     source: &Version,
@@ -155,12 +202,13 @@ pub(super) fn reflink_range(
     whole: bool,
 ) -> Result<(Version, Option<Version>), Fault> {
     let (lo, hi) = (span.to, span.to + span.len);
-    if whole && let (Map::Tree(t), true) = (&source.map, span.from == span.to) {
+    if whole && let Map::Tree(t) = &source.map {
         txn.begin_file(source.share_gen);
-        let shared = slice(txn, t, &lo, &hi)?;
+        let shared = slice(txn, t, &span.from, &(span.from + span.len))?;
+        let shared = shift(txn, shared, span.to.wrapping_sub(span.from))?;
         let tree = target.as_tree(txn)?;
-        let (left, rest) = split(txn, &tree, &lo)?;
-        let (old, right) = split(txn, &rest, &hi)?;
+        let (left, rest) = split(txn, tree, &lo)?;
+        let (old, right) = split(txn, rest, &hi)?;
         let old = target.with_map(txn, Map::Tree(old));
         let left = join(txn, left, shared)?;
         let tree = join(txn, left, right)?;

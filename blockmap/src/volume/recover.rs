@@ -322,7 +322,9 @@ fn touched(r: &Record) -> Vec<(u64, u64)> {
     match r {
         Record::Map { file, start, .. }
         | Record::Convert { file, start, .. }
-        | Record::Punch { file, start, .. } => vec![(*file, *start)],
+        | Record::Punch { file, start, .. }
+        | Record::Collapse { file, start, .. }
+        | Record::Insert { file, start, .. } => vec![(*file, *start)],
         Record::Data { file, block, .. } => vec![(*file, *block)],
         Record::Grow { file, .. } => vec![(*file, 0)],
         Record::Truncate { file, size, .. } => vec![(*file, size / BLOCK as u64)],

@@ -1,5 +1,5 @@
-//! Reflinks: a whole file in constant time, a range at the cost of its edges
-//! where offsets agree, else of its extents.
+//! Reflinks: a whole file in constant time, a range of another file at the cost of
+//! its edges, a range within one file at that of its extents.
 
 use super::Volume;
 use super::core::Class;
@@ -63,7 +63,8 @@ impl Volume {
     ///
     /// Offsets are multiples of 4096, and so is the length, unless the range ends
     /// at the source's end and at or behind the target's. Blocks. A crash in the
-    /// middle of a range of many extents at unlike offsets leaves a part done.
+    /// middle of a range of many extents within one file leaves a part done; between
+    /// two files it costs the range's edges, however many extents it has.
     ///
     /// # Errors
     /// `Invalid` for offsets that are not aligned, ranges past the source's end, or
@@ -169,7 +170,7 @@ impl Volume {
                     let some = some_extents(&source, a, AT_ONCE + 1)?;
                     let many = some.get(AT_ONCE).filter(|(k, _)| *k < a + left);
                     let trees = matches!(source.map, Map::Tree(_)) && from.id != to.id;
-                    let whole = many.is_some() && a == b && trees;
+                    let whole = many.is_some() && trees;
                     let len = match many {
                         Some((k, _)) if !whole => k - a,
                         _ => left,

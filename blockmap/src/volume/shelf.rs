@@ -3,7 +3,7 @@
 use super::file::{FileState, Piece, Version};
 use super::{limits, ranges};
 use crate::format::types::{Addr, Extent, FileId, Record};
-use crate::format::{FILE_LIMIT, Files, Names};
+use crate::format::{BLOCK, FILE_LIMIT, Files, Names};
 use crate::tree::{Fault, Splice, Tree, find, splice};
 use crate::txn::Txn;
 use std::collections::{BTreeSet, HashMap};
@@ -54,6 +54,15 @@ impl Staged {
             .iter()
             .rfind(|(f, _)| f.id == file.id)
             .map_or_else(|| file.load(), |(_, v)| Arc::new(v.clone()))
+    }
+
+    /// As [`Staged::version`], to be changed and put back: nobody else has what
+    /// this change made of it before.
+    fn take(&mut self, file: &Arc<FileState>) -> Version {
+        match self.versions.iter().rposition(|(f, _)| f.id == file.id) {
+            Some(i) => self.versions.swap_remove(i).1,
+            None => (*file.load()).clone(),
+        }
     }
 
     pub(super) fn put(&mut self, file: &Arc<FileState>, version: Version) {
@@ -118,13 +127,13 @@ impl Shelf {
             }
             Record::Map { file, start, len, size, extents } => {
                 let f = self.need(*file)?;
-                let v = ranges::map(txn, &st.version(&f), *start, *len, *size, extents)?;
+                let v = ranges::map(txn, st.take(&f), *start, *len, *size, extents)?;
                 st.put(&f, v);
                 Ok(())
             }
             Record::Convert { file, start, len, size } => {
                 let f = self.need(*file)?;
-                let v = ranges::convert(txn, &st.version(&f), *start, *len, *size)?;
+                let v = ranges::convert(txn, st.take(&f), *start, *len, *size)?;
                 st.put(&f, v);
                 Ok(())
             }
@@ -173,7 +182,7 @@ impl Shelf {
                 let f = self.need(*file)?;
                 let v = st.version(&f);
                 st.shrinks = true;
-                let from = size.div_ceil(crate::format::BLOCK as u64);
+                let from = size.div_ceil(BLOCK as u64);
                 let (v, rest) = ranges::cut(txn, &v, from, None, *tail != 0)?;
                 st.put(&f, Version { size: *size, ..v });
                 self.condemn_tail(*tail, rest, st);
@@ -185,6 +194,23 @@ impl Shelf {
                 let (v, rest) = ranges::cut(txn, &v, *start, Some(start + len), *tail != 0)?;
                 st.put(&f, v);
                 self.condemn_tail(*tail, rest, st);
+                Ok(())
+            }
+            Record::Collapse { file, start, len, tail } => {
+                let f = self.need(*file)?;
+                let v = st.version(&f);
+                let size = limits::without(v.size, *start, *len)?;
+                let (v, rest) = ranges::collapse(txn, &v, *start, *len, *tail != 0)?;
+                st.put(&f, Version { size, ..v });
+                self.condemn_tail(*tail, rest, st);
+                Ok(())
+            }
+            Record::Insert { file, start, len } => {
+                let f = self.need(*file)?;
+                let v = st.version(&f);
+                let size = limits::longer(v.size, *len)?;
+                let v = ranges::insert(txn, &v, *start, *len)?;
+                st.put(&f, Version { size, ..v });
                 Ok(())
             }
             Record::ReflinkRange { from, to, from_start, to_start, len, size, share_gen, tail } => {
@@ -287,7 +313,7 @@ impl Shelf {
         // The next possible name: this one and a NUL, which no name contains.
         let hi: Box<[u8]> = name.iter().copied().chain([0]).collect();
         let new = id.map(|id| (lo.clone(), id)).into_iter().collect();
-        st.names = Some(splice(txn, &names, Splice { lo, hi: Some(hi), new, release: false })?);
+        st.names = Some(splice(txn, names, Splice { lo, hi: Some(hi), new, release: false })?);
         Ok(())
     }
 

@@ -209,7 +209,7 @@ fn record(bytes: &mut Bytes<'_>, base: &Base) -> Record {
         n @ 0..220 => u64::from(n),
         _ => bytes.number(base),
     };
-    match bytes.u8() % 14 {
+    match bytes.u8() % 16 {
         0 => Record::Mark { checkpoint: bytes.number(base) },
         1 => Record::Create { file: bytes.number(base), name: name(bytes) },
         2 => Record::Remove { name: name(bytes) },
@@ -260,7 +260,16 @@ fn record(bytes: &mut Bytes<'_>, base: &Base) -> Record {
             share_gen: bytes.number(base),
             tail: if bytes.u8() < 200 { 0 } else { bytes.number(base) },
         },
-        12 => Record::Data {
+        12 => Record::Collapse {
+            file: file(bytes),
+            start: small(bytes),
+            len: small(bytes),
+            tail: if bytes.u8() < 200 { 0 } else { bytes.number(base) },
+        },
+        13 => {
+            Record::Insert { file: file(bytes), start: bytes.number(base), len: bytes.number(base) }
+        }
+        14 => Record::Data {
             file: file(bytes),
             block: small(bytes),
             bytes: vec![bytes.u8() | 1; usize::from(bytes.u8()) * 16],

@@ -200,7 +200,9 @@ impl Walk<'_> {
             self.parts.push(Part { addr: at.addr, what: What::Node(C::KIND, at) });
             match node::<C>(self.image, &self.sb.store_id, at).body {
                 Body::Leaf(leaf) => entries.extend(leaf),
-                Body::Inner(children) => stack.extend(children.into_iter().map(|(_, c)| c).rev()),
+                Body::Inner(children) => {
+                    stack.extend(children.into_iter().map(|(_, c)| c.at).rev())
+                }
             }
         }
         entries

@@ -3,7 +3,7 @@
 
 use super::anatomy::{Anatomy, node};
 use freehold_blockmap::format::node::{Body, encode_inner, encode_leaf};
-use freehold_blockmap::format::types::{FileRecord, GROUP_BLOCKS, Kind, NodeRef};
+use freehold_blockmap::format::types::{Child, FileRecord, GROUP_BLOCKS, Kind, NodeRef};
 use freehold_blockmap::format::{
     BLOCK, Counts, EntryCodec, Extents, Files, Names, Space, bitmap, superblock,
 };
@@ -75,7 +75,7 @@ impl Surgery {
     pub fn inner<C: EntryCodec>(
         &mut self,
         at: NodeRef,
-        change: impl FnOnce(&mut Vec<(C::Key, NodeRef)>),
+        change: impl FnOnce(&mut Vec<(C::Key, Child)>),
     ) {
         let found = node::<C>(&self.image, &self.id(), at);
         let Body::Inner(mut children) = found.body else { panic!("no inner node") };

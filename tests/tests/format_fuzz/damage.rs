@@ -189,7 +189,7 @@ fn other_kinds_versions_and_reserved_bytes_are_refused_under_a_right_checksum() 
             resum(&mut block, &id);
             read(&block).unwrap_err()
         };
-        assert!(matches!(altered(8, 2), FormatError::TooNew { version: 2, .. }), "{name}");
+        assert!(matches!(altered(8, 3), FormatError::TooNew { version: 3, .. }), "{name}");
         assert!(matches!(altered(8, 0), FormatError::Malformed(_)), "{name}");
         for kind in (0..=255).filter(|kind| *kind != bytes[48]) {
             let error = altered(48, kind);

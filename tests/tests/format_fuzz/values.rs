@@ -213,6 +213,13 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
             len,
             tail
         }),
+        (file(), range(), tail()).prop_map(|(file, (start, len), tail)| Record::Collapse {
+            file,
+            start,
+            len,
+            tail
+        }),
+        (file(), range()).prop_map(|(file, (start, len))| Record::Insert { file, start, len }),
         (file(), file(), name(), any::<u64>())
             .prop_map(|(from, to, name, share_gen)| Record::Reflink { from, to, name, share_gen }),
         reflink_range,

@@ -19,6 +19,9 @@ const AHEAD: usize = 32;
 /// A node to visit, and what its parent says of it.
 struct Visit<S: Schema> {
     link: Arc<Link<S>>,
+    /// By how much the keys of its subtree are moved.
+    shift: u64,
+    /// As the tree counts.
     first: Option<S::Key>,
     before: Option<S::Key>,
 }
@@ -29,7 +32,8 @@ struct Below {
     blocks: u64,
     extents: u64,
     end: u64,
-    children: Vec<Addr>,
+    /// And by how much each is moved.
+    children: Vec<(Addr, u64)>,
 }
 
 pub(super) struct Walk<'a> {
@@ -121,7 +125,9 @@ impl<'a> Walk<'a> {
                     below.end = k + u64::from(e.len);
                 }
             }
-            Body::Inner(c) => below.children = c.iter().map(|(_, l)| l.at.addr).collect(),
+            Body::Inner(c) => {
+                below.children = c.iter().map(|c| (c.link.at.addr, c.shift)).collect()
+            }
         }
         self.below.insert(link.at.addr, below);
         true
@@ -140,8 +146,8 @@ impl<'a> Walk<'a> {
     fn sum(&self, addr: Addr) -> (u64, u64, u64) {
         let Some(b) = self.below.get(&addr) else { return (0, 0, 0) };
         b.children.iter().fold((b.blocks, b.extents, b.end), |acc, c| {
-            let s = self.sum(*c);
-            (acc.0 + s.0, acc.1 + s.1, acc.2.max(s.2))
+            let s = self.sum(c.0);
+            (acc.0 + s.0, acc.1 + s.1, acc.2.max(s.2.wrapping_add(c.1)))
         })
     }
 
@@ -177,7 +183,7 @@ impl<'a> Walk<'a> {
         roots: Vec<Arc<Link<S>>>,
         mut enter: impl FnMut(&mut Self, &Link<S>, &Node<S>) -> bool + Send,
     ) -> Result<()> {
-        let visit = |link| Visit { link, first: None, before: None };
+        let visit = |link| Visit { link, shift: 0, first: None, before: None };
         let mut stack: Vec<Visit<S>> = roots.into_iter().map(visit).collect();
         while !stack.is_empty() {
             let batch = stack.split_off(stack.len().saturating_sub(AHEAD));
@@ -188,7 +194,7 @@ impl<'a> Walk<'a> {
                     Ok(node) => {
                         self.judge(&v, &node);
                         if enter(self, &v.link, &node) {
-                            push_children(&mut stack, &node, v.before);
+                            push_children(&mut stack, &node, v.shift, v.before);
                         }
                     }
                     Err(why) => {
@@ -225,34 +231,46 @@ impl<'a> Walk<'a> {
         let at = v.link.at.addr;
         let (first, last) = match &node.body {
             Body::Leaf(e) => (e.first().map(|x| &x.0), e.last().map(|x| &x.0)),
-            Body::Inner(c) => (c.first().map(|x| &x.0), c.last().map(|x| &x.0)),
+            Body::Inner(c) => (c.first().map(|c| &c.key), c.last().map(|c| &c.key)),
         };
-        if let (Some(want), Some(is)) = (&v.first, first)
+        let (first, last) =
+            (first.map(|k| S::moved(k, v.shift)), last.map(|k| S::moved(k, v.shift)));
+        if let (Some(want), Some(is)) = (&v.first, &first)
             && want != is
         {
             let what = format!("its first key is {is:?}, its parent says {want:?}");
             self.report.find(S::WHAT, at, what);
         }
-        if let (Some(limit), Some(last)) = (&v.before, last)
+        if let (Some(limit), Some(last)) = (&v.before, &last)
             && last >= limit
         {
             self.report.find(S::WHAT, at, "keys out of order with the next node");
         }
         if let (Some(limit), Body::Leaf(e)) = (&v.before, &node.body)
-            && let Some((k, val)) = e.last()
-            && k < limit
+            && let (Some((_, val)), Some(k)) = (e.last(), last)
+            && k < *limit
             && S::is_run()
-            && S::reaches(k, val, limit)
+            && S::reaches(&k, val, limit)
         {
             self.report.find(S::WHAT, at, "its last entry reaches into the next node");
         }
     }
 }
 
-fn push_children<S: Schema>(stack: &mut Vec<Visit<S>>, node: &Node<S>, before: Option<S::Key>) {
+fn push_children<S: Schema>(
+    stack: &mut Vec<Visit<S>>,
+    node: &Node<S>,
+    shift: u64,
+    before: Option<S::Key>,
+) {
     let Body::Inner(children) = &node.body else { return };
-    for (i, (key, link)) in children.iter().enumerate() {
-        let next = children.get(i + 1).map(|(k, _)| k.clone()).or_else(|| before.clone());
-        stack.push(Visit { link: link.clone(), first: Some(key.clone()), before: next });
+    for (i, c) in children.iter().enumerate() {
+        let next = children.get(i + 1).map(|c| S::moved(&c.key, shift)).or_else(|| before.clone());
+        stack.push(Visit {
+            link: c.link.clone(),
+            shift: shift.wrapping_add(c.shift),
+            first: Some(S::moved(&c.key, shift)),
+            before: next,
+        });
     }
 }
