@@ -51,6 +51,11 @@ fn b6_two_writes_of_one_block_survive() {
 }
 
 #[test]
+fn b5_what_was_moved_is_not_written_before_that_is_durable() {
+    holds(cases::b5_what_was_moved_is_not_written_before_that_is_durable());
+}
+
+#[test]
 fn b7_a_durable_write_is_there() {
     holds(cases::b7_a_durable_write_is_there());
 }

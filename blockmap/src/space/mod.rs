@@ -10,24 +10,26 @@
 //!
 //! Only a busy bit stops the allocator; only a logical bit lands on the medium;
 //! so a crash loses nothing that was merely set aside. A bitmap is read when its
-//! group is first touched; a group without a descriptor is all free. While a
-//! checkpoint is being written, its own view of the logical bitmaps is kept
-//! apart ([`CutSpace`]).
+//! group is first touched; a group without a descriptor is all free. It may be
+//! evicted again while it is just as the medium has it. While a checkpoint is
+//! being written, its own view of the logical bitmaps is kept apart ([`CutSpace`]).
 //!
 //! Not here: when a freed block becomes reusable (`volume::deferred`).
 
 mod alloc;
 mod bits;
 mod cut;
+mod evict;
 
 pub(crate) use bits::Words;
 use cut::CutSpace;
 pub(crate) use cut::place_bitmaps;
 
+use crate::cache::{Cache, Hold};
 use crate::format::types::{Addr, GROUP_BLOCKS, GroupDesc, Kind};
 use crate::format::{self, bitmap};
 use crate::tree::{Fault, Filled, Load, Tree, find};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 /// How to take back one step of a transaction.
@@ -46,6 +48,10 @@ pub(crate) struct Group {
     free: u32,
     /// No run of clear bits is longer than this.
     longest: u32,
+    /// Somebody came by since the cache last looked.
+    used: bool,
+    /// Who read it holds this until what it was read for is done.
+    held: Arc<()>,
 }
 
 /// All space maps of a store.
@@ -53,6 +59,9 @@ pub(crate) struct Space {
     blocks: u64,
     tree: Tree<format::Space>,
     groups: HashMap<u64, Group>,
+    /// The groups in memory, in the order in which eviction looks at them.
+    circle: VecDeque<u64>,
+    cache: Arc<Cache>,
     /// Blocks that are not busy.
     free: u64,
     /// Blocks that are not reachable: what a checkpoint calls free.
@@ -63,8 +72,12 @@ pub(crate) struct Space {
     cut: Option<CutSpace>,
     /// Where the next node should lie.
     node_goal: Addr,
-    /// Where the next new run should lie.
+    /// Where the next long run should lie.
     rotor: Addr,
+    /// The stretch that small requests are filling.
+    small: Addr,
+    /// Nothing was freed below this since small requests looked there.
+    hole: Addr,
     /// Replay: claimed blocks need not have been set aside.
     replaying: bool,
 }
@@ -85,7 +98,7 @@ impl Load for LoadBitmap {
         Kind::Bitmap
     }
 
-    fn fill(&self, block: &[u8], id: &[u8; 16]) -> Result<Filled, Fault> {
+    fn fill(self: Arc<Self>, block: &[u8], id: &[u8; 16], _: &Arc<Cache>) -> Result<Filled, Fault> {
         bitmap::decode(block, id, self.group, &self.desc)
             .map(|w| Filled::Bitmap(self.group, w))
             .map_err(|e| Fault::format("space bitmap", self.desc.addr, &e))
@@ -94,17 +107,26 @@ impl Load for LoadBitmap {
 
 impl Space {
     /// The space of a store as a checkpoint left it.
-    pub(crate) fn new(blocks: u64, tree: Tree<format::Space>, free: u64) -> Self {
+    pub(crate) fn new(
+        blocks: u64,
+        tree: Tree<format::Space>,
+        free: u64,
+        cache: Arc<Cache>,
+    ) -> Self {
         Space {
             blocks,
             tree,
             groups: HashMap::new(),
+            circle: VecDeque::new(),
+            cache,
             free,
             unused: free,
             dirty: BTreeSet::new(),
             cut: None,
-            node_goal: 0,
+            node_goal: Self::node_start(blocks),
             rotor: 0,
+            small: 0,
+            hole: 0,
             replaying: false,
         }
     }
@@ -123,10 +145,25 @@ impl Space {
         self.replaying = on;
     }
 
-    /// Puts a bitmap that was read where the next attempt finds it.
-    pub(crate) fn install(&mut self, group: u64, words: &Words) {
+    /// Puts a bitmap that was read where the next attempt finds it. It stays while
+    /// the answer is held.
+    pub(crate) fn install(&mut self, group: u64, words: &Words) -> Hold {
+        if !self.groups.contains_key(&group) {
+            self.put(group, words);
+        }
+        self.groups[&group].held.clone()
+    }
+
+    fn put(&mut self, group: u64, words: &Words) {
         let blocks = self.group_len(group);
-        self.groups.entry(group).or_insert_with(|| Group::new(*words, blocks));
+        self.groups.insert(group, Group::new(*words, blocks));
+        self.circle.push_back(group);
+        self.cache.add(evict::GROUP_BYTES);
+    }
+
+    /// The account of what is in memory.
+    pub(crate) fn cache(&self) -> &Arc<Cache> {
+        &self.cache
     }
 
     fn group_len(&self, group: u64) -> usize {
@@ -138,10 +175,16 @@ impl Space {
             if let Some(desc) = find(&self.tree, &group)? {
                 return Err(Fault::Missing(Arc::new(LoadBitmap { group, desc })));
             }
-            let blocks = self.group_len(group);
-            self.groups.insert(group, Group::new([0; bitmap::WORDS], blocks));
+            self.put(group, &[0; bitmap::WORDS]);
         }
-        Ok(self.groups.get_mut(&group).expect("just put there"))
+        let found = self.groups.get_mut(&group).expect("just put there");
+        found.used = true;
+        Ok(found)
+    }
+
+    /// Has the bitmap of a group in memory.
+    pub(crate) fn touch(&mut self, group: u64) -> Result<(), Fault> {
+        self.group(group).map(drop)
     }
 
     /// Calls `f(self, group, first bit, bits)` for each group that a range touches.
@@ -247,6 +290,7 @@ impl Space {
             group.free += before as u32;
             self.free += before as u64;
             group.longest = GROUP_BLOCKS as u32;
+            self.hole = self.hole.min(g * GROUP_BLOCKS + bit as u64);
         }
     }
 
@@ -266,18 +310,15 @@ impl Space {
         self.dirty.insert(g);
     }
 
-    /// The logical bitmaps that are in memory; all others are as they were written.
-    pub(crate) fn loaded(&self) -> HashMap<u64, Arc<Words>> {
-        self.groups.iter().map(|(g, x)| (*g, x.logical.clone())).collect()
+    /// The logical bitmaps that changed; between two checkpoints all others are as
+    /// they were written.
+    pub(crate) fn changed(&self) -> HashMap<u64, Arc<Words>> {
+        self.dirty.iter().map(|g| (*g, self.groups[g].logical.clone())).collect()
     }
 
     /// Blocks that are not reachable.
     pub(crate) fn unused(&self) -> u64 {
         self.unused
-    }
-
-    pub(crate) fn group_count(&self) -> u64 {
-        self.blocks.div_ceil(GROUP_BLOCKS)
     }
 
     /// The tree of descriptors as the last checkpoint has it.
@@ -299,6 +340,8 @@ impl Group {
             busy: Box::new(words),
             free: (GROUP_BLOCKS as usize - used) as u32,
             longest: GROUP_BLOCKS as u32,
+            used: true,
+            held: Arc::default(),
         }
     }
 }

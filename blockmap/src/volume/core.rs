@@ -19,7 +19,7 @@ use crate::journal::Journal;
 use crate::lowering::Lowerings;
 use crate::space::Space;
 use crate::tree::{Fault, Tree};
-use crate::txn::Txn;
+use crate::txn::{Load, Txn};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -70,12 +70,14 @@ pub(crate) struct Core {
     pub(crate) reserve: u64,
     /// Blocks that the checkpoint under way may still take.
     pub(crate) pledged: u64,
+    /// What changed since the last cut, and what the checkpoint under way holds.
+    pub(crate) load: (Load, Load),
 }
 
 impl Core {
     /// Room for a change, in space and in the journal.
     pub(crate) fn admit(&self, class: Class, data: u64) -> Result<(), Fault> {
-        if !self.journal.has_room(class == Class::Removal) {
+        if !self.journal.has_room(class == Class::Removal) || self.is_laden() {
             return Err(Fault::JournalFull);
         }
         if self.space.free_blocks() < data.saturating_add(self.floor(class)) {
@@ -106,6 +108,13 @@ impl Core {
     /// What could be taken by the next change; for telling whether it grew.
     pub(super) fn headroom(&self) -> i64 {
         self.space.free_blocks() as i64 - self.floor(Class::Removal) as i64
+    }
+
+    /// More waits for a checkpoint than half of what is free: before the last
+    /// scraps are taken, one gives it back, and free space stays in long runs.
+    pub(super) fn wants_room(&self, blocks: u64) -> bool {
+        let waiting = self.deferred_blocks;
+        waiting >= (blocks / 64).max(1024) && waiting > self.space.free_blocks() / 2
     }
 
     /// Does a change and writes it into the journal's buffer.
@@ -143,6 +152,7 @@ impl Core {
             }
         }
         let done = txn.finish();
+        self.load.0 += done.load;
         self.counts = done.counts;
         self.share_gen = done.share_gen;
         for (start, len) in done.lowered {
@@ -158,8 +168,8 @@ impl Core {
                 file.shrink_seq.fetch_max(seq, Ordering::AcqRel);
             }
         }
-        if records.iter().any(|r| matches!(r, Record::Collapse { .. } | Record::Insert { .. })) {
-            staged.versions.iter().for_each(|(file, _)| file.logged.moved(self.generation));
+        if let Some(file) = staged.moved.take() {
+            file.logged.spread();
         }
         for l in staged.logged.drain(..) {
             self.logged.add(l.at, self.generation);
@@ -192,6 +202,7 @@ impl Core {
             }
             Ok(version) => {
                 let done = txn.finish();
+                self.load.0 += done.load;
                 self.counts = done.counts;
                 // No record stands for these lowerings: the next checkpoint does,
                 // and until then a crash brings back the very same owners.

@@ -66,13 +66,18 @@ impl Volume {
             .sum()
     }
 
-    /// After a change of the map: has the journal come far enough for a checkpoint?
+    /// After a change of the map: is there enough for a checkpoint, or too much in memory?
     pub(super) fn after_change(&self) {
-        let (half, pending, last) = {
-            let j = &self.core().journal;
-            (j.is_half_full(), j.pending_bytes(), j.last_seq())
+        let (due, pending, last) = {
+            let core = self.core();
+            let j = &core.journal;
+            let due = j.is_half_full() || core.wants_room(self.blocks) || core.wants_checkpoint();
+            (due, j.pending_bytes(), j.last_seq())
         };
-        if half && !self.duty.checkpointing.load(Ordering::Acquire) {
+        if self.cache.is_over() {
+            self.trim();
+        }
+        if due && !self.duty.checkpointing.load(Ordering::Acquire) {
             self.ask_checkpoint();
         }
         if pending > 256 << 10 {

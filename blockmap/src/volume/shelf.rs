@@ -32,6 +32,8 @@ pub(crate) struct Staged {
     created: Vec<Arc<FileState>>,
     /// The last of a condemned file went.
     pub(crate) gone: Option<FileId>,
+    /// What lies behind a place in it was moved.
+    pub(crate) moved: Option<Arc<FileState>>,
     /// Bytes at the end of a file went (law B5).
     pub(crate) shrinks: bool,
     /// Blocks whose bytes the journal holds (law B7).
@@ -196,23 +198,7 @@ impl Shelf {
                 self.condemn_tail(*tail, rest, st);
                 Ok(())
             }
-            Record::Collapse { file, start, len, tail } => {
-                let f = self.need(*file)?;
-                let v = st.version(&f);
-                let size = limits::without(v.size, *start, *len)?;
-                let (v, rest) = ranges::collapse(txn, &v, *start, *len, *tail != 0)?;
-                st.put(&f, Version { size, ..v });
-                self.condemn_tail(*tail, rest, st);
-                Ok(())
-            }
-            Record::Insert { file, start, len } => {
-                let f = self.need(*file)?;
-                let v = st.version(&f);
-                let size = limits::longer(v.size, *len)?;
-                let v = ranges::insert(txn, &v, *start, *len)?;
-                st.put(&f, Version { size, ..v });
-                Ok(())
-            }
+            Record::Collapse { .. } | Record::Insert { .. } => self.stage_shift(txn, record, st),
             Record::ReflinkRange { from, to, from_start, to_start, len, size, share_gen, tail } => {
                 txn.share_gen = *share_gen;
                 let source = self.need(*from)?;
@@ -240,6 +226,37 @@ impl Shelf {
                 if *cursor == 0 {
                     st.gone = Some(*file);
                 }
+                Ok(())
+            }
+            _ => Err(Fault::corrupt("journal", 0, "a record of unknown kind")),
+        }
+    }
+
+    /// Records that move what lies behind a range.
+    fn stage_shift(
+        &mut self,
+        txn: &mut Txn<'_>,
+        record: &Record,
+        st: &mut Staged,
+    ) -> Result<(), Fault> {
+        match record {
+            Record::Collapse { file, start, len, tail } => {
+                let f = self.need(*file)?;
+                let v = st.version(&f);
+                let size = limits::without(v.size, *start, *len)?;
+                let (v, rest) = ranges::collapse(txn, &v, *start, *len, *tail != 0)?;
+                st.put(&f, Version { size, ..v });
+                self.condemn_tail(*tail, rest, st);
+                st.moved = Some(f);
+                Ok(())
+            }
+            Record::Insert { file, start, len } => {
+                let f = self.need(*file)?;
+                let v = st.version(&f);
+                let size = limits::longer(v.size, *len)?;
+                let v = ranges::insert(txn, &v, *start, *len)?;
+                st.put(&f, Version { size, ..v });
+                st.moved = Some(f);
                 Ok(())
             }
             _ => Err(Fault::corrupt("journal", 0, "a record of unknown kind")),

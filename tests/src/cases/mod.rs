@@ -40,6 +40,7 @@ pub const ALL: &[(&str, Case)] = named![
     b3_freed_blocks_wait,
     b4_data_is_durable_before_its_record,
     b5_no_effect_before_its_record,
+    b5_what_was_moved_is_not_written_before_that_is_durable,
     b7_a_durable_write_is_there,
     b7_the_log_does_not_bring_older_bytes_back,
     b7_a_freed_block_belongs_to_its_next_file,
