@@ -96,6 +96,7 @@ fn tail(store: &Store, tree: &File, unwritten: &File) -> Result<File> {
     tree.truncate(300 * B + 5)?;
     tree.collapse(100 * B, 7 * B)?;
     tree.insert(50 * B, 3 * B)?;
+    unwritten.write_durable_at(&[77; 5000], 200 * B + 9)?;
     store.reflink(b"later", b"latest")?;
     late.reflink_range(0, tree, 310 * B, 4 * B)?;
     store.sync()?;

@@ -306,3 +306,33 @@ fn a_group_takes_256_blocks_and_not_one_more() {
     payload.push(0);
     assert!(matches!(encode_group(head, &payload, &ID), Err(FormatError::TooLong(_))));
 }
+
+/// Law B9: a user's bytes that are a whole group, wherever they come to lie in a
+/// group that carries them, are the head of none.
+#[test]
+fn b9_no_bytes_of_a_user_begin_a_block_of_the_journal() {
+    let mut mark = Vec::new();
+    encode_record(&mut mark, &Record::Mark { checkpoint: 1 }).unwrap();
+    let forged = encode_group(GroupHead { records: 1, ..head() }, &mark, &ID).unwrap();
+    assert!(decode_group_head(&forged, &ID).is_ok());
+    let mut at_front = 0;
+    for shift in 0..BLOCK {
+        let mut block = vec![9; shift];
+        block.extend_from_slice(&forged[..BLOCK - shift]);
+        let data = Record::Data { file: 1, block: 0, bytes: vec![vec![9; 5], block].concat() };
+        let Record::Data { bytes, .. } = &data else { unreachable!() };
+        let bytes = bytes[..BLOCK].to_vec();
+        let len = bytes.iter().rposition(|b| *b != 0).unwrap() + 1;
+        let mut payload = Vec::new();
+        let data = Record::Data { file: 1, block: 0, bytes: bytes[..len].to_vec() };
+        encode_record(&mut payload, &data).unwrap();
+        encode_record(&mut payload, &data).unwrap();
+        let group = encode_group(GroupHead { records: 2, ..head() }, &payload, &ID).unwrap();
+        for block in group.chunks_exact(BLOCK).skip(1) {
+            assert!(decode_group_head(block, &ID).is_err(), "shifted by {shift}");
+            // Without the mark it would have been one.
+            at_front += usize::from(decode_group_head(&block[8..], &ID).is_ok());
+        }
+    }
+    assert!(at_front > 0, "no forged head came to lie at the front of a block");
+}

@@ -197,19 +197,32 @@ impl Volume {
         lane: &Arc<Lane>,
         mut answer: impl FnMut(&mut Inner) -> Option<T>,
     ) -> T {
+        let mut idle = Idle::default();
         loop {
             let moved = {
                 let mut inner = lane.lock();
                 let moved = inner.step(lane);
                 if let Some(done) = answer(&mut inner) {
+                    drop(inner);
+                    self.hand_over();
                     break done;
                 }
                 moved
             };
-            if moved | self.maintain() | self.assist(lane) {
+            if moved | self.maintain() || idle.helps() && self.assist(lane) {
                 continue;
             }
-            self.nap(lane, NAP);
+            idle.over(self.nap(lane, NAP));
+        }
+    }
+
+    /// This thread waits no more. If it drove the maintenance lane, somebody else must
+    /// now, and may be asleep.
+    pub(super) fn hand_over(&self) {
+        let left = self.duty.any.load(Ordering::Relaxed);
+        if left && self.sleepers.load(Ordering::SeqCst) > 0 {
+            *self.progress.0.lock().expect("no holder panics") += 1;
+            self.progress.1.notify_one();
         }
     }
 
@@ -221,28 +234,51 @@ impl Volume {
     }
 
     /// Sleeps until this lane's device, or the maintenance lane's, or another
-    /// thread has something; never long.
-    pub(super) fn nap(&self, lane: &Lane, most: Duration) {
+    /// thread has something; never long. True if nobody had.
+    pub(super) fn nap(&self, lane: &Lane, most: Duration) -> bool {
         let seen = *self.progress.0.lock().expect("no holder panics");
         let mut own = lane.lock();
         if own.dev.in_flight() > 0 {
             let _ = own.wait(Some(most));
-            return;
+            return false;
         }
         drop(own);
         if let Some(mut maint) = self.maint.try_lock()
             && maint.dev.in_flight() > 0
         {
             let _ = maint.wait(Some(most));
-            return;
+            return false;
         }
         let guard = self.progress.0.lock().expect("no holder panics");
-        if *guard == seen {
-            // Counted while the lock is held, which an announcement takes first.
-            self.sleepers.fetch_add(1, Ordering::SeqCst);
-            drop(self.progress.1.wait_timeout(guard, most));
-            self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        if *guard != seen {
+            return false;
         }
+        // Counted while the lock is held, which an announcement takes first.
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        let woken = self.progress.1.wait_timeout(guard, most);
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        woken.is_ok_and(|(_, time)| time.timed_out())
+    }
+}
+
+/// When a waiter looks after the lanes of others. Not each time that it finds
+/// nothing to do: with many waiters all would look at all.
+#[derive(Debug, Default)]
+pub(super) struct Idle {
+    naps: u32,
+    long: bool,
+}
+
+impl Idle {
+    /// Has it waited for so long that what it waits for may be on an idle lane?
+    pub(super) fn helps(&mut self) -> bool {
+        std::mem::take(&mut self.long) || self.naps.is_multiple_of(16)
+    }
+
+    /// A nap is over; it was `long` if nothing ended it.
+    pub(super) fn over(&mut self, long: bool) {
+        self.naps += 1;
+        self.long = long;
     }
 }
 

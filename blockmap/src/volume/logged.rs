@@ -319,5 +319,8 @@ mod tests {
         r.add(70, 71, 4);
         assert!(r.overlaps(50, 51, 2) && r.overlaps(70, 71, 3) && !r.overlaps(50, 51, 3));
         assert!(!r.overlaps(0, 100, 4));
+        r.spread();
+        assert!(!r.overlaps(0, 100, 4), "there was nothing to move");
+        assert!(r.overlaps(0, 20, 3), "what was logged at 70 may stand anywhere");
     }
 }

@@ -2,6 +2,7 @@
 //! tasks of the queue's lane.
 
 use super::Volume;
+use super::drive::Idle;
 use super::file::{FileHandle, FileState, Piece};
 use super::write::check_range;
 use crate::error::{Error, Result};
@@ -198,15 +199,18 @@ impl VolumeQueue {
     /// `Gone` when the medium has vanished.
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<()> {
         let end = timeout.map(|t| Instant::now() + t);
+        let mut idle = Idle::default();
         loop {
             {
                 let mut inner = self.lane.lock();
                 inner.step(&self.lane);
                 if !inner.done.is_empty() || inner.idle() {
+                    drop(inner);
+                    self.vol.hand_over();
                     return Ok(());
                 }
             }
-            if self.vol.maintain() | self.vol.assist(&self.lane) {
+            if self.vol.maintain() || idle.helps() && self.vol.assist(&self.lane) {
                 continue;
             }
             let now = Instant::now();
@@ -215,7 +219,7 @@ impl VolumeQueue {
                 Some(e) => (e - now).min(Duration::from_millis(1)),
                 None => Duration::from_millis(1),
             };
-            self.vol.nap(&self.lane, left);
+            idle.over(self.vol.nap(&self.lane, left));
         }
     }
 

@@ -180,8 +180,7 @@ impl State {
                 Ok(Effect { durable: true, ..self.write(id, &[(*off, *len)], *tag) })
             }
             Op::Batch { parts, tag, sync, .. } => {
-                let synced = (*sync == When::After).then_some(id);
-                let durable = *sync == When::Each;
+                let (synced, durable) = ((*sync == When::After).then_some(id), *sync == When::Each);
                 Ok(Effect { synced, durable, ..self.write(id, parts, *tag) })
             }
             Op::Atomic { parts, tag, .. } => self.write_atomic(id, parts, *tag),

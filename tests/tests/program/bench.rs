@@ -59,12 +59,13 @@ fn a_store_that_exists_is_left_as_it_was() {
 }
 
 #[test]
-fn durable_writes_write_and_flush() {
+fn durable_writes_write_and_hardly_flush() {
     let place = Place::empty();
     for workload in ["append", "overwrite-sync"] {
         let report = bench(&place, workload, "file:new", &[]);
         assert!(report["device_writes_per_op"].as_f64().unwrap() >= 0.9, "{report}");
-        assert!(report["flushes_per_op"].as_f64().unwrap() > 0.0, "{report}");
+        // They are forced through, or travel in the journal: only checkpoints flush.
+        assert!(report["flushes_per_op"].as_f64().unwrap() < 0.5, "{report}");
     }
     let report = bench(&place, "randread", "mem:256M", &[]);
     assert_eq!(report["flushes_per_op"], 0.0, "{report}");

@@ -58,9 +58,9 @@ enum Workload {
     Randread,
     /// Random overwrites, not synced
     Randwrite,
-    /// Durable appends: a write at the end and a sync
+    /// Durable appends: each is durable when it completes
     Append,
-    /// Durable overwrites: a write in place and a sync
+    /// Durable overwrites in place: each is durable when it completes
     OverwriteSync,
     /// Look-ups of random offsets in a file of many extents
     Lookup,

@@ -1,4 +1,4 @@
-//! Workloads of reads, writes and syncs on polled queues.
+//! Workloads of reads, writes and durable writes on polled queues.
 
 use super::measure::{Batch, Measured, SHORT, TRIAL};
 use super::{Args, Target, Workload};
@@ -43,8 +43,6 @@ pub(super) fn joined<T>(thread: ScopedJoinHandle<'_, Outcome<T>>) -> Outcome<T> 
 /// Where one operation in flight stands.
 struct Slot {
     start: Instant,
-    /// The write is done and its sync under way; the buffer waits here.
-    syncing: Option<Buffer>,
 }
 
 /// One thread's file, queue and operations in flight.
@@ -80,7 +78,7 @@ impl Lane {
             places: target.file_size() / args.bs,
             bs: args.bs,
             end: 0,
-            slots: (0..depth).map(|_| Slot { start: now, syncing: None }).collect(),
+            slots: (0..depth).map(|_| Slot { start: now }).collect(),
             free: Vec::with_capacity(depth as usize),
             done: Vec::with_capacity(depth as usize),
             queue,
@@ -136,12 +134,11 @@ impl Lane {
         let mut done = std::mem::take(&mut self.done);
         let mut count = 0;
         for completion in done.drain(..) {
-            if let Some(slot) = self.finish(completion)? {
-                if timed {
-                    ended(&self.slots[slot], now);
-                }
-                count += 1;
+            let slot = self.finish(completion)?;
+            if timed {
+                ended(&self.slots[slot], now);
             }
+            count += 1;
         }
         self.done = done;
         Ok(count)
@@ -163,6 +160,9 @@ impl Lane {
             let (offset, tag) = (place * self.bs, slot as u64);
             let taken = match self.workload {
                 Workload::Randread => self.queue.read(&self.file, offset, buf, tag),
+                Workload::Append | Workload::OverwriteSync => {
+                    self.queue.write_durable(&self.file, offset, buf, tag)
+                }
                 _ => self.queue.write(&self.file, offset, buf, tag),
             };
             match taken {
@@ -176,26 +176,12 @@ impl Lane {
         Ok(())
     }
 
-    /// Takes a completion; gives the slot whose operation ended with it.
-    fn finish(&mut self, completion: Completion) -> Outcome<Option<usize>> {
+    /// Takes a completion; gives the slot whose operation it was.
+    fn finish(&mut self, completion: Completion) -> Outcome<usize> {
         completion.result.map_err(Failure::from)?;
         let slot = completion.tag as usize;
-        let durable = matches!(self.workload, Workload::Append | Workload::OverwriteSync);
-        let buf = match completion.buf {
-            Some(buf) if durable => {
-                self.slots[slot].syncing = Some(buf);
-                // The write has ended, so there is room for its sync.
-                let refused = self.queue.sync(&self.file, completion.tag).err();
-                if let Some(error) = refused.and_then(|refused| refused.error) {
-                    return Err(error.into());
-                }
-                return Ok(None);
-            }
-            Some(buf) => Some(buf),
-            None => self.slots[slot].syncing.take(),
-        };
-        self.free.extend(buf.map(|buf| (slot, buf)));
-        Ok(Some(slot))
+        self.free.extend(completion.buf.map(|buf| (slot, buf)));
+        Ok(slot)
     }
 
     /// Waits for all that is in flight.

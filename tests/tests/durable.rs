@@ -1,0 +1,65 @@
+//! What durable writes cost the device: writes and flushes, counted.
+
+use freehold::{File, Stats, Store};
+
+const BLOCK: usize = 4096;
+
+/// A store whose first flush is behind it, and a file in it.
+fn store() -> (Store, File) {
+    let store = Store::format("mem:64M", &Default::default()).unwrap();
+    let file = store.create(b"f").unwrap();
+    store.sync().unwrap();
+    (store, file)
+}
+
+/// Writes and flushes of the device.
+fn cost(before: &Stats, after: &Stats) -> (u64, u64) {
+    let writes = after.device_writes - before.device_writes;
+    (writes, after.device_flushes - before.device_flushes)
+}
+
+#[test]
+fn b7_a_durable_append_is_two_writes_and_no_flush() {
+    let (store, file) = store();
+    for len in [1, 99, BLOCK - 100, BLOCK, 3 * BLOCK] {
+        let before = store.stats();
+        file.write_durable_at(&vec![7; len], file.size()).unwrap();
+        assert_eq!(cost(&before, &store.stats()), (2, 0), "{len} bytes");
+    }
+}
+
+#[test]
+fn a_durable_overwrite_is_one_write() {
+    let (store, file) = store();
+    file.write_at(&[1; 8 * BLOCK], 0).unwrap();
+    // The map is not durable yet: the data is forced through, and the map committed.
+    let before = store.stats();
+    file.write_durable_at(&[2; BLOCK], 0).unwrap();
+    let (writes, flushes) = cost(&before, &store.stats());
+    assert_eq!((writes, flushes), (2, 1));
+    for (at, len) in [(0, BLOCK), (3 * BLOCK, 2 * BLOCK), (100, 50)] {
+        let before = store.stats();
+        file.write_durable_at(&vec![3; len], at as u64).unwrap();
+        assert_eq!(cost(&before, &store.stats()), (1, 0), "{len} bytes at {at}");
+    }
+}
+
+#[test]
+fn writers_share_the_journal() {
+    let (store, file) = store();
+    let mut queue = store.queue(32).unwrap();
+    let before = store.stats();
+    for tag in 0..32 {
+        let buf = queue.buffer(BLOCK).unwrap();
+        queue.write_durable(&file, tag * BLOCK as u64, buf, tag).expect("there is room");
+    }
+    let mut done = Vec::new();
+    while done.len() < 32 {
+        queue.wait(None).unwrap();
+        queue.poll(&mut done);
+    }
+    assert!(done.iter().all(|c| c.result.is_ok()));
+    let (writes, flushes) = cost(&before, &store.stats());
+    assert!((33..=40).contains(&writes), "{writes} writes for 32 appends at once");
+    assert_eq!(flushes, 0);
+}
