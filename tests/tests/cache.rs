@@ -2,6 +2,8 @@
 //! writes, reflinks and checks go on, within the budget, and give the right bytes.
 
 use freehold::{ErrorKind, File, OpenOptions, Store};
+use freehold_blockmap::format::Extents;
+use freehold_blockmap::format::types::{Extent, GROUP_BLOCKS};
 use freehold_engine::medium::Medium;
 use freehold_engine::mem::MemMedium;
 use freehold_engine::sim::{SimMedium, SimOptions, Survival};
@@ -151,6 +153,54 @@ fn damage_to_an_evicted_node_is_reported() {
     assert_eq!(g.read_at(&mut buf, 0).unwrap(), 1, "the other file is untouched");
     let report = store.check().unwrap();
     assert!(report.findings.iter().any(|f| f.address == leaf.addr), "{:?}", report.findings);
+}
+
+/// A check that has no room for a byte for every block walks the map once for each
+/// part of the store: it finds the same.
+#[test]
+fn a_check_in_parts_finds_what_a_check_in_one_finds() {
+    let sim_options = || SimOptions { blocks: 100_000, ..SimOptions::default() };
+    let sim = SimMedium::new(sim_options());
+    let store = Store::format_on(sim.medium()).unwrap();
+    for n in 0..3 {
+        let file = store.create(format!("f{n}").as_bytes()).unwrap();
+        for i in 0..400 {
+            file.allocate(i * 2 * 60 * B, 60 * B).unwrap();
+        }
+        file.reflink(format!("c{n}").as_bytes()).unwrap();
+        file.allocate(0, 4 * B).unwrap();
+    }
+    store.close().unwrap();
+    let sound = Surgery::on(&sim.image());
+    let used: Vec<u64> = sound.leaves(b"f2").iter().map(|at| at.addr).collect();
+    let extents: Vec<(u64, Extent)> =
+        sound.leaves(b"f0").iter().flat_map(|at| sound.extents(*at)).collect();
+    let (low, high) = (extents[50].1.phys, sound.extents(sound.leaves(b"f2")[1])[9].1.phys);
+    assert!(low / GROUP_BLOCKS < high / GROUP_BLOCKS, "both in one part");
+    let damages: [&dyn Fn(&mut Surgery); 6] = [
+        &|_| {},
+        &|s| s.mark(s.free_block(), true),
+        &|s| [low, high].into_iter().for_each(|b| s.mark(b, false)),
+        &|s| s.leaf::<Extents>(sound.leaves(b"f0")[1], |e| e[3].1.phys = high),
+        &|s| s.flip(used[0], 77, 1),
+        &|s| s.name(b"f1", |id| *id = 777),
+    ];
+    for (i, damage) in damages.iter().enumerate() {
+        let mut s = Surgery::on(&sim.image());
+        damage(&mut s);
+        let check = |cache: u64| {
+            let sim = SimMedium::with_image(sim_options(), s.image.clone());
+            let store = Store::open_on(sim.medium(), &options(cache)).unwrap();
+            let mut report = store.check().unwrap();
+            report.findings.sort_by(|a, b| {
+                (&a.structure, a.address, &a.what).cmp(&(&b.structure, b.address, &b.what))
+            });
+            report
+        };
+        let (whole, parts) = (check(64 << 20), check(16 << 10));
+        assert_eq!(whole.clean(), i == 0, "damage {i}: {:?}", whole.findings);
+        assert_eq!(whole, parts, "damage {i}");
+    }
 }
 
 /// Changes that outrun the checkpoints wait, so that neither memory nor a replay
