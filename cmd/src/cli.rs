@@ -46,6 +46,10 @@ pub(crate) enum Verb {
     Truncate(truncate::Args),
     /// Free a range of a file; it reads as zeroes
     Punch(punch::Args),
+    /// Take a range out of a file; what lies behind it moves down
+    Collapse(collapse::Args),
+    /// Make room in a file: what lies behind moves up
+    Insert(insert::Args),
     /// Allocate a range of a file, unshared
     Allocate(allocate::Args),
     /// Make a copy of a file that shares its blocks, in constant time

@@ -51,6 +51,11 @@ fn b6_two_writes_of_one_block_survive() {
 }
 
 #[test]
+fn b5_what_was_moved_is_not_written_before_that_is_durable() {
+    holds(cases::b5_what_was_moved_is_not_written_before_that_is_durable());
+}
+
+#[test]
 fn b8_recovery_starts_again_from_the_checkpoint() {
     holds(cases::b8_recovery_starts_again_from_the_checkpoint());
 }

@@ -25,6 +25,7 @@ const BROKEN: &[(&str, &str)] = &[
     ("place-over-cut", "b5_no_effect_before_its_record"),
     ("no-reservation", "b8_recovery_starts_again_from_the_checkpoint"),
     ("no-confirmation", "b9_a_hole_in_the_journal_is_damage"),
+    ("place-over-move", "b5_what_was_moved_is_not_written_before_that_is_durable"),
     ("keep-cut-tail", "b12_no_strangers_bytes"),
 ];
 

@@ -39,38 +39,38 @@ pub(crate) fn count(words: &Words, start: usize, len: usize) -> usize {
 
 /// The first clear bit at or after `from`.
 pub(crate) fn next_clear(words: &Words, from: usize) -> Option<usize> {
-    next(words, from, |w| !w)
-}
-
-/// The first set bit at or after `from`.
-fn next_set(words: &Words, from: usize) -> Option<usize> {
-    next(words, from, |w| w)
-}
-
-fn next(words: &Words, from: usize, pick: impl Fn(u64) -> u64) -> Option<usize> {
     let mut w = from / 64;
     if w >= BITMAP_WORDS {
         return None;
     }
-    let mut word = pick(words[w]) & (u64::MAX << (from % 64));
-    loop {
-        if word != 0 {
-            return Some(w * 64 + word.trailing_zeros() as usize);
-        }
+    let mut word = !words[w] & (u64::MAX << (from % 64));
+    while word == 0 {
         w += 1;
         if w == BITMAP_WORDS {
             return None;
         }
-        word = pick(words[w]);
+        word = !words[w];
     }
+    Some(w * 64 + word.trailing_zeros() as usize)
 }
+
 
 /// The first run of clear bits at or after `from`: where it starts and how
 /// long it is, looking no further than `most`.
 pub(crate) fn next_run(words: &Words, from: usize, most: usize) -> Option<(usize, usize)> {
     let start = next_clear(words, from)?;
-    let end = next_set(words, start).unwrap_or(BITS);
-    Some((start, (end - start).min(most)))
+    // One block at a time is what random writes ask for: look at one word then.
+    let stop = start.saturating_add(most).min(BITS);
+    let mut at = start;
+    while at < stop {
+        let left = words[at / 64] >> (at % 64);
+        if left != 0 {
+            at += left.trailing_zeros() as usize;
+            break;
+        }
+        at = (at / 64 + 1) * 64;
+    }
+    Some((start, at.min(stop) - start))
 }
 
 #[cfg(test)]
@@ -86,6 +86,11 @@ mod tests {
         assert_eq!(next_clear(&w, 60), Some(70));
         assert_eq!(next_run(&w, 0, 100), Some((0, 60)));
         assert_eq!(next_run(&w, 61, 5), Some((70, 5)));
+        assert_eq!(next_run(&w, 70, 500), Some((70, 500)));
+        fill(&mut w, 128, 1, true);
+        assert_eq!(next_run(&w, 61, 500), Some((70, 58)));
+        assert_eq!(next_run(&w, 61, 58), Some((70, 58)));
+        assert_eq!(next_run(&w, 129, BITS), Some((129, BITS - 129)));
         fill(&mut w, 0, BITS, true);
         assert_eq!(next_clear(&w, 0), None);
         fill(&mut w, BITS - 1, 1, false);

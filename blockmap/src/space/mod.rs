@@ -72,8 +72,12 @@ pub(crate) struct Space {
     cut: Option<CutSpace>,
     /// Where the next node should lie.
     node_goal: Addr,
-    /// Where the next new run should lie.
+    /// Where the next long run should lie.
     rotor: Addr,
+    /// The stretch that small requests are filling.
+    small: Addr,
+    /// Nothing was freed below this since small requests looked there.
+    hole: Addr,
     /// Replay: claimed blocks need not have been set aside.
     replaying: bool,
 }
@@ -119,8 +123,10 @@ impl Space {
             unused: free,
             dirty: BTreeSet::new(),
             cut: None,
-            node_goal: 0,
+            node_goal: Self::node_start(blocks),
             rotor: 0,
+            small: 0,
+            hole: 0,
             replaying: false,
         }
     }
@@ -284,6 +290,7 @@ impl Space {
             group.free += before as u32;
             self.free += before as u64;
             group.longest = GROUP_BLOCKS as u32;
+            self.hole = self.hole.min(g * GROUP_BLOCKS + bit as u64);
         }
     }
 
@@ -312,10 +319,6 @@ impl Space {
     /// Blocks that are not reachable.
     pub(crate) fn unused(&self) -> u64 {
         self.unused
-    }
-
-    pub(crate) fn group_count(&self) -> u64 {
-        self.blocks.div_ceil(GROUP_BLOCKS)
     }
 
     /// The tree of descriptors as the last checkpoint has it.

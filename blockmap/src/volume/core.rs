@@ -105,6 +105,13 @@ impl Core {
         self.space.free_blocks() as i64 - self.floor(Class::Removal) as i64
     }
 
+    /// More waits for a checkpoint than half of what is free: before the last
+    /// scraps are taken, one gives it back, and free space stays in long runs.
+    pub(super) fn wants_room(&self, blocks: u64) -> bool {
+        let waiting = self.deferred_blocks;
+        waiting >= (blocks / 64).max(1024) && waiting > self.space.free_blocks() / 2
+    }
+
     /// Does a change and writes it into the journal's buffer.
     pub(crate) fn execute(&mut self, class: Class, record: &Record) -> Result<Seq, Fault> {
         self.admit(class, 0)?;

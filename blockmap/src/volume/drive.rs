@@ -71,7 +71,8 @@ impl Volume {
         let (due, pending, last) = {
             let core = self.core();
             let j = &core.journal;
-            (j.is_half_full() || core.wants_checkpoint(), j.pending_bytes(), j.last_seq())
+            let due = j.is_half_full() || core.wants_room(self.blocks) || core.wants_checkpoint();
+            (due, j.pending_bytes(), j.last_seq())
         };
         if self.cache.is_over() {
             self.trim();

@@ -162,23 +162,7 @@ impl Shelf {
                 self.condemn_tail(*tail, rest, st);
                 Ok(())
             }
-            Record::Collapse { file, start, len, tail } => {
-                let f = self.need(*file)?;
-                let v = st.version(&f);
-                let size = limits::without(v.size, *start, *len)?;
-                let (v, rest) = ranges::collapse(txn, &v, *start, *len, *tail != 0)?;
-                st.put(&f, Version { size, ..v });
-                self.condemn_tail(*tail, rest, st);
-                Ok(())
-            }
-            Record::Insert { file, start, len } => {
-                let f = self.need(*file)?;
-                let v = st.version(&f);
-                let size = limits::longer(v.size, *len)?;
-                let v = ranges::insert(txn, &v, *start, *len)?;
-                st.put(&f, Version { size, ..v });
-                Ok(())
-            }
+            Record::Collapse { .. } | Record::Insert { .. } => self.stage_shift(txn, record, st),
             Record::ReflinkRange { from, to, from_start, to_start, len, size, share_gen, tail } => {
                 txn.share_gen = *share_gen;
                 let source = self.need(*from)?;
@@ -206,6 +190,35 @@ impl Shelf {
                 if *cursor == 0 {
                     st.gone = Some(*file);
                 }
+                Ok(())
+            }
+            _ => Err(Fault::corrupt("journal", 0, "a record of unknown kind")),
+        }
+    }
+
+    /// Records that move what lies behind a range.
+    fn stage_shift(
+        &mut self,
+        txn: &mut Txn<'_>,
+        record: &Record,
+        st: &mut Staged,
+    ) -> Result<(), Fault> {
+        match record {
+            Record::Collapse { file, start, len, tail } => {
+                let f = self.need(*file)?;
+                let v = st.version(&f);
+                let size = limits::without(v.size, *start, *len)?;
+                let (v, rest) = ranges::collapse(txn, &v, *start, *len, *tail != 0)?;
+                st.put(&f, Version { size, ..v });
+                self.condemn_tail(*tail, rest, st);
+                Ok(())
+            }
+            Record::Insert { file, start, len } => {
+                let f = self.need(*file)?;
+                let v = st.version(&f);
+                let size = limits::longer(v.size, *len)?;
+                let v = ranges::insert(txn, &v, *start, *len)?;
+                st.put(&f, Version { size, ..v });
                 Ok(())
             }
             _ => Err(Fault::corrupt("journal", 0, "a record of unknown kind")),

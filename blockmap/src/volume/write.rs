@@ -484,6 +484,7 @@ pub(super) fn set_aside(
     let mut out: Vec<Part> = Vec::with_capacity(wanted.len());
     let mut taken: Vec<(u64, u64)> = Vec::new();
     let mut goal = file.goal.load(Ordering::Relaxed);
+    let size = file.load().size / B;
     for p in merge_new(wanted) {
         if p.how != How::New {
             out.push(p);
@@ -491,7 +492,7 @@ pub(super) fn set_aside(
         }
         let mut done = 0;
         while done < p.len {
-            match core.space.alloc(goal, p.len - done) {
+            match core.space.alloc(goal, p.len - done, size) {
                 Ok((phys, len)) => {
                     taken.push((phys, len));
                     out.push(Part { block: p.block + done, len, phys, how: How::New });

@@ -4,12 +4,14 @@ pub(crate) mod allocate;
 pub(crate) mod bench;
 pub(crate) mod cat;
 pub(crate) mod check;
+pub(crate) mod collapse;
 pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod df;
 pub(crate) mod format;
 pub(crate) mod get;
 pub(crate) mod info;
+pub(crate) mod insert;
 pub(crate) mod ls;
 pub(crate) mod man;
 pub(crate) mod map;
@@ -45,6 +47,8 @@ pub(crate) fn run(verb: Verb) -> Outcome {
         Verb::Map(args) => map::run(&args),
         Verb::Truncate(args) => truncate::run(&args),
         Verb::Punch(args) => punch::run(&args),
+        Verb::Collapse(args) => collapse::run(&args),
+        Verb::Insert(args) => insert::run(&args),
         Verb::Allocate(args) => allocate::run(&args),
         Verb::Reflink(args) => reflink::run(&args),
         Verb::Check(args) => check::run(&args),

@@ -169,6 +169,26 @@ pub fn b5_no_effect_before_its_record() -> Verdict {
     Ok(())
 }
 
+/// Law B5 where no count tells: a block that collapse or insert moved keeps its
+/// one owner, and yet, overwritten in place too early, would show the new bytes at
+/// its old place after a crash.
+pub fn b5_what_was_moved_is_not_written_before_that_is_durable() -> Verdict {
+    let (off, len) = (2 * BLOCK, 3 * BLOCK);
+    for moving in [Op::Collapse { who: A, off, len }, Op::Insert { who: A, off, len }] {
+        // In the record itself, and in a tree whose subtrees move.
+        let small = [create(0), write(A, 0, 9, 1), Op::Checkpoint];
+        let mut large = vec![create(0)];
+        large.extend(alternate(A, 5, 10));
+        large.push(Op::Checkpoint);
+        for set_up in [&small[..], &large] {
+            let over = [write(A, 1, 1, 80), write(A, 2, 2, 81), bytes(A, 6 * BLOCK + 9, 70, 82)];
+            let end = write(A, 40, 1, 83);
+            all(set_up, &[vec![moving.clone()], over.to_vec(), vec![end]].concat())?;
+        }
+    }
+    Ok(())
+}
+
 /// Law B8: replay makes nodes of its own, none on a block that a later record
 /// names, and a crash in the midst of it loses nothing.
 pub fn b8_recovery_starts_again_from_the_checkpoint() -> Verdict {

@@ -38,6 +38,7 @@ pub const ALL: &[(&str, Case)] = named![
     b3_freed_blocks_wait,
     b4_data_is_durable_before_its_record,
     b5_no_effect_before_its_record,
+    b5_what_was_moved_is_not_written_before_that_is_durable,
     b8_recovery_starts_again_from_the_checkpoint,
     b10_removal_goes_on_after_a_crash,
     b11_names_are_a_serial_history,

@@ -201,14 +201,8 @@ fn record(bytes: &mut Bytes<'_>, base: &Base) -> Record {
         120..150 => b"late".to_vec(),
         n => vec![n; usize::from(n) - 149],
     };
-    let file = |bytes: &mut Bytes<'_>| match bytes.u8() {
-        n @ 0..200 => u64::from(n) % 100,
-        _ => bytes.number(base),
-    };
-    let small = |bytes: &mut Bytes<'_>| match bytes.u8() {
-        n @ 0..220 => u64::from(n),
-        _ => bytes.number(base),
-    };
+    let file = |bytes: &mut Bytes<'_>| a_file(bytes, base);
+    let small = |bytes: &mut Bytes<'_>| a_place(bytes, base);
     match bytes.u8() % 15 {
         0 => Record::Mark { checkpoint: bytes.number(base) },
         1 => Record::Create { file: bytes.number(base), name: name(bytes) },
@@ -260,6 +254,29 @@ fn record(bytes: &mut Bytes<'_>, base: &Base) -> Record {
             share_gen: bytes.number(base),
             tail: if bytes.u8() < 200 { 0 } else { bytes.number(base) },
         },
+        n => late_record(n, base, bytes),
+    }
+}
+
+fn a_file(bytes: &mut Bytes<'_>, base: &Base) -> u64 {
+    match bytes.u8() {
+        n @ 0..200 => u64::from(n) % 100,
+        _ => bytes.number(base),
+    }
+}
+
+fn a_place(bytes: &mut Bytes<'_>, base: &Base) -> u64 {
+    match bytes.u8() {
+        n @ 0..220 => u64::from(n),
+        _ => bytes.number(base),
+    }
+}
+
+/// Records that came after the first version.
+fn late_record(n: u8, base: &Base, bytes: &mut Bytes<'_>) -> Record {
+    let file = |bytes: &mut Bytes<'_>| a_file(bytes, base);
+    let small = |bytes: &mut Bytes<'_>| a_place(bytes, base);
+    match n {
         12 => Record::Collapse {
             file: file(bytes),
             start: small(bytes),

@@ -130,6 +130,21 @@ impl Content {
         self.size = size;
     }
 
+    /// Takes blocks out; those behind move down.
+    pub fn collapse(&mut self, offset: u64, len: u64) {
+        self.zero(offset, offset + len);
+        let behind = self.blocks.split_off(&(offset / BLOCK));
+        self.blocks.extend(behind.into_iter().map(|(k, b)| (k - len / BLOCK, b)));
+        self.size -= len;
+    }
+
+    /// Moves blocks up, so that there is a hole.
+    pub fn insert(&mut self, offset: u64, len: u64) {
+        let behind = self.blocks.split_off(&(offset / BLOCK));
+        self.blocks.extend(behind.into_iter().map(|(k, b)| (k + len / BLOCK, b)));
+        self.size += len;
+    }
+
     /// Takes `len` bytes of another content to a place of this one; both places
     /// are at block boundaries.
     pub fn share(&mut self, at: u64, from: &Content, from_at: u64, len: u64) {

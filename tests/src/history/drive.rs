@@ -172,6 +172,8 @@ impl Driver {
             }
             Op::Truncate { who, size } => self.file(*who).and_then(|f| f.truncate(*size)),
             Op::Punch { who, off, len } => self.file(*who).and_then(|f| f.punch(*off, *len)),
+            Op::Collapse { who, off, len } => self.file(*who).and_then(|f| f.collapse(*off, *len)),
+            Op::Insert { who, off, len } => self.file(*who).and_then(|f| f.insert(*off, *len)),
             Op::Allocate { who, off, len } => self.file(*who).and_then(|f| f.allocate(*off, *len)),
             Op::Sync { who } => self.file(*who).and_then(|f| f.sync()),
             Op::Read { who, .. } | Op::Look { who } => self.file(*who).map(drop),
@@ -310,6 +312,8 @@ impl Driver {
             | Op::Scatter { who, .. }
             | Op::Truncate { who, .. }
             | Op::Punch { who, .. }
+            | Op::Collapse { who, .. }
+            | Op::Insert { who, .. }
             | Op::Allocate { who, .. }
             | Op::ReflinkRange { to: who, .. } => {
                 let f = self.file(*who).map_err(|e| Failure::of(&e, "open"))?;

@@ -157,6 +157,7 @@ pub(super) fn asks_for(op: &Op, state: &State) -> Option<u64> {
         Op::Write { len, .. } | Op::Allocate { len, .. } => len + edges,
         Op::Scatter { count, .. } => count * BLOCK + edges,
         Op::Batch { parts, .. } => parts.iter().map(|(_, len)| len + edges).sum(),
+        Op::Insert { .. } => edges,
         Op::Punch { .. } | Op::Create { .. } | Op::Reflink { .. } | Op::Rename { .. } => edges,
         Op::ReflinkRange { .. } => edges,
         Op::Truncate { who, size: new } if *new > size(who) => edges,

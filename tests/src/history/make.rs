@@ -178,6 +178,16 @@ impl Maker<'_> {
     fn removal(&mut self) -> Op {
         let (off, len) = self.range();
         let who = self.who();
+        if self.random.one_in(6) {
+            let (off, len) = match self.random.one_in(12) {
+                true => (off, len),
+                false => (off / BLOCK * BLOCK, len.next_multiple_of(BLOCK)),
+            };
+            return match self.random.one_in(2) {
+                true => Op::Collapse { who, off, len },
+                false => Op::Insert { who, off, len },
+            };
+        }
         match self.random.below(8) {
             0 | 1 => Op::Remove { name: self.name() },
             2..=4 => Op::Truncate { who, size: if self.random.one_in(6) { 0 } else { off } },

@@ -88,6 +88,16 @@ pub enum Op {
         off: u64,
         len: u64,
     },
+    Collapse {
+        who: Who,
+        off: u64,
+        len: u64,
+    },
+    Insert {
+        who: Who,
+        off: u64,
+        len: u64,
+    },
     Allocate {
         who: Who,
         off: u64,

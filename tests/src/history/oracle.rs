@@ -149,6 +149,8 @@ impl State {
         | Op::Read { who, .. }
         | Op::Truncate { who, .. }
         | Op::Punch { who, .. }
+        | Op::Collapse { who, .. }
+        | Op::Insert { who, .. }
         | Op::Allocate { who, .. }
         | Op::Look { who }) = op
         else {
@@ -178,6 +180,24 @@ impl State {
                 let mapped = vec![touch(off.next_multiple_of(BLOCK), last)];
                 let written = vec![touch(*off, end)];
                 Ok(Effect { written, mapped, in_parts: true, ..Effect::default() })
+            }
+            Op::Collapse { off, len, .. } | Op::Insert { off, len, .. } => {
+                let taken = matches!(op, Op::Collapse { .. });
+                let outside = if taken { off + len >= size } else { *off >= size };
+                if off % BLOCK != 0 || len % BLOCK != 0 || outside {
+                    return Err(ErrorKind::Invalid);
+                }
+                if *len == 0 {
+                    return Ok(Effect::default());
+                }
+                let content = self.content(id);
+                if taken {
+                    content.collapse(*off, *len)
+                } else {
+                    content.insert(*off, *len)
+                }
+                let mapped = vec![Touch { file: id, start: *off, end: EVERYTHING }];
+                Ok(Effect { mapped, synced: Some(id), ..Effect::default() })
             }
             Op::Allocate { off, len, .. } if *len > 0 => {
                 let content = self.content(id);

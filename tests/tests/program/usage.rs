@@ -2,7 +2,7 @@
 
 use crate::program::harness::{Place, Ran};
 
-const VERBS: [&str; 21] = [
+const VERBS: [&str; 23] = [
     "format",
     "info",
     "ls",
@@ -15,6 +15,8 @@ const VERBS: [&str; 21] = [
     "map",
     "truncate",
     "punch",
+    "collapse",
+    "insert",
     "allocate",
     "reflink",
     "check",

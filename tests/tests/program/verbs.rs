@@ -21,7 +21,7 @@ fn format_makes_an_empty_store_and_says_what_it_is() {
     assert_eq!(info["store_id"], made["store_id"]);
     assert_eq!(info["blocks"], (64 << 20) / 4096);
     assert_eq!(info["block_size"], 4096);
-    assert_eq!(info["version"], 1);
+    assert_eq!(info["version"], 2);
     assert!(info["medium"]["lba_bytes"].as_u64().is_some_and(|n| n == 512 || n == 4096));
     assert!(place.on::<&str>("info", []).ok().contains(made["store_id"].as_str().unwrap()));
     place.assert_clean();
@@ -146,6 +146,24 @@ fn truncate_punch_and_allocate_change_what_they_name() {
     assert_eq!(place.cat("f"), model);
     let stat = place.on("stat", ["f", "--json"]).json();
     assert_eq!(stat["allocated"], 40 << 10);
+    place.assert_clean();
+}
+
+#[test]
+fn collapse_and_insert_move_what_lies_behind() {
+    let place = Place::with_store();
+    let mut model = bytes(8, 50_000);
+    place.put("f", &model);
+    place.on("collapse", ["f", "8K", "12K"]).ok();
+    model.drain(8 << 10..20 << 10);
+    assert_eq!(place.cat("f"), model);
+    place.on("insert", ["f", "4K", "1M"]).ok();
+    model.splice(4 << 10..4 << 10, vec![0; 1 << 20]);
+    assert_eq!(place.cat("f"), model);
+    place.on("collapse", ["f", "1000", "4K"]).refused(1, "multiples of 4096");
+    place.on("collapse", ["f", "0", "4M"]).refused(1, "truncate");
+    place.on("insert", ["f", "4M", "4K"]).refused(1, "truncate");
+    assert_eq!(place.cat("f"), model);
     place.assert_clean();
 }
 

@@ -1,0 +1,152 @@
+//! Compares Freehold with XFS and btrfs on the same loop device, and writes
+//! `docs/benchmarks.md`. `bench/run` starts it and cleans up after it.
+//!
+//! `work` holds the workloads, `bed` what they need of each side, `stage` the
+//! device, `drive` what keeps operations in flight, `results` the values and
+//! `report`, `plots` and `machine` the document.
+
+mod bed;
+mod drive;
+mod machine;
+mod outcome;
+mod plots;
+mod report;
+mod results;
+mod scale;
+mod stage;
+mod work;
+
+use clap::Parser;
+use outcome::{Outcome, fail};
+use report::Circumstances;
+use results::{Results, Side};
+use scale::Scale;
+use stage::Stage;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+use work::{ALL, Site, Workload};
+
+/// Measure Freehold beside XFS and btrfs.
+#[derive(Debug, Parser)]
+#[command(name = "compare")]
+struct Args {
+    /// Folder for images and mounts: it must exist and be empty
+    #[arg(long)]
+    work: PathBuf,
+    /// Where benchmarks.md and plots/ go; without it nothing is written
+    #[arg(long)]
+    docs: Option<PathBuf>,
+    /// Fewer and shorter: two or three minutes
+    #[arg(long)]
+    quick: bool,
+    /// Only to see that it works: a few seconds
+    #[arg(long, hide = true)]
+    tiny: bool,
+    /// Use no loop device and mount nothing, even as root
+    #[arg(long)]
+    plain: bool,
+    /// Rounds of each workload
+    #[arg(long)]
+    repeat: Option<usize>,
+    /// Only this workload; may be given again
+    #[arg(long)]
+    only: Vec<String>,
+    /// Only this side: freehold, xfs, btrfs or raw; may be given again
+    #[arg(long)]
+    side: Vec<String>,
+    /// What the document names as the version measured
+    #[arg(long)]
+    commit: Option<String>,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("compare: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Outcome {
+    let chosen = choose(&args.only)?;
+    if let Some(s) = args.side.iter().find(|s| Side::ALL.iter().all(|o| o.option() != s.as_str())) {
+        return fail(format!("no side is called {s}; there are freehold, xfs, btrfs and raw"));
+    }
+    let scale = match (args.tiny, args.quick) {
+        (true, _) => Scale::tiny(),
+        (_, true) => Scale::quick(),
+        _ => Scale::full(),
+    };
+    let rounds = args.repeat.unwrap_or(scale.repeat).max(1);
+    let stage = Stage::new(&args.work, "image", scale.device, args.plain)?;
+    let mut missing = Vec::new();
+    for side in Side::ALL {
+        let left_out = !args.side.is_empty() && !args.side.iter().any(|s| s == side.option());
+        let why = left_out.then(|| "left out by --side".to_owned());
+        if let Some(why) = why.or_else(|| stage.why_not(side)) {
+            println!("{}: not measured here: {why}", side.name());
+            missing.push((side, why));
+        }
+    }
+    let (mut results, mut failed) = (Results::default(), Vec::new());
+    for workload in &chosen {
+        let start = Instant::now();
+        let few = if workload.once { 1 } else { rounds };
+        for round in 0..few {
+            let site = Site { stage: &stage, dir: &args.work, scale: &scale, round };
+            sides(&site, workload, &missing, &mut results, &mut failed);
+        }
+        print!("{}", report::print(workload, &results));
+        println!("[{}: {:.0} s]", workload.name, start.elapsed().as_secs_f64());
+    }
+    let run = format!("{}, {rounds} rounds (large map and ageing: 1)", scale.name);
+    let machine = machine::describe(&args.work, args.commit.as_deref(), stage.is_device());
+    let failures = failed.len();
+    let mut all = Circumstances { machine, run, missing, failed, plots: Vec::new() };
+    if let Some(docs) = &args.docs {
+        write(docs, &results, &mut all)?;
+    }
+    if failures > 0 {
+        return fail(format!("{failures} measurements failed; see above"));
+    }
+    Ok(())
+}
+
+/// The sides of one round, one after the other.
+fn sides(
+    site: &Site<'_>,
+    workload: &Workload,
+    missing: &[(Side, String)],
+    results: &mut Results,
+    failed: &mut Vec<(&'static str, Side, String)>,
+) {
+    for side in Side::ALL {
+        if !workload.sides.contains(&side) || missing.iter().any(|(s, _)| *s == side) {
+            continue;
+        }
+        if let Err(e) = (workload.run)(site, side, results) {
+            eprintln!("{}, {}: not measured here: {e}", workload.name, side.name());
+            failed.push((workload.name, side, e.to_string()));
+        }
+    }
+}
+
+fn choose(only: &[String]) -> Outcome<Vec<&'static Workload>> {
+    if let Some(unknown) = only.iter().find(|o| !ALL.iter().any(|w| w.name == o.as_str())) {
+        let names: Vec<&str> = ALL.iter().map(|w| w.name).collect();
+        return fail(format!("no workload is called {unknown}; there are {}", names.join(", ")));
+    }
+    let wanted = |w: &&Workload| only.is_empty() || only.iter().any(|o| o == w.name);
+    Ok(ALL.iter().filter(wanted).collect())
+}
+
+fn write(docs: &Path, results: &Results, all: &mut Circumstances) -> Outcome {
+    all.plots = plots::write(results, &docs.join("plots"))?;
+    let path = docs.join("benchmarks.md");
+    std::fs::write(&path, report::document(results, all))?;
+    println!("\nwritten: {}", path.display());
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! The workloads.
+
+pub(crate) mod ageing;
+pub(crate) mod durable;
+pub(crate) mod file;
+pub(crate) mod map;
+pub(crate) mod null;
+pub(crate) mod open;
+pub(crate) mod reflink;
+pub(crate) mod removal;
+pub(crate) mod tail;
+
+use crate::outcome::Outcome;
+use crate::results::{Results, Side};
+use crate::scale::Scale;
+use crate::stage::Stage;
+use std::path::Path;
+
+/// What each workload is given.
+pub(crate) struct Site<'a> {
+    /// The device of all sides.
+    pub(crate) stage: &'a Stage,
+    /// Where images lie.
+    pub(crate) dir: &'a Path,
+    pub(crate) scale: &'a Scale,
+    /// Counts from zero.
+    pub(crate) round: usize,
+}
+
+/// A workload: its name, what it is, and which sides it is for.
+pub(crate) struct Workload {
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    /// How it is measured: said in the document.
+    pub(crate) how: &'static str,
+    pub(crate) sides: &'static [Side],
+    pub(crate) run: fn(&Site<'_>, Side, &mut Results) -> Outcome,
+    /// One round is enough: it is long, or its figures do not scatter.
+    pub(crate) once: bool,
+}
+
+const OURS: &[Side] = &[Side::Freehold];
+const FILES: &[Side] = &[Side::Freehold, Side::Xfs, Side::Btrfs];
+
+/// All of them, in the order of the document.
+pub(crate) const ALL: &[Workload] = &[
+    Workload {
+        name: "reflink",
+        title: "Durable reflink against extents",
+        how: reflink::HOW,
+        sides: FILES,
+        run: reflink::run,
+        once: false,
+    },
+    Workload {
+        name: "file",
+        title: "4 KiB random reads and overwrites, before and after reflinks",
+        how: file::HOW,
+        sides: &Side::ALL,
+        run: file::run,
+        once: false,
+    },
+    Workload {
+        name: "durable",
+        title: "Durable 4 KiB writes",
+        how: durable::HOW,
+        sides: &Side::ALL,
+        run: durable::run,
+        once: false,
+    },
+    Workload {
+        name: "open",
+        title: "Opening after a crash",
+        how: open::HOW,
+        sides: FILES,
+        run: open::run,
+        once: false,
+    },
+    Workload {
+        name: "removal",
+        title: "Unlink and truncate of a file of many extents",
+        how: removal::HOW,
+        sides: FILES,
+        run: removal::run,
+        once: false,
+    },
+    Workload {
+        name: "map",
+        title: "A map of many extents",
+        how: map::HOW,
+        sides: OURS,
+        run: map::run,
+        once: true,
+    },
+    Workload {
+        name: "null",
+        title: "Reads without a device",
+        how: null::HOW,
+        sides: OURS,
+        run: null::run,
+        once: false,
+    },
+    Workload {
+        name: "tail",
+        title: "Durable writes during checkpoints",
+        how: tail::HOW,
+        sides: OURS,
+        run: tail::run,
+        once: false,
+    },
+    Workload {
+        name: "ageing",
+        title: "Ageing",
+        how: ageing::HOW,
+        sides: FILES,
+        run: ageing::run,
+        once: true,
+    },
+];
