@@ -3,7 +3,7 @@
 
 use freehold::{ErrorKind, File, OpenOptions, Store};
 use freehold_blockmap::format::Extents;
-use freehold_blockmap::format::types::{Extent, GROUP_BLOCKS};
+use freehold_blockmap::format::types::{Extent, FileMap, GROUP_BLOCKS};
 use freehold_engine::medium::Medium;
 use freehold_engine::mem::MemMedium;
 use freehold_engine::sim::{SimMedium, SimOptions, Survival};
@@ -165,21 +165,30 @@ fn a_check_in_parts_finds_what_a_check_in_one_finds() {
     for n in 0..3 {
         let file = store.create(format!("f{n}").as_bytes()).unwrap();
         for i in 0..400 {
-            file.allocate(i * 2 * 60 * B, 60 * B).unwrap();
+            file.allocate(i * 4 * B, 2 * B).unwrap();
         }
+        store.create(format!("between {n}").as_bytes()).unwrap().allocate(0, 30_000 * B).unwrap();
         file.reflink(format!("c{n}").as_bytes()).unwrap();
-        file.allocate(0, 4 * B).unwrap();
+        file.allocate(0, 8 * B).unwrap();
     }
     store.close().unwrap();
     let sound = Surgery::on(&sim.image());
     let used: Vec<u64> = sound.leaves(b"f2").iter().map(|at| at.addr).collect();
     let extents: Vec<(u64, Extent)> =
         sound.leaves(b"f0").iter().flat_map(|at| sound.extents(*at)).collect();
-    let (low, high) = (extents[50].1.phys, sound.extents(sound.leaves(b"f2")[1])[9].1.phys);
-    assert!(low / GROUP_BLOCKS < high / GROUP_BLOCKS, "both in one part");
+    let far: Vec<u64> = (0..3)
+        .filter_map(|n| match sound.before.record(format!("between {n}").as_bytes()).map {
+            FileMap::Inline { extents, .. } => extents.last().map(|(_, e)| e.phys),
+            FileMap::Tree(_) => None,
+        })
+        .collect();
+    let low = extents[50].1.phys;
+    let high = *far.iter().find(|b| **b / GROUP_BLOCKS != low / GROUP_BLOCKS).expect("far away");
+    let last = sound.before.space.last().expect("a group").0;
+    let free = ((last + 1) * GROUP_BLOCKS).min(100_000) - 1;
     let damages: [&dyn Fn(&mut Surgery); 6] = [
         &|_| {},
-        &|s| s.mark(s.free_block(), true),
+        &|s| s.mark(free, true),
         &|s| [low, high].into_iter().for_each(|b| s.mark(b, false)),
         &|s| s.leaf::<Extents>(sound.leaves(b"f0")[1], |e| e[3].1.phys = high),
         &|s| s.flip(used[0], 77, 1),
