@@ -2,6 +2,8 @@
 //! writes, reflinks and checks go on, within the budget, and give the right bytes.
 
 use freehold::{ErrorKind, File, OpenOptions, Store};
+use freehold_blockmap::format::Extents;
+use freehold_blockmap::format::types::{Extent, FileMap, GROUP_BLOCKS};
 use freehold_engine::medium::Medium;
 use freehold_engine::mem::MemMedium;
 use freehold_engine::sim::{SimMedium, SimOptions, Survival};
@@ -51,7 +53,7 @@ fn holds(file: &File, block: u64, tag: Option<u64>) {
 fn a_map_ten_times_the_budget_works() {
     const EXTENTS: u64 = 120_000;
     let (medium, store, file) = spread(EXTENTS, BUDGET);
-    assert!(EXTENTS * 24 > 10 * BUDGET, "the map is not that large");
+    const { assert!(EXTENTS * 24 > 10 * BUDGET) };
     let mut random = Random::new(1);
     let mut model: BTreeMap<u64, u64> = BTreeMap::new();
     let mut copies: Vec<(File, BTreeMap<u64, u64>)> = Vec::new();
@@ -115,7 +117,7 @@ fn nodes_are_evicted_under_readers() {
         let mut random = Random::new(9);
         for i in 0..1500 {
             let block = random.below(EXTENTS) * 2 + 1;
-            if block % 100 != 0 {
+            if !block.is_multiple_of(100) {
                 file.write_at(&tagged(block, i), block * B).unwrap();
             }
         }
@@ -151,6 +153,63 @@ fn damage_to_an_evicted_node_is_reported() {
     assert_eq!(g.read_at(&mut buf, 0).unwrap(), 1, "the other file is untouched");
     let report = store.check().unwrap();
     assert!(report.findings.iter().any(|f| f.address == leaf.addr), "{:?}", report.findings);
+}
+
+/// A check that has no room for a byte for every block walks the map once for each
+/// part of the store: it finds the same.
+#[test]
+fn a_check_in_parts_finds_what_a_check_in_one_finds() {
+    let sim_options = || SimOptions { blocks: 100_000, ..SimOptions::default() };
+    let sim = SimMedium::new(sim_options());
+    let store = Store::format_on(sim.medium()).unwrap();
+    for n in 0..3 {
+        let file = store.create(format!("f{n}").as_bytes()).unwrap();
+        for i in 0..400 {
+            file.allocate(i * 4 * B, 2 * B).unwrap();
+        }
+        store.create(format!("between {n}").as_bytes()).unwrap().allocate(0, 30_000 * B).unwrap();
+        file.reflink(format!("c{n}").as_bytes()).unwrap();
+        file.allocate(0, 8 * B).unwrap();
+    }
+    store.close().unwrap();
+    let sound = Surgery::on(&sim.image());
+    let used: Vec<u64> = sound.leaves(b"f2").iter().map(|at| at.addr).collect();
+    let extents: Vec<(u64, Extent)> =
+        sound.leaves(b"f0").iter().flat_map(|at| sound.extents(*at)).collect();
+    let far: Vec<u64> = (0..3)
+        .filter_map(|n| match sound.before.record(format!("between {n}").as_bytes()).map {
+            FileMap::Inline { extents, .. } => extents.last().map(|(_, e)| e.phys),
+            FileMap::Tree(_) => None,
+        })
+        .collect();
+    let low = extents[50].1.phys;
+    let high = *far.iter().find(|b| **b / GROUP_BLOCKS != low / GROUP_BLOCKS).expect("far away");
+    let last = sound.before.space.last().expect("a group").0;
+    let free = ((last + 1) * GROUP_BLOCKS).min(100_000) - 1;
+    let damages: [&dyn Fn(&mut Surgery); 6] = [
+        &|_| {},
+        &|s| s.mark(free, true),
+        &|s| [low, high].into_iter().for_each(|b| s.mark(b, false)),
+        &|s| s.leaf::<Extents>(sound.leaves(b"f0")[1], |e| e[3].1.phys = high),
+        &|s| s.flip(used[0], 77, 1),
+        &|s| s.name(b"f1", |id| *id = 777),
+    ];
+    for (i, damage) in damages.iter().enumerate() {
+        let mut s = Surgery::on(&sim.image());
+        damage(&mut s);
+        let check = |cache: u64| {
+            let sim = SimMedium::with_image(sim_options(), s.image.clone());
+            let store = Store::open_on(sim.medium(), &options(cache)).unwrap();
+            let mut report = store.check().unwrap();
+            report.findings.sort_by(|a, b| {
+                (&a.structure, a.address, &a.what).cmp(&(&b.structure, b.address, &b.what))
+            });
+            report
+        };
+        let (whole, parts) = (check(64 << 20), check(16 << 10));
+        assert_eq!(whole.clean(), i == 0, "damage {i}: {:?}", whole.findings);
+        assert_eq!(whole, parts, "damage {i}");
+    }
 }
 
 /// Changes that outrun the checkpoints wait, so that neither memory nor a replay

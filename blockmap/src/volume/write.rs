@@ -164,18 +164,10 @@ impl Volume {
     /// showing what lay there (laws B5 and B12). It does not grow yet: what is to
     /// grow it may still be refused. The last block is held.
     pub(super) async fn zero_tail(self: &Arc<Self>, io: &Io, file: &Arc<FileState>) -> Result<()> {
-        let (v, found) = self
-            .look(io, |_| {
-                let v = file.load();
-                let found = extents_in(&v, v.size / B, v.size / B + 1)?;
-                Ok((v, found))
-            })
-            .await?;
+        let last = |v: Arc<Version>| Ok((extents_in(&v, v.size / B, v.size / B + 1)?, v));
+        let (found, v) = self.look(io, |_| last(file.load())).await?;
         let block = v.size / B;
-        if v.size.is_multiple_of(B) {
-            return Ok(());
-        }
-        if found.iter().all(|(_, e, _)| e.unwritten) {
+        if v.size.is_multiple_of(B) || found.iter().all(|(_, e, _)| e.unwritten) {
             return Ok(());
         }
         let mut buf = self.medium.pool().take(BLOCK)?;

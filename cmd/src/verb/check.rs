@@ -1,6 +1,6 @@
 //! `freehold check`: prove that a store is consistent.
 
-use super::open_to_read;
+use super::open_within;
 use crate::failure::{Failure, Outcome};
 use crate::{output, progress, size, table};
 use serde_json::json;
@@ -16,10 +16,13 @@ pub(crate) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Memory for maps and bitmaps, 16K at least [default: 512M]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    cache: Option<u64>,
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
-    let store = open_to_read(&args.uri)?;
+    let store = open_within(&args.uri, args.cache)?;
     let watch = progress::spinner("checking");
     let report = store.check();
     watch.finish_and_clear();

@@ -71,7 +71,12 @@ pub(crate) fn run(verb: Verb) -> Outcome {
 
 /// Opens a store to read it.
 fn open_to_read(uri: &str) -> Outcome<Store> {
-    let options = OpenOptions { read_only: true, ..OpenOptions::default() };
+    open_within(uri, None)
+}
+
+/// Opens a store to read it, with so many bytes of memory for its maps.
+fn open_within(uri: &str, cache_bytes: Option<u64>) -> Outcome<Store> {
+    let options = OpenOptions { read_only: true, cache_bytes, ..OpenOptions::default() };
     Store::open(uri, &options).map_err(|error| Failure::open(uri, &error))
 }
 

@@ -1,6 +1,6 @@
 //! `freehold stats`: the store's counters.
 
-use super::open_to_read;
+use super::open_within;
 use crate::failure::Outcome;
 use crate::{output, size, table};
 use serde_json::{Map, Value};
@@ -16,10 +16,13 @@ pub(crate) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Memory for maps and bitmaps, 16K at least [default: 512M]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    cache: Option<u64>,
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
-    let fields = open_to_read(&args.uri)?.stats().fields();
+    let fields = open_within(&args.uri, args.cache)?.stats().fields();
     if args.json {
         let object: Map<String, Value> =
             fields.into_iter().map(|(name, n)| (name.to_string(), n.into())).collect();

@@ -5,18 +5,30 @@ use crate::format::CountRun;
 use crate::format::types::{Addr, GROUP_BLOCKS};
 use crate::space::Words;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
-/// Owners, by group; a byte each, and a list for the few with very many.
+/// Owners of the blocks of a window, by group; a byte each, and a list for the few
+/// with very many. Of blocks outside the window it knows nothing.
 #[derive(Default)]
 pub(super) struct Ledger {
+    window: Range<Addr>,
     groups: BTreeMap<u64, Vec<u8>>,
     many: HashMap<Addr, u32>,
 }
 
 impl Ledger {
+    /// A ledger for these blocks.
+    pub(super) fn of(window: Range<Addr>) -> Self {
+        Ledger { window, ..Ledger::default() }
+    }
+
+    fn inside(&self, start: Addr, end: Addr) -> Range<Addr> {
+        start.max(self.window.start)..end.min(self.window.end)
+    }
+
     /// One more owner for each block of a run.
     pub(super) fn add(&mut self, start: Addr, len: u64) {
-        for addr in start..start.saturating_add(len) {
+        for addr in self.inside(start, start.saturating_add(len)) {
             let group = self
                 .groups
                 .entry(addr / GROUP_BLOCKS)
@@ -28,6 +40,11 @@ impl Ledger {
                 *self.many.entry(addr).or_insert(u32::from(u8::MAX)) += 1;
             }
         }
+    }
+
+    /// Is any of these blocks in the window?
+    pub(super) fn covers(&self, start: Addr, len: u64) -> bool {
+        !self.inside(start, start.saturating_add(len)).is_empty()
     }
 
     /// Owners of a block.
@@ -95,7 +112,7 @@ impl Ledger {
             if end > blocks {
                 report.find("count tree", *start, "a count of blocks past the end of the store");
             }
-            for addr in *start..end.min(blocks) {
+            for addr in self.inside(*start, end.min(blocks)) {
                 let owners = self.owners(addr);
                 if owners != run.count {
                     let what =

@@ -13,13 +13,14 @@ use super::file::{Map, Version};
 use super::shelf::CONDEMNED;
 use super::{Volume, limits};
 use crate::error::Result;
-use crate::format::types::{FileId, GROUP_BLOCKS, GroupDesc};
+use crate::format::types::{Addr, FileId, GROUP_BLOCKS, GroupDesc};
 use crate::format::{BLOCK, Counts, Files, Names, bitmap, superblock};
 use crate::lane::{Io, Seen};
 use crate::space::Words;
 use crate::tree::Tree;
 use ledger::Ledger;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use walk::Walk;
@@ -59,6 +60,18 @@ impl CheckReport {
         self.findings.is_empty()
     }
 
+    /// Adds what another walk of the same map found about another part of the store.
+    fn merge(&mut self, other: CheckReport) {
+        for f in other.findings {
+            if !self.findings.contains(&f) && self.findings.len() < MOST_FINDINGS {
+                self.findings.push(f);
+            }
+        }
+        self.files = other.files;
+        self.nodes += other.nodes;
+        self.blocks += other.blocks;
+    }
+
     pub(super) fn find(&mut self, structure: &str, address: u64, what: impl Into<String>) {
         if self.findings.len() < MOST_FINDINGS {
             let structure = structure.to_owned();
@@ -93,13 +106,46 @@ impl Volume {
 
     async fn check_task(self: &Arc<Self>, io: &Io) -> Result<CheckReport> {
         let (_seen, snap) = self.snapshot(io).await;
-        let mut walk = Walk::new(self, io);
+        // A byte for a block may be more than there is to spend: then the map is
+        // walked once for each part of the store that half the cache's budget has
+        // a byte for. What is wrong with the trees is found each time.
+        let part = (self.cache.budget() / 2 / GROUP_BLOCKS).max(1) * GROUP_BLOCKS;
+        let mut report = CheckReport::default();
+        let (mut at, mut unused) = (0, 0);
+        while at < self.blocks {
+            let end = at.saturating_add(part).min(self.blocks);
+            let (found, free) = self.check_part(io, &snap, at..end).await?;
+            report.merge(found);
+            unused += free;
+            at = end;
+        }
+        if report.clean() && unused != snap.unused {
+            let what = format!("{unused} blocks are free, but {} are counted", snap.unused);
+            let slot = Self::slot(self.marked.load(Ordering::Acquire));
+            report.find("superblock", slot, what);
+        }
+        Ok(report)
+    }
+
+    /// Walks the whole map, and counts the owners of the blocks of one part of the
+    /// store; also gives its free blocks.
+    async fn check_part(
+        self: &Arc<Self>,
+        io: &Io,
+        snap: &Snapshot,
+        part: Range<Addr>,
+    ) -> Result<(CheckReport, u64)> {
+        let mut walk = Walk::new(self, io, part.clone());
         walk.ledger.add(0, 2 + self.journal_blocks);
         self.check_superblocks(io, &mut walk.report).await?;
         let names = walk.entries(&snap.names).await?;
         let records = walk.entries(&snap.files).await?;
         let groups = walk.entries(&snap.space).await?;
-        let counts = walk.entries(&snap.counts).await?;
+        let counts = walk
+            .entries_that(&snap.counts, |ledger, k, run| {
+                ledger.covers(*k, u64::from(run.len)) || *k >= self.blocks
+            })
+            .await?;
         let mut files: BTreeMap<FileId, Arc<Version>> = BTreeMap::new();
         let mut recorded = BTreeSet::new();
         for (key, record) in records {
@@ -122,12 +168,16 @@ impl Volume {
             check_file(&mut walk, *id, v).await?;
         }
         walk.check_sums(&files);
-        self.check_space(&mut walk, &snap, &groups).await?;
+        if part.start > 0 {
+            // The first walk has counted them.
+            walk.report.nodes = 0;
+        }
+        let unused = self.check_space(&mut walk, snap, &groups, part).await?;
         let Walk { mut report, ledger, .. } = walk;
         ledger.check_counts(&counts, self.blocks, &mut report);
         report.files = files.len() as u64;
         report.blocks = ledger.owned();
-        Ok(report)
+        Ok((report, unused))
     }
 
     /// The map as it is now. A checkpoint's half-built trees are no part of it, so
@@ -176,13 +226,15 @@ impl Volume {
         Ok(())
     }
 
-    /// The bitmaps against what was found to be in use.
+    /// The bitmaps of a part of the store against what was found to be in use; gives
+    /// its free blocks.
     async fn check_space(
         self: &Arc<Self>,
         walk: &mut Walk<'_>,
         snap: &Snapshot,
         groups: &[(u64, GroupDesc)],
-    ) -> Result<()> {
+        part: Range<Addr>,
+    ) -> Result<u64> {
         let descs: BTreeMap<u64, GroupDesc> = groups.iter().copied().collect();
         for (g, desc) in &descs {
             walk.ledger.add(desc.addr, 1);
@@ -194,7 +246,7 @@ impl Volume {
         let every: BTreeSet<u64> =
             descs.keys().chain(snap.logical.keys()).copied().chain(walk.ledger.groups()).collect();
         let mut touched = 0;
-        for g in every {
+        for g in every.range(part.start / GROUP_BLOCKS..part.end.div_ceil(GROUP_BLOCKS)).copied() {
             let start = g * GROUP_BLOCKS;
             let Some(len) = self.blocks.checked_sub(start).filter(|n| *n > 0) else { continue };
             let len = len.min(GROUP_BLOCKS);
@@ -210,13 +262,7 @@ impl Volume {
             let bits = bits.unwrap_or_else(|| Arc::new([0; bitmap::WORDS]));
             unused += walk.ledger.check_group(g, len, &bits, &mut walk.report);
         }
-        unused += self.blocks - touched;
-        if walk.report.clean() && unused != snap.unused {
-            let what = format!("{unused} blocks are free, but {} are counted", snap.unused);
-            let slot = Self::slot(self.marked.load(Ordering::Acquire));
-            walk.report.find("superblock", slot, what);
-        }
-        Ok(())
+        Ok(unused + (part.end - part.start) - touched)
     }
 
     /// A bitmap as it is on the medium; none, with a finding, if it is damaged.

@@ -9,8 +9,8 @@ use crate::tree::{Body, Fault, Kept, Link, Node, Schema, Tree};
 use crate::volume::Volume;
 use crate::volume::file::{Map, Version};
 use freehold_engine::memory::Buffer;
-use std::collections::{BTreeMap, HashMap};
-use std::ops::Deref;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::{Deref, Range};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -43,6 +43,8 @@ pub(super) struct Walk<'a> {
     pub(super) report: CheckReport,
     pub(super) ledger: Ledger,
     below: HashMap<Addr, Below>,
+    /// Nodes of the trees that are not shared.
+    seen: HashSet<Addr>,
 }
 
 /// A node as the walk has it: never kept in its link, so the walk fills no cache.
@@ -65,13 +67,14 @@ impl<S: Schema> Deref for Found<S> {
 type Read<S> = Pin<Box<dyn Future<Output = std::result::Result<Found<S>, String>> + Send>>;
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(vol: &'a Arc<Volume>, io: &'a Io) -> Self {
+    pub(super) fn new(vol: &'a Arc<Volume>, io: &'a Io, window: Range<Addr>) -> Self {
         Walk {
             vol,
             io,
             report: CheckReport::default(),
-            ledger: Ledger::default(),
+            ledger: Ledger::of(window),
             below: HashMap::new(),
+            seen: HashSet::new(),
         }
     }
 
@@ -96,16 +99,26 @@ impl<'a> Walk<'a> {
         &mut self,
         tree: &Tree<S>,
     ) -> Result<Vec<(S::Key, S::Val)>> {
+        self.entries_that(tree, |_, _, _| true).await
+    }
+
+    /// Those that the ledger, the key and the value say are wanted.
+    pub(super) async fn entries_that<S: Schema>(
+        &mut self,
+        tree: &Tree<S>,
+        wanted: impl Fn(&Ledger, &S::Key, &S::Val) -> bool + Send + Sync,
+    ) -> Result<Vec<(S::Key, S::Val)>> {
         let mut out = Vec::new();
         let roots = tree.root.iter().cloned().collect();
         self.visit_all(roots, |walk, link, node| {
-            if walk.ledger.owners(link.at.addr) > 0 {
+            if !walk.seen.insert(link.at.addr) || walk.ledger.owners(link.at.addr) > 0 {
                 walk.report.find(S::WHAT, link.at.addr, "a node with two owners");
                 return false;
             }
             walk.ledger.add(link.at.addr, 1);
             if let Body::Leaf(e) = &node.body {
-                out.extend(e.iter().cloned());
+                let ledger = &walk.ledger;
+                out.extend(e.iter().filter(|(k, v)| wanted(ledger, k, v)).cloned());
             }
             true
         })
