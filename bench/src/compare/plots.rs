@@ -51,8 +51,7 @@ fn reflinks(results: &Results, title: &str, path: &Path) -> Outcome {
     };
     let all: Vec<(f64, f64)> = Side::ALL.into_iter().flat_map(points).collect();
     let most = all.iter().map(|p| p.0).fold(10.0, f64::max);
-    let (low, high) =
-        all.iter().fold((f64::MAX, f64::MIN), |(l, h), p| (l.min(p.1), h.max(p.1)));
+    let (low, high) = all.iter().fold((f64::MAX, f64::MIN), |(l, h), p| (l.min(p.1), h.max(p.1)));
     let root = SVGBackend::new(path, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&root)
@@ -87,14 +86,10 @@ fn bars(results: &Results, workload: &str, title: &str, path: &Path) -> Outcome 
         .iter()
         .filter(|c| c.workload == workload && c.unit == Unit::PerSecond)
         .collect();
-    let sides: Vec<Side> = Side::ALL
-        .into_iter()
-        .filter(|s| cases.iter().any(|c| c.values.contains_key(s)))
-        .collect();
-    let high = cases
-        .iter()
-        .flat_map(|c| sides.iter().filter_map(|s| c.median(*s)))
-        .fold(1.0, f64::max);
+    let sides: Vec<Side> =
+        Side::ALL.into_iter().filter(|s| cases.iter().any(|c| c.values.contains_key(s))).collect();
+    let high =
+        cases.iter().flat_map(|c| sides.iter().filter_map(|s| c.median(*s))).fold(1.0, f64::max);
     let root = SVGBackend::new(path, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&root)

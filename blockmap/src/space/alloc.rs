@@ -58,12 +58,7 @@ impl Space {
     ///
     /// With less than a whole run of `want` blocks to be had, gives the longest
     /// run found; never gives none without `NoSpace`.
-    pub(crate) fn alloc(
-        &mut self,
-        goal: Addr,
-        want: u64,
-        size: u64,
-    ) -> Result<(Addr, u64), Fault> {
+    pub(crate) fn alloc(&mut self, goal: Addr, want: u64, size: u64) -> Result<(Addr, u64), Fault> {
         debug_assert!(want > 0);
         let want = want.min(GROUP_BLOCKS);
         if self.free == 0 {

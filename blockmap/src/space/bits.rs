@@ -54,7 +54,6 @@ pub(crate) fn next_clear(words: &Words, from: usize) -> Option<usize> {
     Some(w * 64 + word.trailing_zeros() as usize)
 }
 
-
 /// The first run of clear bits at or after `from`: where it starts and how
 /// long it is, looking no further than `most`.
 pub(crate) fn next_run(words: &Words, from: usize, most: usize) -> Option<(usize, usize)> {

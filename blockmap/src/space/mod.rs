@@ -19,6 +19,8 @@
 mod alloc;
 mod bits;
 mod cut;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use bits::Words;
 use cut::CutSpace;

@@ -42,7 +42,9 @@ impl<'a> Ours<'a> {
                 false => queue.read(&file, offset + at, buf, 0),
             };
             if let Err(refused) = taken {
-                return refused.error.map_or_else(|| fail("an empty queue is full"), |e| Err(e.into()));
+                return refused
+                    .error
+                    .map_or_else(|| fail("an empty queue is full"), |e| Err(e.into()));
             }
             while queue.poll(&mut done) == 0 {
                 queue.wait(None)?;

@@ -74,8 +74,7 @@ impl Bed for Rival<'_> {
     }
 
     fn many(&self, name: &str, extents: u64) -> Outcome {
-        let file =
-            File::options().read(true).write(true).create_new(true).open(self.path(name))?;
+        let file = File::options().read(true).write(true).create_new(true).open(self.path(name))?;
         // Without a size set ahead, a file system may allocate the holes along.
         file.set_len(extents * BLOCK)?;
         let block = vec![7; BLOCK as usize];

@@ -208,7 +208,10 @@ fn numbers(ours: &Ours<'_>, zoo: &Zoo<'_>, when: &str, results: &mut Results) ->
     add("extents for each 16 MiB begun", extents as f64 / least.max(1) as f64);
     add("free runs", free.len() as f64);
     // Less is better, as for the others.
-    add("free space in runs below 2 MiB, percent", 100.0 - long as f64 * 100.0 / total.max(1) as f64);
+    add(
+        "free space in runs below 2 MiB, percent",
+        100.0 - long as f64 * 100.0 / total.max(1) as f64,
+    );
     Ok(())
 }
 

@@ -69,7 +69,8 @@ impl Part<'_> {
     }
 
     fn after(&mut self, case: &str, depth: u32, count: u64) -> Outcome {
-        let (copy, limit) = (format!("after-{depth}"), Limit { time: Duration::from_secs(8), count });
+        let (copy, limit) =
+            (format!("after-{depth}"), Limit { time: Duration::from_secs(8), count });
         self.bed.reflink(NAME, &copy)?;
         let (blocks, mut rng) = (self.blocks(), Rng::new(7 + self.site.round as u64));
         self.measure(case, depth, true, limit, &mut || rng.below(blocks))?;

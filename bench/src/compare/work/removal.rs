@@ -22,7 +22,11 @@ pub(crate) fn run(site: &Site<'_>, side: Side, results: &mut Results) -> Outcome
         bed.many(name, extents)?;
         bed.settle()?;
         let start = Instant::now();
-        if truncate { bed.truncate(name)? } else { bed.remove(name)? }
+        if truncate {
+            bed.truncate(name)?
+        } else {
+            bed.remove(name)?
+        }
         let called = start.elapsed();
         wait(bed.as_ref(), empty)?;
         let freed = start.elapsed();
