@@ -69,6 +69,8 @@ pub(crate) struct Space {
     rotor: Addr,
     /// The stretch that small requests are filling.
     small: Addr,
+    /// What files that grow may still need.
+    rooms: alloc::Rooms,
     /// Nothing was freed below this since small requests looked there.
     hole: Addr,
     /// Replay: claimed blocks need not have been set aside.
@@ -113,6 +115,7 @@ impl Space {
             rotor: 0,
             small: 0,
             hole: 0,
+            rooms: alloc::Rooms::default(),
             replaying: false,
         }
     }

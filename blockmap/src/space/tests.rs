@@ -5,7 +5,7 @@ use crate::format::types::{Addr, GROUP_BLOCKS};
 use crate::tree::Tree;
 
 fn space(blocks: u64) -> Space {
-    Space::new(blocks, Tree::default(), blocks)
+    Space::new(blocks, Tree { root: None }, blocks)
 }
 
 /// Takes a run as a write does.
