@@ -41,6 +41,27 @@ pub struct Iomap {
     pub address: Option<u64>,
 }
 
+/// What stands behind one place of a file. All numbers in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Extent {
+    /// Where in the file: the beginning of the block that was asked for.
+    pub offset: u64,
+    /// How far from there the extent reaches. A hole may reach further than said.
+    pub length: u64,
+    /// What it is.
+    pub kind: IomapKind,
+    /// Where on the medium; none for a hole.
+    pub address: Option<u64>,
+}
+
+impl From<MapPiece> for Extent {
+    fn from(p: MapPiece) -> Self {
+        let Iomap { offset, length, kind, address, .. } = p.into();
+        Extent { offset, length, kind, address }
+    }
+}
+
 impl From<MapPiece> for Iomap {
     fn from(p: MapPiece) -> Self {
         let kind = match p.address {
@@ -73,6 +94,26 @@ impl File {
     /// `Corrupt`.
     pub fn stat(&self) -> Result<FileStat> {
         self.store.volume.stat(&self.handle)
+    }
+
+    /// What stands behind one byte, as [`File::iomap`] says it but for who shares it.
+    /// Past the end of the file there is a hole. The quickest look-up there is:
+    /// nothing is allocated, no lock is taken; it blocks only where a node of the
+    /// map is not in memory.
+    ///
+    /// ```
+    /// let store = freehold::Store::format("mem:16M", &Default::default())?;
+    /// let file = store.create(b"f")?;
+    /// file.write_at(&[1; 8192], 4096)?;
+    /// let e = file.extent_at(5000)?;
+    /// assert_eq!((e.offset, e.length), (4096, 8192));
+    /// # Ok::<(), freehold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Corrupt`, `Io`.
+    pub fn extent_at(&self, offset: u64) -> Result<Extent> {
+        self.store.volume.extent_at(&self.handle, offset).map(Extent::from)
     }
 
     /// Reads at any offset; short at the end of the file. Blocks.

@@ -34,7 +34,7 @@ mod registry;
 mod session;
 mod store;
 
-pub use file::{File, Iomap, IomapKind};
+pub use file::{Extent, File, Iomap, IomapKind};
 pub use freehold_blockmap::{
     CheckReport, Entry as ListEntry, Error, ErrorKind, FileStat, Finding, Listing, Place,
     RecoveryReport, Result, Space, Stats,

@@ -30,11 +30,15 @@ pub struct OpenOptions {
     pub io_uring: bool,
     /// Files: bypass the page cache where the file system can.
     pub direct: bool,
+    /// Bytes of memory for nodes of maps and for space bitmaps, 16 KiB at least;
+    /// none for the default of 512 MiB. What does not fit is read again when it is
+    /// needed. Of a store that this process has open already, it changes nothing.
+    pub cache_bytes: Option<u64>,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        OpenOptions { read_only: false, io_uring: true, direct: true }
+        OpenOptions { read_only: false, io_uring: true, direct: true, cache_bytes: None }
     }
 }
 
@@ -45,6 +49,12 @@ impl From<&OpenOptions> for freehold_engine::OpenOptions {
             io_uring: o.io_uring,
             direct: o.direct,
         }
+    }
+}
+
+impl From<&OpenOptions> for freehold_blockmap::OpenSpec {
+    fn from(o: &OpenOptions) -> Self {
+        freehold_blockmap::OpenSpec { read_only: o.read_only, cache_bytes: o.cache_bytes }
     }
 }
 

@@ -115,7 +115,7 @@ impl Store {
             return Ok(Store { inner });
         }
         let medium = freehold_engine::open(uri, &options.into())?;
-        let volume = Volume::open(medium, options.read_only)?;
+        let volume = Volume::open(medium, &options.into())?;
         let store = Store::with_uri(volume, uri);
         if let Some(key) = registry::key(uri) {
             registry.put(key, &store.inner);
@@ -138,7 +138,7 @@ impl Store {
     /// As [`Store::open`].
     pub fn open_on(medium: Arc<dyn Medium>, options: &OpenOptions) -> Result<Store> {
         let uri = medium.uri().to_owned();
-        Ok(Self::with_uri(Volume::open(medium, options.read_only)?, &uri))
+        Ok(Self::with_uri(Volume::open(medium, &options.into())?, &uri))
     }
 
     /// A handle to a volume that was opened elsewhere.

@@ -76,14 +76,14 @@ fn plain(c: &mut Criterion) {
 
 fn lookup(c: &mut Criterion) {
     let store = store("16G");
-    let mut g = c.benchmark_group("iomap_one_block");
+    let mut g = c.benchmark_group("look_up_one_block");
     for extents in [1_000u64, 1_000_000] {
         let file = many_extents(&store, &format!("f{extents}"), extents).expect("room");
         let mut at = 0u64;
         g.bench_function(BenchmarkId::from_parameter(extents), |b| {
             b.iter(|| {
                 at = at.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                black_box(file.iomap((at >> 20) % extents * 2 * BLOCK, BLOCK)).expect("a map")
+                black_box(file.extent_at((at >> 20) % extents * 2 * BLOCK)).expect("a map")
             });
         });
     }

@@ -60,3 +60,17 @@ pub fn many_extents(store: &Store, name: &str, extents: u64) -> Result<File> {
     file.sync()?;
     Ok(file)
 }
+
+/// The `i`th of `0..n` in an order that looks random: each number comes once.
+pub fn permuted(i: u64, n: u64) -> u64 {
+    // A step that shares no factor with `n` visits all of them.
+    let mut step = (n as f64 * 0.618_033_988) as u64 | 1;
+    while gcd(step, n) != 1 {
+        step += 2;
+    }
+    (u128::from(i) * u128::from(step) % u128::from(n.max(1))) as u64
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}

@@ -8,11 +8,13 @@
 //!
 //! Not here: records, sequence numbers, files.
 
+use crate::cache::Cache;
 use crate::format::types::{Addr, Extent, Seq};
 use crate::format::{CountRun, Counts, EntryCodec};
 use crate::lowering::Lowerings;
 use crate::space::{Space, SpaceUndo};
 use crate::tree::{Cursor, Fault, Schema, Splice, Tree, floor, splice};
+use std::sync::Arc;
 
 /// How much of a file's map changed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -29,6 +31,24 @@ pub(crate) struct Done {
     pub(crate) share_gen: u64,
     pub(crate) lowered: Vec<(Addr, u64)>,
     pub(crate) freed: Vec<(Addr, u64)>,
+    /// What the change adds to the work of a replay, and to memory.
+    pub(crate) load: Load,
+}
+
+/// What changes since a cut cost beside the journal's bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Load {
+    /// Nodes of an older checkpoint that were changed: a replay must read each.
+    pub(crate) reads: u64,
+    /// Nodes that were made: they stay in memory until a checkpoint has written them.
+    pub(crate) made: u64,
+}
+
+impl std::ops::AddAssign for Load {
+    fn add_assign(&mut self, other: Load) {
+        self.reads += other.reads;
+        self.made += other.made;
+    }
 }
 
 pub(crate) struct Txn<'a> {
@@ -48,6 +68,7 @@ pub(crate) struct Txn<'a> {
     pending: (&'a Lowerings, Seq),
     sabotage: Option<&'static str>,
     undo: Vec<SpaceUndo>,
+    load: Load,
 }
 
 impl<'a> Txn<'a> {
@@ -70,6 +91,7 @@ impl<'a> Txn<'a> {
             pending,
             sabotage: crate::sabotage::current(),
             undo: Vec::new(),
+            load: Load::default(),
         }
     }
 
@@ -86,8 +108,20 @@ impl<'a> Txn<'a> {
     /// A block for a node; in use from now on.
     pub(crate) fn alloc_node(&mut self) -> Result<Addr, Fault> {
         let addr = self.space.alloc_node()?;
+        self.load.made += 1;
         self.undo.push(SpaceUndo::Taken(addr, 1));
         Ok(addr)
+    }
+
+    /// A node that was born then is about to give way. What a replay finds in the
+    /// checkpoint that it begins from, it has to read.
+    pub(crate) fn reads(&mut self, generation: u64) {
+        self.load.reads += u64::from(generation < self.generation);
+    }
+
+    /// The account of the nodes that are made.
+    pub(crate) fn cache(&self) -> &Arc<Cache> {
+        self.space.cache()
     }
 
     /// Data blocks that were set aside become part of the map.
@@ -238,6 +272,7 @@ impl<'a> Txn<'a> {
             share_gen: self.share_gen,
             lowered: self.lowered,
             freed: self.freed,
+            load: self.load,
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::history::{Driver, Op, State, Taste, make, shrink, verify};
 use crate::history::{all_comes_back, clean};
 use crate::random::Random;
-use freehold::Store;
+use freehold::{OpenOptions, Store};
 use freehold_engine::medium::Medium;
 use freehold_engine::mem::MemMedium;
 use freehold_engine::sim::{SimMedium, SimOptions};
@@ -18,6 +18,8 @@ pub struct Case {
     pub blocks: u64,
     /// On memory, or on a simulated device.
     pub memory: bool,
+    /// Bytes of the store's cache; none for the default.
+    pub cache: Option<u64>,
     /// What happens.
     pub ops: Vec<Op>,
 }
@@ -37,6 +39,10 @@ pub fn run(case: &Case) -> Result<u64, String> {
     let store = Store::format_on(medium.clone()).map_err(|e| e.to_string())?;
     let free = store.space().free;
     let mut driver = Driver::new(medium, store, State::default());
+    if case.cache.is_some() {
+        let options = OpenOptions { cache_bytes: case.cache, ..OpenOptions::default() };
+        driver = driver.reopened(&options)?;
+    }
     for (i, op) in case.ops.iter().enumerate() {
         let at = |e: String| format!("operation {i}, {op:?}: {e}");
         driver.step(op).map_err(|e| at(e.text()))?;
@@ -86,7 +92,17 @@ pub fn case(seed: u64) -> Case {
     };
     let length = (length / 2 + random.below(length)) as usize;
     let ops = make(&mut random, &taste, length);
-    Case { seed, blocks, memory: random.one_in(3), ops }
+    let memory = random.one_in(3);
+    Case { seed, blocks, memory, cache: tiny_cache(seed), ops }
+}
+
+/// A share of the seeds has a cache of a few nodes, or of a few dozen.
+pub fn tiny_cache(seed: u64) -> Option<u64> {
+    match seed / 8 % 4 {
+        0 => Some(16 << 10),
+        1 => Some(128 << 10),
+        _ => None,
+    }
 }
 
 /// Runs the case of a seed and says how often the store was full. A failure comes with the shortest history found.
@@ -106,10 +122,11 @@ pub fn seed(seed: u64) -> Result<u64, String> {
     let ops = shrink(case.ops.clone(), 400, fails);
     let last = guarded(&Case { ops: ops.clone(), ..case.clone() }).err().unwrap_or_default();
     Err(format!(
-        "{first}\nshortest history ({} blocks, memory: {}), which fails with: {last}\n{}\n\
+        "{first}\nshortest history ({} blocks, memory: {}, cache: {:?}), which fails with: {last}\n{}\n\
          again: FREEHOLD_SEEDS={seed}..{} cargo test -p freehold-tests --test model random",
         case.blocks,
         case.memory,
+        case.cache,
         crate::history::listed(&ops),
         seed + 1
     ))

@@ -23,8 +23,8 @@ fn random_histories() {
 }
 
 fn holds(ops: Vec<Op>) {
-    for memory in [true, false] {
-        let case = Case { seed: 1, blocks: 2048, memory, ops: ops.clone() };
+    for (memory, cache) in [(true, None), (false, None), (true, Some(16 << 10))] {
+        let case = Case { seed: 1, blocks: 2048, memory, cache, ops: ops.clone() };
         model::run(&case).unwrap_or_else(|e| panic!("{e}"));
     }
 }

@@ -2,7 +2,7 @@
 
 use freehold_blockmap::format::superblock;
 use freehold_blockmap::format::types::Superblock;
-use freehold_blockmap::{ErrorKind, FileHandle, FormatSpec, Volume, VolumeQueue};
+use freehold_blockmap::{ErrorKind, FileHandle, FormatSpec, OpenSpec, Volume, VolumeQueue};
 use freehold_engine::sim::{Hold, OpKind, SimMedium, SimOptions, Survival};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ fn store(seed: u64) -> (SimMedium, Arc<Volume>) {
 
 /// The store after a crash that left what `survival` says.
 fn after_crash(sim: &SimMedium, survival: Survival) -> Arc<Volume> {
-    Volume::open(sim.reopen_with(survival, 7).medium(), false).expect("it recovers")
+    Volume::open(sim.reopen_with(survival, 7).medium(), &OpenSpec::default()).expect("it recovers")
 }
 
 fn bytes(vol: &Arc<Volume>, file: &FileHandle) -> Vec<u8> {
@@ -239,7 +239,7 @@ fn superblocks_that_no_store_writes_are_refused() {
             superblock::encode(&sb, slot, &mut block).expect("it can be written");
             sim.poke(slot, &block).expect("there is such a block");
         }
-        let Err(refused) = Volume::open(sim.medium(), false) else {
+        let Err(refused) = Volume::open(sim.medium(), &OpenSpec::default()) else {
             panic!("{what}: it opened");
         };
         assert_eq!(refused.kind(), ErrorKind::Corrupt, "{what}: {refused}");
@@ -258,7 +258,7 @@ fn a_store_made_again_with_its_id_is_empty() {
     }
     drop(vol);
     drop(Volume::format(sim.medium(), &spec).expect("a store"));
-    let vol = Volume::open(sim.medium(), false).expect("it opens");
+    let vol = Volume::open(sim.medium(), &OpenSpec::default()).expect("it opens");
     assert_eq!(vol.list(b"", None, None, 9).expect("a listing").entries.len(), 0);
     sound(&vol);
 }

@@ -145,7 +145,7 @@ fn lost_buffer() -> Error {
 }
 
 /// Waits for all of them; the results in order.
-pub(crate) async fn all<T>(tickets: Vec<Pin<Box<dyn Future<Output = T> + Send>>>) -> Vec<T> {
+pub(crate) async fn all<T>(tickets: Vec<Pin<Box<dyn Future<Output = T> + Send + '_>>>) -> Vec<T> {
     let mut waiting: Vec<_> = tickets.into_iter().map(Some).collect();
     let mut done: Vec<Option<T>> = waiting.iter().map(|_| None).collect();
     std::future::poll_fn(|cx| {

@@ -204,13 +204,18 @@ impl Space {
         let mut best: Option<(Addr, u64)> = None;
         // The rotor's group comes first from the rotor on, and last wholly.
         for i in 0..=groups {
-            if i >= WINDOW && best.is_some_and(|(_, n)| n >= want.blocks) {
+            let enough = best.is_some_and(|(_, n)| n >= want.blocks);
+            if i >= WINDOW && enough {
                 break;
             }
             let g = (first + i) % groups;
+            // Better is not worth a read.
+            if enough && !self.groups.contains_key(&g) {
+                continue;
+            }
             let from = if i == 0 { self.rotor % GROUP_BLOCKS } else { 0 };
-            let enough = best.map_or(1, |(_, n)| if n < want.hope { n + 1 } else { want.hope });
-            if !self.may_have(g, enough)? {
+            let least = best.map_or(1, |(_, n)| if n < want.hope { n + 1 } else { want.hope });
+            if !self.may_have(g, least)? {
                 continue;
             }
             let to = (end - g * GROUP_BLOCKS).min(GROUP_BLOCKS);

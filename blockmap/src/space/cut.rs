@@ -30,6 +30,11 @@ impl CutSpace {
         self.images.entry(g).or_insert_with(|| now.clone());
     }
 
+    /// The group is part of the view.
+    pub(super) fn has(&self, g: u64) -> bool {
+        self.images.contains_key(&g) || self.dirty.contains(&g)
+    }
+
     /// The checkpoint's own change.
     pub(super) fn set(&mut self, g: u64, now: &Arc<Words>, bit: usize, n: usize, on: bool) {
         let image = self.images.entry(g).or_insert_with(|| now.clone());

@@ -10,15 +10,16 @@
 //!
 //! Only a busy bit stops the allocator; only a logical bit lands on the medium;
 //! so a crash loses nothing that was merely set aside. A bitmap is read when its
-//! group is first touched; a group without a descriptor is all free. While a
-//! checkpoint is being written, its own view of the logical bitmaps is kept
-//! apart ([`CutSpace`]).
+//! group is first touched; a group without a descriptor is all free. It may be
+//! evicted again while it is just as the medium has it. While a checkpoint is
+//! being written, its own view of the logical bitmaps is kept apart ([`CutSpace`]).
 //!
 //! Not here: when a freed block becomes reusable (`volume::deferred`).
 
 mod alloc;
 mod bits;
 mod cut;
+mod evict;
 #[cfg(test)]
 mod tests;
 
@@ -26,10 +27,11 @@ pub(crate) use bits::Words;
 use cut::CutSpace;
 pub(crate) use cut::place_bitmaps;
 
+use crate::cache::{Cache, Hold};
 use crate::format::types::{Addr, GROUP_BLOCKS, GroupDesc, Kind};
 use crate::format::{self, bitmap};
 use crate::tree::{Fault, Filled, Load, Tree, find};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 /// How to take back one step of a transaction.
@@ -48,6 +50,10 @@ pub(crate) struct Group {
     free: u32,
     /// No run of clear bits is longer than this.
     longest: u32,
+    /// Somebody came by since the cache last looked.
+    used: bool,
+    /// Who read it holds this until what it was read for is done.
+    held: Arc<()>,
 }
 
 /// All space maps of a store.
@@ -55,6 +61,9 @@ pub(crate) struct Space {
     blocks: u64,
     tree: Tree<format::Space>,
     groups: HashMap<u64, Group>,
+    /// The groups in memory, in the order in which eviction looks at them.
+    circle: VecDeque<u64>,
+    cache: Arc<Cache>,
     /// Blocks that are not busy.
     free: u64,
     /// Blocks that are not reachable: what a checkpoint calls free.
@@ -93,7 +102,7 @@ impl Load for LoadBitmap {
         Kind::Bitmap
     }
 
-    fn fill(&self, block: &[u8], id: &[u8; 16]) -> Result<Filled, Fault> {
+    fn fill(self: Arc<Self>, block: &[u8], id: &[u8; 16], _: &Arc<Cache>) -> Result<Filled, Fault> {
         bitmap::decode(block, id, self.group, &self.desc)
             .map(|w| Filled::Bitmap(self.group, w))
             .map_err(|e| Fault::format("space bitmap", self.desc.addr, &e))
@@ -102,11 +111,18 @@ impl Load for LoadBitmap {
 
 impl Space {
     /// The space of a store as a checkpoint left it.
-    pub(crate) fn new(blocks: u64, tree: Tree<format::Space>, free: u64) -> Self {
+    pub(crate) fn new(
+        blocks: u64,
+        tree: Tree<format::Space>,
+        free: u64,
+        cache: Arc<Cache>,
+    ) -> Self {
         Space {
             blocks,
             tree,
             groups: HashMap::new(),
+            circle: VecDeque::new(),
+            cache,
             free,
             unused: free,
             dirty: BTreeSet::new(),
@@ -134,10 +150,25 @@ impl Space {
         self.replaying = on;
     }
 
-    /// Puts a bitmap that was read where the next attempt finds it.
-    pub(crate) fn install(&mut self, group: u64, words: &Words) {
+    /// Puts a bitmap that was read where the next attempt finds it. It stays while
+    /// the answer is held.
+    pub(crate) fn install(&mut self, group: u64, words: &Words) -> Hold {
+        if !self.groups.contains_key(&group) {
+            self.put(group, words);
+        }
+        self.groups[&group].held.clone()
+    }
+
+    fn put(&mut self, group: u64, words: &Words) {
         let blocks = self.group_len(group);
-        self.groups.entry(group).or_insert_with(|| Group::new(*words, blocks));
+        self.groups.insert(group, Group::new(*words, blocks));
+        self.circle.push_back(group);
+        self.cache.add(evict::GROUP_BYTES);
+    }
+
+    /// The account of what is in memory.
+    pub(crate) fn cache(&self) -> &Arc<Cache> {
+        &self.cache
     }
 
     fn group_len(&self, group: u64) -> usize {
@@ -149,10 +180,16 @@ impl Space {
             if let Some(desc) = find(&self.tree, &group)? {
                 return Err(Fault::Missing(Arc::new(LoadBitmap { group, desc })));
             }
-            let blocks = self.group_len(group);
-            self.groups.insert(group, Group::new([0; bitmap::WORDS], blocks));
+            self.put(group, &[0; bitmap::WORDS]);
         }
-        Ok(self.groups.get_mut(&group).expect("just put there"))
+        let found = self.groups.get_mut(&group).expect("just put there");
+        found.used = true;
+        Ok(found)
+    }
+
+    /// Has the bitmap of a group in memory.
+    pub(crate) fn touch(&mut self, group: u64) -> Result<(), Fault> {
+        self.group(group).map(drop)
     }
 
     /// Calls `f(self, group, first bit, bits)` for each group that a range touches.
@@ -278,9 +315,10 @@ impl Space {
         self.dirty.insert(g);
     }
 
-    /// The logical bitmaps that are in memory; all others are as they were written.
-    pub(crate) fn loaded(&self) -> HashMap<u64, Arc<Words>> {
-        self.groups.iter().map(|(g, x)| (*g, x.logical.clone())).collect()
+    /// The logical bitmaps that changed; between two checkpoints all others are as
+    /// they were written.
+    pub(crate) fn changed(&self) -> HashMap<u64, Arc<Words>> {
+        self.dirty.iter().map(|g| (*g, self.groups[g].logical.clone())).collect()
     }
 
     /// Blocks that are not reachable.
@@ -307,6 +345,8 @@ impl Group {
             busy: Box::new(words),
             free: (GROUP_BLOCKS as usize - used) as u32,
             longest: GROUP_BLOCKS as u32,
+            used: true,
+            held: Arc::default(),
         }
     }
 }

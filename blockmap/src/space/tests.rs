@@ -1,11 +1,12 @@
 //! Where blocks are put: what is long stays long, also after much use.
 
 use super::Space;
+use crate::cache::Cache;
 use crate::format::types::{Addr, GROUP_BLOCKS};
 use crate::tree::Tree;
 
 fn space(blocks: u64) -> Space {
-    Space::new(blocks, Tree { root: None }, blocks)
+    Space::new(blocks, Tree { root: None }, blocks, Cache::new(1 << 30))
 }
 
 /// Takes a run as a write does.

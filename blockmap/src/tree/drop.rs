@@ -19,6 +19,7 @@ pub(crate) fn drop_link<S: Schema>(
         }
     }
     let node = link.get()?;
+    txn.reads(link.at.generation);
     match &node.body {
         Body::Leaf(entries) if release => {
             entries.iter().try_for_each(|(_, v)| S::release(txn, v))?;

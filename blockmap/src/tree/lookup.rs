@@ -1,6 +1,6 @@
 //! Finding entries without changing anything and without a lock.
 
-use super::node::{Body, Child, FIRST_KEY};
+use super::node::{Body, Child, Kept};
 use super::{Fault, Link, Schema, Tree};
 use crate::format::EntryCodec;
 use crate::format::types::Addr;
@@ -11,45 +11,56 @@ pub(crate) type Hit<S> = (<S as EntryCodec>::Key, <S as EntryCodec>::Val, u64);
 
 /// The child that contains `key`: the last one that starts at or before it.
 pub(crate) fn child_index<S: Schema>(children: &[Child<S>], key: &S::Key) -> usize {
-    children.partition_point(|c| c.key <= *key).saturating_sub(1)
+    child_between(children, key, None)
+}
+
+/// As [`child_index`], with the numbers between which the children's keys lie.
+fn child_between<S: Schema>(
+    children: &[Child<S>],
+    key: &S::Key,
+    bounds: Option<(u64, u64)>,
+) -> usize {
+    S::after(children, |c| &c.key, key, bounds).saturating_sub(1)
 }
 
 /// The last entry whose key is at or before `key`, with its leaf's stamp.
 pub(crate) fn floor<S: Schema>(root: &Arc<Link<S>>, key: &S::Key) -> Result<Option<Hit<S>>, Fault> {
-    floor_below(root, None, key, 0)
-}
-
-/// `key` is as the tree counts; the keys of this node are moved by `shift`.
-fn floor_below<S: Schema>(
-    link: &Arc<Link<S>>,
-    first: Option<&S::Key>,
-    key: &S::Key,
-    shift: u64,
-) -> Result<Option<Hit<S>>, Fault> {
-    // Recursion keeps each node's guard alive: no reference count is touched.
-    let guard = link.peek();
-    let Some(node) = guard.as_ref() else {
-        return Err(Fault::Missing(link.clone()));
-    };
-    // Moved back by as much, the key is counted as this node does.
-    let here = S::moved(key, shift.wrapping_neg());
-    if first.is_some_and(|f| node.first_key() != Some(f)) {
-        return Err(Fault::corrupt(S::WHAT, link.at.addr, FIRST_KEY));
+    // A guard keeps the node that it was loaded for; no reference count is touched.
+    let mut guard = root.peek();
+    if guard.is_none() {
+        return Err(Fault::Missing(root.clone()));
     }
-    match &node.body {
-        Body::Leaf(e) => {
-            let i = e.partition_point(|(k, _)| *k <= here);
-            Ok(i.checked_sub(1).map(|i| (S::moved(&e[i].0, shift), e[i].1.clone(), node.stamp)))
-        }
-        Body::Inner(c) => {
-            let child = &c[child_index(c, &here)];
-            if child.key > here {
-                return Ok(None);
+    // The keys of the node at hand are moved by `shift` and lie between `bounds`.
+    let (mut shift, mut bounds) = (0u64, None);
+    while let Some(node) = guard.as_ref() {
+        // Moved back by as much, the key is counted as this node does.
+        let here = S::moved(key, shift.wrapping_neg());
+        match &node.body {
+            Body::Leaf(e) => {
+                let i = S::after(e, |(k, _)| k, &here, bounds);
+                let hit = i.checked_sub(1).map(|i| &e[i]);
+                return Ok(hit.map(|(k, v)| (S::moved(k, shift), v.clone(), node.stamp)));
             }
-            let first = S::moved(&child.key, child.shift.wrapping_neg());
-            floor_below(&child.link, Some(&first), key, shift.wrapping_add(child.shift))
+            Body::Inner(c) => {
+                let i = child_between(c, &here, bounds);
+                let child = &c[i];
+                if child.key > here {
+                    return Ok(None);
+                }
+                let end = c.get(i + 1).map(|c| S::number(&c.key)).or(bounds.map(|(_, hi)| hi));
+                let back = |n: u64| n.wrapping_sub(child.shift);
+                bounds = end.map(|hi| (back(S::number(&child.key)), back(hi)));
+                shift = shift.wrapping_add(child.shift);
+                let below = child.link.peek();
+                match below.as_ref() {
+                    Some(node) => child.check(node)?,
+                    None => return Err(Fault::Missing(child.link.clone())),
+                }
+                guard = below;
+            }
         }
     }
+    Ok(None)
 }
 
 /// The entry with exactly this key.
@@ -111,7 +122,7 @@ pub(crate) fn last_leaf_start<S: Schema>(
 /// Walks entries in order of keys. Holds one path; nothing it holds changes.
 pub(crate) struct Cursor<S: Schema> {
     /// Nodes, where in each, and by how much their keys are moved.
-    stack: Vec<(Arc<super::Node<S>>, usize, u64)>,
+    stack: Vec<(Arc<Kept<S>>, usize, u64)>,
     pending: Option<Child<S>>,
     /// The last entry of the leaf before, as the tree counts.
     before: Option<(S::Key, S::Val)>,

@@ -31,12 +31,13 @@ mod join;
 mod lookup;
 mod node;
 mod schema;
+mod search;
 mod share;
 mod splice;
 
 pub(crate) use join::{join, shift, slice, split};
 pub(crate) use lookup::{Cursor, find, floor, last_leaf_start, path_nodes};
-pub(crate) use node::{Body, Filled, Link, Load, Node, Tree};
+pub(crate) use node::{Body, Filled, Kept, Link, Load, Node, Tree};
 pub(crate) use schema::Schema;
 
 use share::{build, own};

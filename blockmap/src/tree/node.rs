@@ -1,14 +1,16 @@
 //! Nodes, links to nodes, and reading a node's block.
 
 use super::{Fault, Schema};
+use crate::cache::{Cache, Charge, Evict, Hold, PLACE};
 use crate::format::bitmap::WORDS;
 use crate::format::header::PAYLOAD;
 use crate::format::node as codec;
 use crate::format::types::{self, Addr, Kind, NodeRef};
 use arc_swap::{ArcSwapOption, Guard};
 use std::fmt;
-use std::sync::Arc;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 /// A node's entries or children.
 #[derive(Debug)]
@@ -59,7 +61,7 @@ impl<S: Schema> Child<S> {
 
     /// The node. That its first key is the one that stands here is what keeps
     /// the sums of keys and shifts within what a key can be.
-    pub(super) fn node(&self) -> Result<Arc<Node<S>>, Fault> {
+    pub(super) fn node(&self) -> Result<Arc<Kept<S>>, Fault> {
         let node = self.link.get()?;
         self.check(&node)?;
         Ok(node)
@@ -90,11 +92,35 @@ pub(crate) struct Node<S: Schema> {
     pub(crate) body: Body<S>,
 }
 
+/// A node in memory, and what it costs.
+#[derive(Debug)]
+pub(crate) struct Kept<S: Schema> {
+    node: Node<S>,
+    charge: Charge,
+}
+
+impl<S: Schema> Deref for Kept<S> {
+    type Target = Node<S>;
+
+    fn deref(&self) -> &Node<S> {
+        &self.node
+    }
+}
+
+impl<S: Schema> Kept<S> {
+    /// The node, which nobody keeps any more.
+    pub(super) fn into_node(self) -> Node<S> {
+        self.node
+    }
+}
+
 /// A node's identity, and the node where it is in memory.
 pub(crate) struct Link<S: Schema> {
     pub(crate) at: NodeRef,
-    node: ArcSwapOption<Node<S>>,
+    node: ArcSwapOption<Kept<S>>,
     written: AtomicBool,
+    /// Somebody came by since the cache last looked.
+    used: AtomicBool,
 }
 
 /// A tree: its root, if it has any entry.
@@ -110,14 +136,18 @@ pub(crate) trait Load: Send + Sync + fmt::Debug {
     /// Which structure it belongs to.
     fn kind(&self) -> Kind;
     /// Decodes the block and keeps the result where the next attempt finds it.
-    fn fill(&self, block: &[u8], store_id: &[u8; 16]) -> Result<Filled, Fault>;
+    fn fill(
+        self: Arc<Self>,
+        block: &[u8],
+        store_id: &[u8; 16],
+        cache: &Arc<Cache>,
+    ) -> Result<Filled, Fault>;
 }
 
 /// What a [`Load`] gave back to its caller to keep.
-#[derive(Debug)]
 pub(crate) enum Filled {
-    /// The node is in its link.
-    InPlace,
+    /// The node is in its link, and stays there while this is held.
+    InPlace(Hold),
     /// The bitmap of a space group, for `space` to install.
     Bitmap(u64, Box<[u64; WORDS]>),
 }
@@ -145,27 +175,44 @@ impl<S: Schema> Clone for Tree<S> {
 impl<S: Schema> Link<S> {
     /// A node that is on the medium and not yet in memory.
     pub(crate) fn unloaded(at: NodeRef) -> Arc<Self> {
-        Arc::new(Link { at, node: ArcSwapOption::const_empty(), written: AtomicBool::new(true) })
+        Arc::new(Link {
+            at,
+            node: ArcSwapOption::const_empty(),
+            written: AtomicBool::new(true),
+            used: AtomicBool::new(false),
+        })
     }
 
     /// A node that was just made and is on no medium.
-    pub(crate) fn fresh(at: NodeRef, node: Node<S>) -> Arc<Self> {
-        let node = ArcSwapOption::from(Some(Arc::new(node)));
-        Arc::new(Link { at, node, written: AtomicBool::new(false) })
+    pub(crate) fn fresh(cache: &Arc<Cache>, at: NodeRef, mut node: Node<S>) -> Arc<Self> {
+        let cost = node.settle();
+        let charge = Charge::dirty(cache, cost);
+        let node = ArcSwapOption::from(Some(Arc::new(Kept { node, charge })));
+        Arc::new(Link { at, node, written: AtomicBool::new(false), used: AtomicBool::new(false) })
     }
 
     /// The node, or the fault that names what to read.
-    pub(crate) fn get(self: &Arc<Self>) -> Result<Arc<Node<S>>, Fault> {
+    pub(crate) fn get(self: &Arc<Self>) -> Result<Arc<Kept<S>>, Fault> {
+        self.mark();
         self.node.load_full().ok_or_else(|| Fault::Missing(self.clone()))
     }
 
     /// The node without counting a reference; for look-ups.
-    pub(crate) fn peek(&self) -> Guard<Option<Arc<Node<S>>>> {
+    pub(crate) fn peek(&self) -> Guard<Option<Arc<Kept<S>>>> {
+        self.mark();
         self.node.load()
     }
 
+    /// Leaves the mark that keeps it from being evicted next. Many may come by at
+    /// once: only the first of them writes.
+    fn mark(&self) {
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// The node of a link that nobody else has.
-    pub(super) fn into_node(self) -> Option<Arc<Node<S>>> {
+    pub(super) fn into_node(self) -> Option<Arc<Kept<S>>> {
         self.node.into_inner()
     }
 
@@ -174,8 +221,18 @@ impl<S: Schema> Link<S> {
         self.written.load(Ordering::Acquire)
     }
 
-    pub(crate) fn set_written(&self) {
+    /// Its bytes are on the medium from now on, and so are those of all below it:
+    /// it may be evicted.
+    pub(crate) fn set_written(self: &Arc<Self>) {
         self.written.store(true, Ordering::Release);
+        if let Some(node) = self.node.load_full() {
+            node.charge.written().enter(self.place());
+        }
+    }
+
+    fn place(self: &Arc<Self>) -> Weak<dyn Evict> {
+        let weak: Weak<Self> = Arc::downgrade(self);
+        weak
     }
 
     /// The node's block, ready to be written.
@@ -233,6 +290,27 @@ impl<S: Schema> Node<S> {
         }
     }
 
+    /// Gives back room that its lists do not need; the bytes that it takes in
+    /// memory, its children's links and its place in the cache included.
+    fn settle(&mut self) -> usize {
+        /// What an allocation and its reference counts take besides.
+        const HEAP: usize = 16;
+        let lists = match &mut self.body {
+            Body::Leaf(e) => {
+                e.shrink_to_fit();
+                let apart: usize = e.iter().map(|(k, _)| S::apart(k)).sum();
+                e.len() * size_of::<(S::Key, S::Val)>() + apart
+            }
+            Body::Inner(c) => {
+                c.shrink_to_fit();
+                let apart: usize = c.iter().map(|c| S::apart(&c.key)).sum();
+                let child = size_of::<Child<S>>() + size_of::<Link<S>>() + 2 * HEAP;
+                c.len() * child + apart
+            }
+        };
+        lists + size_of::<Kept<S>>() + 3 * HEAP + PLACE
+    }
+
     /// The first key, if there is any entry.
     pub(crate) fn first_key(&self) -> Option<&S::Key> {
         match &self.body {
@@ -259,11 +337,40 @@ impl<S: Schema> Load for Link<S> {
         S::KIND
     }
 
-    fn fill(&self, block: &[u8], id: &[u8; 16]) -> Result<Filled, Fault> {
-        let node = Self::decode(self.at, block, id)?;
+    fn fill(
+        self: Arc<Self>,
+        block: &[u8],
+        id: &[u8; 16],
+        cache: &Arc<Cache>,
+    ) -> Result<Filled, Fault> {
+        let mut node = Self::decode(self.at, block, id)?;
+        let cost = node.settle();
+        let node = Arc::new(Kept { node, charge: Charge::clean(cache, cost) });
         // Two readers may have read it at once: the first stays.
-        self.node.compare_and_swap(&None::<Arc<Node<S>>>, Some(Arc::new(node)));
-        Ok(Filled::InPlace)
+        let before = self.node.compare_and_swap(&None::<Arc<Kept<S>>>, Some(node.clone()));
+        self.mark();
+        Ok(Filled::InPlace(match &*before {
+            Some(first) => first.clone(),
+            None => {
+                cache.enter(self.place());
+                node
+            }
+        }))
+    }
+}
+
+impl<S: Schema> Evict for Link<S> {
+    fn evict(&self) -> bool {
+        if self.used.swap(false, Ordering::Relaxed) {
+            return false;
+        }
+        let Some(node) = self.node.load_full() else { return true };
+        // This one, and the link's own: while others hold it, nothing is gained.
+        if Arc::strong_count(&node) > 2 {
+            return false;
+        }
+        self.node.store(None);
+        true
     }
 }
 

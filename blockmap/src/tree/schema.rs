@@ -27,6 +27,27 @@ pub(crate) trait Schema:
     /// The word for errors.
     const WHAT: &'static str;
 
+    /// The key as a number, if it is one.
+    fn number(_k: &Self::Key) -> u64 {
+        0
+    }
+
+    /// How many of these entries have a key at or before this one. Between which
+    /// numbers they lie, where that is known, may help to find it.
+    fn after<T>(
+        entries: &[T],
+        of: impl Fn(&T) -> &Self::Key,
+        key: &Self::Key,
+        _bounds: Option<(u64, u64)>,
+    ) -> usize {
+        entries.partition_point(|e| of(e) <= key)
+    }
+
+    /// Bytes of memory that a key takes apart from itself.
+    fn apart(_k: &Self::Key) -> usize {
+        0
+    }
+
     /// Entries are runs of keys, not points.
     fn is_run() -> bool {
         false
@@ -80,6 +101,10 @@ pub(crate) trait Schema:
 
 impl Schema for Names {
     const WHAT: &'static str = "name tree";
+
+    fn apart(k: &Box<[u8]>) -> usize {
+        k.len() + 16
+    }
 }
 
 impl Schema for Files {
@@ -95,6 +120,19 @@ const _: fn(FileId, FileRecord, GroupDesc) = |_, _, _| {};
 
 impl Schema for Counts {
     const WHAT: &'static str = "count tree";
+
+    fn number(k: &u64) -> u64 {
+        *k
+    }
+
+    fn after<T>(
+        entries: &[T],
+        of: impl Fn(&T) -> &u64,
+        key: &u64,
+        bounds: Option<(u64, u64)>,
+    ) -> usize {
+        super::search::after(entries, |e| *of(e), *key, bounds)
+    }
 
     fn is_run() -> bool {
         true
@@ -123,6 +161,19 @@ impl Schema for Counts {
 impl Schema for Extents {
     const SHARED: bool = true;
     const WHAT: &'static str = "extent tree";
+
+    fn number(k: &u64) -> u64 {
+        *k
+    }
+
+    fn after<T>(
+        entries: &[T],
+        of: impl Fn(&T) -> &u64,
+        key: &u64,
+        bounds: Option<(u64, u64)>,
+    ) -> usize {
+        super::search::after(entries, |e| *of(e), *key, bounds)
+    }
 
     fn is_run() -> bool {
         true

@@ -2,7 +2,7 @@
 //! of a shared one. Laws B1 and B2 as far as nodes are concerned.
 
 use super::node::{Body, Child, inner_len};
-use super::{Fault, Link, Node, Schema};
+use super::{Fault, Kept, Link, Node, Schema};
 use crate::format::header::PAYLOAD;
 use crate::format::types::{Addr, NodeRef};
 use crate::txn::Txn;
@@ -34,6 +34,7 @@ pub(crate) type Children<S> = Vec<Child<S>>;
 pub(crate) fn own<S: Schema>(txn: &mut Txn<'_>, child: Child<S>) -> Result<Owned<S>, Fault> {
     let node = child.node()?;
     let Child { shift, link, .. } = child;
+    txn.reads(link.at.generation);
     let shared = S::SHARED && txn.count(link.at.addr)? > 1;
     if S::SHARED && !shared && txn.settled(link.at.addr, 1) == 0 {
         hold_down(txn, &node.body);
@@ -76,7 +77,7 @@ pub(super) fn move_child<S: Schema>(c: &mut Child<S>, by: u64) {
 }
 
 /// What a node holds: itself where nobody else has it, else a copy.
-fn taken<S: Schema>(link: Arc<Link<S>>, node: Arc<Node<S>>) -> OwnedBody<S> {
+fn taken<S: Schema>(link: Arc<Link<S>>, node: Arc<Kept<S>>) -> OwnedBody<S> {
     let unpack = |body| match body {
         Body::Leaf(e) => OwnedBody::Leaf(e),
         Body::Inner(c) => OwnedBody::Inner(c),
@@ -86,7 +87,7 @@ fn taken<S: Schema>(link: Arc<Link<S>>, node: Arc<Node<S>>) -> OwnedBody<S> {
     };
     drop(held);
     match Arc::try_unwrap(node) {
-        Ok(node) => unpack(node.body),
+        Ok(node) => unpack(node.into_node().body),
         Err(node) => unpack(node.body.clone()),
     }
 }
@@ -152,7 +153,7 @@ fn place<S: Schema>(
         Some(a) => a,
         None => txn.alloc_node()?,
     };
-    Ok(Link::fresh(NodeRef { addr, generation: txn.generation, level }, node))
+    Ok(Link::fresh(txn.cache(), NodeRef { addr, generation: txn.generation, level }, node))
 }
 
 /// Leaves of a map that has outgrown its file's record.

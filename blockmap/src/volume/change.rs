@@ -2,11 +2,15 @@
 
 use super::Volume;
 use super::core::Core;
+use crate::cache::Hold;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lane::Io;
 use crate::tree::{Fault, Filled, Load};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// Bitmaps that a slice of eviction looks at.
+const BITMAPS: usize = 4;
 
 /// How often a full store is given the chance to find room.
 const ROOM_TRIES: u32 = 4;
@@ -36,6 +40,8 @@ impl Volume {
         mut step: impl FnMut(&mut Core) -> std::result::Result<R, Fault> + Send,
     ) -> Result<R> {
         let mut tries = 0;
+        // What was read stays until the step has succeeded: each try gets further.
+        let mut held: Vec<Hold> = Vec::new();
         loop {
             self.health.writable()?;
             let seen = io.seen(&self.epoch);
@@ -51,16 +57,18 @@ impl Volume {
             match fault {
                 Fault::JournalFull => {
                     drop(seen);
+                    held.clear();
                     self.next_checkpoint(io).await?;
                 }
                 Fault::NoSpace => {
                     drop(seen);
+                    held.clear();
                     tries += 1;
                     if tries > room_tries || !Box::pin(self.make_room(io)).await? {
                         return Err(no_space());
                     }
                 }
-                other => self.mend(io, other).await?,
+                other => held.extend(self.mend(io, other).await?),
             }
         }
     }
@@ -72,17 +80,19 @@ impl Volume {
         io: &Io,
         mut step: impl FnMut(&Volume) -> std::result::Result<R, Fault> + Send,
     ) -> Result<R> {
+        let mut held: Vec<Hold> = Vec::new();
         loop {
             let _seen = io.seen(&self.epoch);
             match step(self) {
                 Ok(r) => return Ok(r),
-                Err(fault) => self.mend(io, fault).await?,
+                Err(fault) => held.extend(self.mend(io, fault).await?),
             }
         }
     }
 
-    /// Reads what was missing; turns every other fault into its error.
-    pub(super) async fn mend(self: &Arc<Self>, io: &Io, fault: Fault) -> Result<()> {
+    /// Reads what was missing, and gives what keeps it in memory; turns every other
+    /// fault into its error.
+    pub(super) async fn mend(self: &Arc<Self>, io: &Io, fault: Fault) -> Result<Option<Hold>> {
         match fault {
             Fault::Missing(what) => self.load(io, &what).await,
             Fault::Corrupt { what, at, why } => {
@@ -101,7 +111,7 @@ impl Volume {
     }
 
     /// Reads a node or a bitmap and puts it where the next attempt finds it.
-    async fn load(self: &Arc<Self>, io: &Io, what: &Arc<dyn Load>) -> Result<()> {
+    async fn load(self: &Arc<Self>, io: &Io, what: &Arc<dyn Load>) -> Result<Option<Hold>> {
         if what.addr() >= self.blocks {
             let name = format!("{:?}", what.kind());
             return Err(Error::corrupt(&name, what.addr(), "it lies outside the store"));
@@ -109,14 +119,20 @@ impl Volume {
         let buf = self.medium.pool().take(crate::format::BLOCK)?;
         let buf = io.read(what.addr(), buf).await?;
         self.counters.nodes_read.fetch_add(1, Ordering::Relaxed);
-        match what.fill(&buf, &self.id) {
-            Ok(Filled::InPlace) => Ok(()),
-            Ok(Filled::Bitmap(group, words)) => {
-                self.core().space.install(group, &words);
-                Ok(())
-            }
-            Err(Fault::Missing(_)) => Ok(()),
-            Err(fault) => Box::pin(self.mend(io, fault)).await,
+        let hold = match what.clone().fill(&buf, &self.id, &self.cache) {
+            Ok(Filled::InPlace(hold)) => hold,
+            Ok(Filled::Bitmap(group, words)) => self.core().space.install(group, &words),
+            Err(Fault::Missing(_)) => return Ok(None),
+            Err(fault) => return Box::pin(self.mend(io, fault)).await,
+        };
+        self.trim();
+        Ok(Some(hold))
+    }
+
+    /// Makes room in the cache if it is over its budget: a slice of that work.
+    pub(super) fn trim(&self) {
+        if self.cache.trim() {
+            self.core().space.trim(BITMAPS);
         }
     }
 

@@ -15,6 +15,7 @@ use super::Volume;
 use super::core::Core;
 use super::file::Version;
 use super::shelf::CONDEMNED;
+use crate::cache::Hold;
 use crate::error::Result;
 use crate::format::types::{FileId, GroupDesc, NodeRef, Record, Seq, Superblock};
 use crate::format::{BLOCK, Counts, Files, Names, bitmap, superblock};
@@ -113,6 +114,7 @@ impl Volume {
             dirty.into_iter().map(|id| (id, core.shelf.files.get(&id).map(|f| f.load()))).collect();
         core.space.begin_cut();
         core.generation += 1;
+        core.cut_load();
         Cut {
             generation: core.generation - 1,
             seq: core.journal.last_seq(),
@@ -134,12 +136,13 @@ impl Volume {
         generation: u64,
         mut step: impl FnMut(&mut Txn<'_>) -> std::result::Result<R, Fault> + Send,
     ) -> Result<R> {
+        let mut held: Vec<Hold> = Vec::new();
         loop {
             let _seen = io.seen(&self.epoch);
             let done = self.core().in_cut(generation, &mut step);
             match done {
                 Ok(r) => return Ok(r),
-                Err(fault) => self.mend(io, fault).await?,
+                Err(fault) => held.extend(self.mend(io, fault).await?),
             }
         }
     }
@@ -158,10 +161,11 @@ impl Volume {
         Ok(tree)
     }
 
-    /// Writes every node below a root that is not on the medium yet.
+    /// Writes every node below a root that is not on the medium yet, children
+    /// before parents: a written node may be evicted, and its children with it.
     async fn write_tree<S: Schema>(self: &Arc<Self>, io: &Io, tree: &Tree<S>) -> Result<()> {
         let mut stack: Vec<Arc<Link<S>>> = tree.root.iter().cloned().collect();
-        let mut batch: Vec<Arc<Link<S>>> = Vec::new();
+        let mut found: Vec<Arc<Link<S>>> = Vec::new();
         while let Some(link) = stack.pop() {
             if link.is_written() {
                 continue;
@@ -171,12 +175,14 @@ impl Volume {
             {
                 stack.extend(children.iter().map(|c| c.link.clone()).filter(|l| !l.is_written()));
             }
-            batch.push(link);
-            if batch.len() == SLICE {
-                self.write_nodes(io, &std::mem::take(&mut batch)).await?;
-            }
+            found.push(link);
         }
-        self.write_nodes(io, &batch).await
+        found.reverse();
+        for batch in found.chunks(SLICE) {
+            self.write_nodes(io, batch).await?;
+            self.trim();
+        }
+        Ok(())
     }
 
     async fn write_nodes<S: Schema>(
@@ -272,6 +278,7 @@ impl Volume {
             io.until(|| lanes.iter().all(|l| l.slots.quiet(epoch))).await;
         }
         let mut core = self.core();
+        core.drop_load();
         core.reclaim(&ready);
         core.forget_idle_files();
         self.marked.fetch_max(cut.generation, Ordering::AcqRel);

@@ -18,7 +18,7 @@ use crate::journal::Journal;
 use crate::lowering::Lowerings;
 use crate::space::Space;
 use crate::tree::{Fault, Tree};
-use crate::txn::Txn;
+use crate::txn::{Load, Txn};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -65,12 +65,14 @@ pub(crate) struct Core {
     pub(crate) reserve: u64,
     /// Blocks that the checkpoint under way may still take.
     pub(crate) pledged: u64,
+    /// What changed since the last cut, and what the checkpoint under way holds.
+    pub(crate) load: (Load, Load),
 }
 
 impl Core {
     /// Room for a change, in space and in the journal.
     pub(crate) fn admit(&self, class: Class, data: u64) -> Result<(), Fault> {
-        if !self.journal.has_room(class == Class::Removal) {
+        if !self.journal.has_room(class == Class::Removal) || self.is_laden() {
             return Err(Fault::JournalFull);
         }
         if self.space.free_blocks() < data.saturating_add(self.floor(class)) {
@@ -134,6 +136,7 @@ impl Core {
             return Err(fault);
         }
         let done = txn.finish();
+        self.load.0 += done.load;
         self.counts = done.counts;
         self.share_gen = done.share_gen;
         for (start, len) in done.lowered {
@@ -173,6 +176,7 @@ impl Core {
             }
             Ok(version) => {
                 let done = txn.finish();
+                self.load.0 += done.load;
                 self.counts = done.counts;
                 // No record stands for these lowerings: the next checkpoint does,
                 // and until then a crash brings back the very same owners.

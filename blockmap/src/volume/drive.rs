@@ -66,14 +66,17 @@ impl Volume {
             .sum()
     }
 
-    /// After a change of the map: has the journal come far enough for a checkpoint?
+    /// After a change of the map: is there enough for a checkpoint, or too much in memory?
     pub(super) fn after_change(&self) {
         let (due, pending, last) = {
             let core = self.core();
             let j = &core.journal;
-            let due = j.is_half_full() || core.wants_room(self.blocks);
+            let due = j.is_half_full() || core.wants_room(self.blocks) || core.wants_checkpoint();
             (due, j.pending_bytes(), j.last_seq())
         };
+        if self.cache.is_over() {
+            self.trim();
+        }
         if due && !self.duty.checkpointing.load(Ordering::Acquire) {
             self.ask_checkpoint();
         }

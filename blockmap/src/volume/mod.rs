@@ -23,6 +23,7 @@ mod file;
 mod format;
 mod limits;
 mod list;
+mod load;
 mod locks;
 mod names;
 mod open;
@@ -36,17 +37,20 @@ mod reflink;
 mod shelf;
 mod shift;
 mod stats;
+mod warm;
 mod write;
 
 pub use check::{CheckReport, Finding, MOST_FINDINGS};
 pub use file::FileHandle;
 pub use format::{FormatSpec, check_size};
 pub use list::{Entry, Listing};
+pub use open::{CACHE_DEFAULT, CACHE_MIN, OpenSpec};
 pub use queue::{Refused, VolumeQueue};
 pub use read::MapPiece;
 pub use recover::RecoveryReport;
 pub use stats::{FileStat, Space, Stats, VolumeInfo};
 
+use crate::cache::Cache;
 use crate::format::types::{Seq, Superblock};
 use crate::health::Health;
 use crate::lane::Lane;
@@ -84,6 +88,7 @@ pub struct Volume {
     /// Threads that sleep on `progress`.
     sleepers: AtomicU64,
     counters: stats::Counters,
+    cache: Arc<Cache>,
     recovery: std::sync::OnceLock<RecoveryReport>,
 }
 

@@ -7,6 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::{FileId, NAME_MAX, Record};
 use crate::tree::{Fault, find};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Checkpoints that closing writes at the most, while removals go on beside it.
 const CLOSING: u32 = 4;
@@ -171,7 +172,9 @@ impl Volume {
         // A removal may go on beside a checkpoint and leave a record behind its cut.
         for _ in 0..CLOSING {
             self.sync()?;
-            let quiet = {
+            // What a checkpoint under way has taken over is in none yet.
+            let writing = self.duty.checkpointing.load(Ordering::Acquire);
+            let quiet = !writing && {
                 let core = self.core();
                 core.dirty.is_empty() && core.journal.used() <= 2
             };

@@ -4,6 +4,7 @@ use super::core::Core;
 use super::shelf::Shelf;
 use super::stats::Counters;
 use super::{Duty, Volume, recover};
+use crate::cache::Cache;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::{NodeRef, Superblock};
 use crate::format::{BLOCK, FormatError, superblock};
@@ -23,6 +24,38 @@ use std::time::{Duration, Instant};
 /// 4 MiB.
 const RESERVE: u64 = 1024;
 
+/// Bytes of memory for nodes and bitmaps by default: the map of a file of ten
+/// million extents fits, and little of it is taken before it is needed.
+pub const CACHE_DEFAULT: u64 = 512 << 20;
+
+/// The smallest cache. A store works with any, because what an operation holds is
+/// not evicted; with less than four nodes it does little but read and checkpoint.
+pub const CACHE_MIN: u64 = 16 << 10;
+
+/// How a store is opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenSpec {
+    /// Nothing is written, not even by recovery.
+    pub read_only: bool,
+    /// Bytes of memory for nodes and bitmaps; by default [`CACHE_DEFAULT`].
+    pub cache_bytes: Option<u64>,
+}
+
+impl OpenSpec {
+    fn budget(&self) -> Result<u64> {
+        match self.cache_bytes {
+            Some(n) if n < CACHE_MIN => Err(Error::new(
+                ErrorKind::Invalid,
+                format!(
+                    "a cache of {n} bytes is too small: give {CACHE_MIN} bytes or more, or none \
+                     for the default of {CACHE_DEFAULT}"
+                ),
+            )),
+            given => Ok(given.unwrap_or(CACHE_DEFAULT)),
+        }
+    }
+}
+
 impl Volume {
     /// Opens the store on a medium and recovers it.
     ///
@@ -30,18 +63,19 @@ impl Volume {
     /// the nodes that its records touch. For reading only, nothing is written either.
     ///
     /// # Errors
-    /// `NotAStore`, `TooNew`, `Truncated`; `Corrupt` with the structure; what the
+    /// `Invalid` for a cache that is too small; `NotAStore`, `TooNew`, `Truncated`; `Corrupt` with the structure; what the
     /// medium reports.
-    pub fn open(medium: Arc<dyn Medium>, read_only: bool) -> Result<Arc<Volume>> {
+    pub fn open(medium: Arc<dyn Medium>, spec: &OpenSpec) -> Result<Arc<Volume>> {
         let begun = Instant::now();
+        let cache = Cache::new(spec.budget()?);
         let mut queue = medium.queue(16)?;
         let (sb, fallback) = newest(&*medium, &mut *queue)?;
         Self::check_superblock(&sb, medium.geometry().blocks)?;
-        let read_only = read_only || sb.read_only();
+        let read_only = spec.read_only || sb.read_only();
         let ring = recover::read_ring(&*medium, &mut *queue, &sb)?;
         let history = recover::read_history(&ring, &sb, fallback)?;
         drop(queue);
-        let vol = Parts::of(&sb, &history).build(medium, read_only)?;
+        let vol = Parts::of(&sb, &history, cache).build(medium, read_only)?;
         recover::replay(&vol, &sb, history, begun)?;
         Ok(vol)
     }
@@ -132,10 +166,10 @@ impl Parts {
             next_file: 1,
             free: blocks,
         };
-        Self::of(&sb, &recover::History::none(&sb))
+        Self::of(&sb, &recover::History::none(&sb), Cache::new(CACHE_DEFAULT))
     }
 
-    pub(super) fn of(sb: &Superblock, history: &recover::History) -> Self {
+    pub(super) fn of(sb: &Superblock, history: &recover::History, cache: Arc<Cache>) -> Self {
         let journal = Journal::new(
             sb.journal_blocks,
             history.next_seq,
@@ -153,7 +187,7 @@ impl Parts {
                 next_file: sb.next_file,
             },
             counts: Tree::at(sb.counts),
-            space: Space::new(sb.blocks, Tree::at(sb.space), sb.free),
+            space: Space::new(sb.blocks, Tree::at(sb.space), sb.free, cache),
             journal,
             generation: sb.checkpoint + 1,
             share_gen: sb.share_gen,
@@ -163,6 +197,7 @@ impl Parts {
             deferred: Vec::new(),
             deferred_blocks: 0,
             pledged: 0,
+            load: Default::default(),
             reserve: RESERVE.max(sb.blocks / 100).min(sb.blocks / 8),
         };
         Parts {
@@ -179,6 +214,7 @@ impl Parts {
         let health = Arc::new(Health::new(read_only));
         let maint = Lane::new(medium.queue(64)?, health.clone());
         let marked = self.core.generation - 1;
+        let cache = self.core.space.cache().clone();
         Ok(Arc::new(Volume {
             id: self.id,
             blocks: self.blocks,
@@ -199,6 +235,7 @@ impl Parts {
             progress: Default::default(),
             sleepers: AtomicU64::new(0),
             counters: Counters::default(),
+            cache,
             recovery: std::sync::OnceLock::new(),
             medium,
         }))

@@ -1,7 +1,7 @@
 //! Reading: any range, from one version of the map.
 
 use super::Volume;
-use super::file::{FileHandle, FileState, Version};
+use super::file::{FileHandle, FileState, Piece, Version};
 use super::ranges::extents_in;
 use super::stats::{FileStat, shared_blocks};
 use crate::error::{Error, ErrorKind, Result};
@@ -110,6 +110,23 @@ impl Volume {
         }
         parts.reverse();
         rejoin(all(parts).await, spare)
+    }
+
+    /// What stands behind one place: the rest of its extent, or a hole of one block
+    /// at least. `shared` is not looked at and false. Allocates nothing and takes no
+    /// lock; blocks only where a node must be read.
+    ///
+    /// # Errors
+    /// `Corrupt` if a node on the way cannot be read.
+    pub fn extent_at(self: &Arc<Self>, file: &FileHandle, off: u64) -> Result<MapPiece> {
+        if let Ok(found) = file.state().version.load().lookup(off / B) {
+            return Ok(piece_at(off, found));
+        }
+        let (vol, state) = (self.clone(), file.state().clone());
+        let found = self.run(move |io| async move {
+            vol.look(&io, |_| state.version.load().lookup(off / B)).await
+        })?;
+        Ok(piece_at(off, found))
     }
 
     /// The map of a range, holes included, up to the file's end.
@@ -244,6 +261,22 @@ pub(super) fn rejoin(
 fn zero_from(mut buf: Buffer, n: usize) -> Buffer {
     buf[n..].fill(0);
     buf
+}
+
+fn piece_at(off: u64, found: Piece) -> MapPiece {
+    let offset = off - off % B;
+    match found {
+        Piece::Hole(n) => {
+            MapPiece { offset, len: n * B, address: None, unwritten: false, shared: false }
+        }
+        Piece::Extent { e, .. } => MapPiece {
+            offset,
+            len: u64::from(e.len) * B,
+            address: Some(e.phys * B),
+            unwritten: e.unwritten,
+            shared: false,
+        },
+    }
 }
 
 fn hole(out: &mut Vec<MapPiece>, from: u64, to: u64) {

@@ -18,10 +18,9 @@ use crate::format::BLOCK;
 use crate::format::journal::{decode_group, decode_group_head};
 use crate::format::types::{Record, Seq, Superblock};
 use crate::journal::ring_runs;
-use crate::lane::{Io, all};
+use crate::lane::Io;
 use crate::tree::{Cursor, Fault};
 use freehold_engine::medium::{Medium, Op, Queue};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -206,10 +205,11 @@ pub(super) fn replay(
 impl Volume {
     async fn replay_all(self: &Arc<Self>, io: &Io, first: Seq, records: &[Record]) -> Result<()> {
         self.core().space.set_replaying(true);
+        self.warm_space(io, records).await;
         let mut next = 0;
         self.look(io, |v| reserve(&mut v.core(), records, &mut next)).await?;
         for (i, chunk) in records.chunks(AHEAD).enumerate() {
-            self.warm(io, chunk).await?;
+            self.warm(io, chunk).await;
             let mut done = 0;
             self.look(io, |v| {
                 let mut core = v.core();
@@ -231,32 +231,6 @@ impl Volume {
             }
             done => done,
         }
-    }
-
-    /// Fetches the nodes that a few records need, many at a time.
-    async fn warm(self: &Arc<Self>, io: &Io, records: &[Record]) -> Result<()> {
-        let mut reads: Vec<Pin<Box<dyn Future<Output = Result<()>> + Send>>> = Vec::new();
-        for r in records {
-            let places = touched(r);
-            let (v, io) = (self.clone(), io.clone());
-            reads.push(Box::pin(async move {
-                for (file, block) in places {
-                    // What cannot be read now is reported by the replay itself.
-                    let _ = v.look(&io, |v| v.peek_at(file, block)).await;
-                }
-                Ok(())
-            }));
-        }
-        all(reads).await;
-        Ok(())
-    }
-
-    fn peek_at(&self, file: u64, block: u64) -> std::result::Result<(), Fault> {
-        let state = self.core().shelf.file(file)?;
-        if let Some(f) = state {
-            f.load().lookup(block)?;
-        }
-        Ok(())
     }
 
     /// The condemned that the checkpoint knows of (law B10).
@@ -310,26 +284,4 @@ fn reserve(
         *next += 1;
     }
     Ok(())
-}
-
-/// Which places of which files a record touches.
-fn touched(r: &Record) -> Vec<(u64, u64)> {
-    match r {
-        Record::Map { file, start, .. }
-        | Record::Convert { file, start, .. }
-        | Record::Punch { file, start, .. }
-        | Record::Collapse { file, start, .. }
-        | Record::Insert { file, start, .. } => vec![(*file, *start)],
-        Record::Grow { file, .. } => vec![(*file, 0)],
-        Record::Truncate { file, size, .. } => vec![(*file, size / BLOCK as u64)],
-        Record::Reflink { from, .. } => vec![(*from, 0)],
-        Record::ReflinkRange { from, from_start, to, to_start, .. } => {
-            vec![(*from, *from_start), (*to, *to_start)]
-        }
-        Record::Slice { file, cursor } => vec![(*file, *cursor)],
-        Record::Mark { .. }
-        | Record::Create { .. }
-        | Record::Remove { .. }
-        | Record::Rename { .. } => Vec::new(),
-    }
 }

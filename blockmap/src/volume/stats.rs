@@ -69,8 +69,16 @@ stats! {
     checkpoints,
     /// Nodes and bitmaps written by checkpoints.
     nodes_written,
-    /// Nodes and bitmaps read.
+    /// Nodes and bitmaps read: what was looked for and not in memory.
     nodes_read,
+    /// Nodes and bitmaps evicted from memory.
+    cache_evictions,
+    /// Bytes of memory that nodes and bitmaps take.
+    cache_used,
+    /// How much of that is on no medium yet.
+    cache_dirty,
+    /// What it may be at most, but for what operations in flight hold.
+    cache_budget,
     /// Blocks copied because they were shared.
     cow_blocks,
     /// Reflinks, whole and of ranges.
@@ -139,6 +147,10 @@ impl Volume {
             checkpoints: get(&c.checkpoints),
             nodes_written: get(&c.nodes),
             nodes_read: get(&c.nodes_read),
+            cache_evictions: self.cache.evictions(),
+            cache_used: self.cache.used(),
+            cache_dirty: self.cache.dirty(),
+            cache_budget: self.cache.budget(),
             cow_blocks: get(&c.copied),
             reflinks: get(&c.reflinks),
             ..Stats::default()

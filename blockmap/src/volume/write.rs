@@ -169,12 +169,17 @@ impl Volume {
     /// showing what lay there (laws B5 and B12). It does not grow yet: what is to
     /// grow it may still be refused. The last block is held.
     pub(super) async fn zero_tail(self: &Arc<Self>, io: &Io, file: &Arc<FileState>) -> Result<()> {
-        let v = file.load();
+        let (v, found) = self
+            .look(io, |_| {
+                let v = file.load();
+                let found = extents_in(&v, v.size / B, v.size / B + 1)?;
+                Ok((v, found))
+            })
+            .await?;
         let block = v.size / B;
         if v.size.is_multiple_of(B) {
             return Ok(());
         }
-        let found = self.look(io, |_| extents_in(&v, block, block + 1)).await?;
         if found.iter().all(|(_, e, _)| e.unwritten) {
             return Ok(());
         }
@@ -215,7 +220,7 @@ impl Volume {
         let (data, back) = if whole {
             (Ok(buf), None)
         } else {
-            (self.edges(io, &plan.old, off, &buf[..len]).await, Some(buf))
+            (self.edges(io, file, &plan.old, (off, &buf[..len])).await, Some(buf))
         };
         let data = match data {
             Ok(data) => data,
@@ -277,9 +282,9 @@ impl Volume {
     async fn edges(
         self: &Arc<Self>,
         io: &Io,
+        file: &FileState,
         old: &Version,
-        off: u64,
-        data: &[u8],
+        (off, data): (u64, &[u8]),
     ) -> Result<Buffer> {
         let end = off + data.len() as u64;
         let (first, last) = (off / B, end.div_ceil(B));
@@ -289,14 +294,17 @@ impl Volume {
         if last - 1 != first && !end.is_multiple_of(B) {
             edges.push(last - 1);
         }
+        // The range is held, so that the map of today has the same blocks there; but
+        // the nodes of an older one may have been evicted, and their blocks reused.
         let _seen = io.seen(&self.epoch);
+        let now = file.load();
         for block in edges {
             let full = block * B >= off && (block + 1) * B <= end;
             if full || block * B >= old.size {
                 continue;
             }
             let buf = self.medium.pool().take(BLOCK)?;
-            let buf = self.read_blocks(io, old, block, 1, buf).await.map_err(|(e, _)| e)?;
+            let buf = self.read_blocks(io, &now, block, 1, buf).await.map_err(|(e, _)| e)?;
             // Nothing behind the old end is anybody's.
             let known = if crate::sabotage::breaks("keep-cut-tail") { u64::MAX } else { old.size };
             let valid = (known - block * B).min(B) as usize;

@@ -206,6 +206,17 @@ impl View<'_> {
             let mut bytes = [0; SECTOR as usize];
             new.peek(at, &mut bytes);
             out.push(bytes);
+            // What its records made reachable may have been written in place since.
+            let (mut open, mut now) = ([true; SECTOR as usize], bytes);
+            for op in self.p + 1..=self.moment.running {
+                let effect = &self.moment.story.effects[op];
+                close(&mut open, effect, s.id, at);
+                if let Some(other) = self.at(op + 1, s.id, at)
+                    && lay(&mut now, &other, &open, effect, s.id, at)
+                {
+                    out.push(now);
+                }
+            }
         }
         out
     }

@@ -3,6 +3,7 @@
 use super::judge;
 use super::story::Story;
 use crate::history::{Driver, Op, State, Taste, all_comes_back, clean, listed, make, shrink};
+use crate::model::tiny_cache;
 use crate::random::{Random, guarded};
 use freehold::{OpenOptions, Store};
 use freehold_engine::sim::{SimMedium, SimOptions, Survival};
@@ -37,13 +38,18 @@ impl Plan {
         }
     }
 
+    /// A share of the runs has a cache of a few nodes.
+    fn open_options(&self) -> OpenOptions {
+        OpenOptions { cache_bytes: tiny_cache(self.seed), ..OpenOptions::default() }
+    }
+
     fn grain(&self) -> u64 {
         if self.window { 8 } else { 512 }
     }
 }
 
-fn open(medium: &SimMedium) -> Result<Store, String> {
-    Store::open_on(medium.medium(), &OpenOptions::default()).map_err(|e| format!("open: {e}"))
+fn open(medium: &SimMedium, options: &OpenOptions) -> Result<Store, String> {
+    Store::open_on(medium.medium(), options).map_err(|e| format!("open: {e}"))
 }
 
 /// Runs a history and looks at its crashes; says at how many.
@@ -62,6 +68,8 @@ pub fn history_after(plan: &Plan, set_up: &[Op], ops: &[Op]) -> Result<u64, Stri
     let medium = SimMedium::new(plan.options());
     let store = Store::format_on(medium.medium()).map_err(|e| format!("format: {e}"))?;
     let free = store.space().free;
+    store.close().map_err(|e| format!("close: {e}"))?;
+    let store = open(&medium, &plan.open_options())?;
     fill_journal(&store, plan.before)?;
     let mut driver = Driver::new(medium.medium(), store, State::default());
     for op in set_up {
@@ -139,7 +147,7 @@ impl Run {
         self.points += 1;
         let left = m.crash_of(step, survival, seed);
         left.keep_crashes();
-        let store = open(&left)?;
+        let store = open(&left, &self.plan.open_options())?;
         let state = judge(story.moment(step), &store, self.plan.grain())?;
         clean(&store)?;
         if again > 0 && self.random.one_in(3) {
@@ -170,7 +178,7 @@ impl Run {
         let second = left.crash_of(at, Survival::Random, self.random.next_u64());
         let what = |e| format!("crash at step {at} of the recovery:\n{e}");
         self.points += 1;
-        let store = open(&second).map_err(what)?;
+        let store = open(&second, &self.plan.open_options()).map_err(what)?;
         judge(story.moment(step), &store, self.plan.grain()).map_err(what)?;
         clean(&store).map_err(what)
     }

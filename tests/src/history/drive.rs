@@ -46,6 +46,7 @@ pub struct Driver {
     store: Option<Store>,
     queue: Option<Queue>,
     slots: BTreeMap<u8, File>,
+    options: OpenOptions,
     /// What should be there.
     pub state: State,
     /// Operations that found the store full.
@@ -55,7 +56,25 @@ pub struct Driver {
 impl Driver {
     /// Goes on with a store that holds what the state says; no handle is open.
     pub fn new(medium: Arc<dyn Medium>, store: Store, state: State) -> Self {
-        Driver { medium, store: Some(store), queue: None, slots: BTreeMap::new(), state, full: 0 }
+        Driver {
+            medium,
+            store: Some(store),
+            queue: None,
+            slots: BTreeMap::new(),
+            options: OpenOptions::default(),
+            state,
+            full: 0,
+        }
+    }
+
+    /// Goes on with the store opened in this way, now and whenever it is opened again.
+    ///
+    /// # Errors
+    /// What keeps it from being opened.
+    pub fn reopened(mut self, options: &OpenOptions) -> Result<Self, String> {
+        self.options = options.clone();
+        self.reopen().map_err(Failure::text)?;
+        Ok(self)
     }
 
     /// The store.
@@ -166,7 +185,7 @@ impl Driver {
         self.queue = None;
         let store = self.store.take().expect("a store is open");
         store.close().map_err(|e| Failure::of(&e, "close"))?;
-        let store = Store::open_on(self.medium.clone(), &OpenOptions::default())
+        let store = Store::open_on(self.medium.clone(), &self.options)
             .map_err(|e| Failure::of(&e, "open after close"))?;
         if store.recovery().records > 1 {
             let n = store.recovery().records;

@@ -153,7 +153,7 @@ impl Volume {
                 files: core.shelf.tree.clone(),
                 space: core.space.tree().clone(),
                 newer,
-                logical: core.space.loaded(),
+                logical: core.space.changed(),
                 unused: core.space.unused(),
             }
         };

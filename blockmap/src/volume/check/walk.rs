@@ -5,11 +5,12 @@ use crate::error::Result;
 use crate::format::types::{Addr, Extent, FileId};
 use crate::format::{BLOCK, Extents};
 use crate::lane::{Io, all};
-use crate::tree::{Body, Fault, Link, Node, Schema, Tree};
+use crate::tree::{Body, Fault, Kept, Link, Node, Schema, Tree};
 use crate::volume::Volume;
 use crate::volume::file::{Map, Version};
 use freehold_engine::memory::Buffer;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -44,7 +45,24 @@ pub(super) struct Walk<'a> {
     below: HashMap<Addr, Below>,
 }
 
-type Read<S> = Pin<Box<dyn Future<Output = std::result::Result<Arc<Node<S>>, String>> + Send>>;
+/// A node as the walk has it: never kept in its link, so the walk fills no cache.
+enum Found<S: Schema> {
+    Read(Node<S>),
+    InMemory(Arc<Kept<S>>),
+}
+
+impl<S: Schema> Deref for Found<S> {
+    type Target = Node<S>;
+
+    fn deref(&self) -> &Node<S> {
+        match self {
+            Found::Read(node) => node,
+            Found::InMemory(kept) => kept,
+        }
+    }
+}
+
+type Read<S> = Pin<Box<dyn Future<Output = std::result::Result<Found<S>, String>> + Send>>;
 
 impl<'a> Walk<'a> {
     pub(super) fn new(vol: &'a Arc<Volume>, io: &'a Io) -> Self {
@@ -211,15 +229,18 @@ impl<'a> Walk<'a> {
     fn fetch<S: Schema>(&self, link: &Arc<Link<S>>) -> Read<S> {
         let (vol, io, link) = (self.vol.clone(), self.io.clone(), link.clone());
         Box::pin(async move {
-            if !link.is_written() {
-                return link.get().map_err(|_| "a node that was never written is gone".to_owned());
+            // Written meanwhile, it may have been evicted as well.
+            if !link.is_written()
+                && let Ok(node) = link.get()
+            {
+                return Ok(Found::InMemory(node));
             }
             if link.at.addr >= vol.blocks {
                 return Err("it lies past the end of the store".to_owned());
             }
             let buf = vol.medium().pool().take(BLOCK).map_err(|e| e.to_string())?;
             let buf = io.read(link.at.addr, buf).await.map_err(|e| e.to_string())?;
-            Link::<S>::decode(link.at, &buf, &vol.id).map(Arc::new).map_err(|f| match f {
+            Link::<S>::decode(link.at, &buf, &vol.id).map(Found::Read).map_err(|f| match f {
                 Fault::Corrupt { why, .. } => why,
                 _ => "it cannot be read".to_owned(),
             })

@@ -34,7 +34,7 @@ pub(super) fn lookup(args: &Args, target: &Target, time: Duration) -> Outcome<(M
 
 #[inline]
 fn look(file: &File, extent: u64) -> Outcome {
-    black_box(file.iomap(extent * 2 * BLOCK, BLOCK)?);
+    black_box(file.extent_at(extent * 2 * BLOCK)?);
     Ok(())
 }
 

@@ -1,0 +1,78 @@
+//! Finding a number's place among ascending ones, for maps too large for the
+//! processor's caches: what counts is how many lines are waited for one by one.
+
+/// How far from the guess a walk goes on before the search is halved: about two lines.
+const NEAR: usize = 5;
+
+/// How many of the entries have a key at or before `key`.
+///
+/// A binary search waits for a line at each of its first steps. The keys of a
+/// random or a regular map are spread evenly between the bounds that the parent
+/// gives, so the place can be guessed without reading any entry, and is right to
+/// within a line or two. Where it is not (keys of any kind may come, bounds may be
+/// missing or wrong), what is left is halved: a binary search and a few steps.
+pub(super) fn after<T>(
+    entries: &[T],
+    of: impl Fn(&T) -> u64,
+    key: u64,
+    bounds: Option<(u64, u64)>,
+) -> usize {
+    let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return 0 };
+    let (lo, hi) = bounds.unwrap_or_else(|| (of(first), of(last)));
+    let part = key.saturating_sub(lo) as f64 / hi.saturating_sub(lo).max(1) as f64;
+    let guess = ((part * entries.len() as f64) as usize).min(entries.len() - 1);
+    if of(&entries[guess]) <= key {
+        let near = &entries[guess..(guess + NEAR).min(entries.len())];
+        match near.iter().position(|e| of(e) > key) {
+            Some(i) => guess + i,
+            None => {
+                let from = guess + near.len();
+                from + entries[from..].partition_point(|e| of(e) <= key)
+            }
+        }
+    } else {
+        let from = guess.saturating_sub(NEAR);
+        match entries[from..guess].iter().rposition(|e| of(e) <= key) {
+            Some(i) => from + i + 1,
+            None => entries[..from].partition_point(|e| of(e) <= key),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::after;
+
+    /// The same answers as a binary search gives, for even, uneven and extreme keys.
+    #[test]
+    fn any_spread_of_keys() {
+        let spreads: [fn(u64) -> u64; 6] = [
+            |i| 2 * i,
+            |i| i * i * i,
+            |i| 1u64 << (i % 64).min(62),
+            |i| u64::MAX - 500 + i,
+            |i| if i < 60 { i } else { u64::MAX - 200 + i },
+            |i| if i == 0 { 0 } else { u64::MAX / 2 + i * i },
+        ];
+        for spread in spreads {
+            let mut keys: Vec<u64> = (0..150).map(spread).collect();
+            keys.sort_unstable();
+            keys.dedup();
+            for n in 0..keys.len() {
+                let entries: Vec<(u64, ())> = keys[..n].iter().map(|k| (*k, ())).collect();
+                let near = keys.iter().flat_map(|k| [k.saturating_sub(1), *k, k.saturating_add(1)]);
+                for key in near.chain([0, u64::MAX]) {
+                    let want = entries.partition_point(|(k, _)| *k <= key);
+                    let bounds = [None, Some((0, u64::MAX)), Some((9, 3)), Some((key, key))];
+                    for b in bounds {
+                        assert_eq!(
+                            after(&entries, |e| e.0, key, b),
+                            want,
+                            "{key} among {n}, {b:?}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
