@@ -133,6 +133,34 @@ impl File {
         self.store.volume.write_at(&self.handle, buf, offset)
     }
 
+    /// As [`File::write_at`], and durable when it returns: these bytes, and the
+    /// size, the map and the name that they need. Other bytes of the file that were
+    /// written without this still want a sync.
+    ///
+    /// An overwrite of whole blocks that are written and not shared is one write to
+    /// the device. Up to 16 KiB anywhere else (an append, a hole, shared blocks) is
+    /// one write of the data and one to the journal, without a flush, and writers in
+    /// several threads share the one to the journal. Longer writes cost a write and
+    /// a sync.
+    ///
+    /// ```
+    /// use freehold::Store;
+    /// let store = Store::format("mem:16M", &Default::default())?;
+    /// let log = store.create(b"log")?;
+    /// for entry in 0..3u64 {
+    ///     log.write_durable_at(&entry.to_le_bytes(), log.size())?;
+    /// }
+    /// assert_eq!(log.size(), 24);
+    /// # Ok::<(), freehold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`File::write_at`]. After one, the range holds old or new bytes, which
+    /// need not be durable.
+    pub fn write_durable_at(&self, buf: &[u8], offset: u64) -> Result<()> {
+        self.store.volume.write_durable_at(&self.handle, buf, offset)
+    }
+
     /// Makes the file shorter, or longer with zeroes.
     ///
     /// # Errors

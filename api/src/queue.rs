@@ -83,6 +83,40 @@ impl Queue {
         self.queue.write(&file.handle, offset, buf, tag)
     }
 
+    /// Writes the whole buffer; the bytes, and what they need to be found, are
+    /// durable when it completes. What it costs is said at
+    /// [`File::write_durable_at`].
+    ///
+    /// ```
+    /// use freehold::Store;
+    /// let store = Store::format("mem:16M", &Default::default())?;
+    /// let file = store.create(b"f")?;
+    /// let mut queue = store.queue(8)?;
+    /// let mut done = Vec::new();
+    /// for tag in 0..4 {
+    ///     let buf = queue.buffer(4096)?;
+    ///     queue.write_durable(&file, tag * 4096, buf, tag).expect("there is room");
+    /// }
+    /// while done.len() < 4 {
+    ///     queue.wait(None)?;
+    ///     queue.poll(&mut done);
+    /// }
+    /// assert!(done.iter().all(|c| c.result.is_ok()));
+    /// # Ok::<(), freehold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Refused`], with the buffer; without an error the queue is full.
+    pub fn write_durable(
+        &mut self,
+        file: &File,
+        offset: u64,
+        buf: Buffer,
+        tag: u64,
+    ) -> std::result::Result<(), Refused> {
+        self.queue.write_durable(&file.handle, offset, buf, tag)
+    }
+
     /// Makes durable what has completed of the file when this is submitted.
     ///
     /// # Errors

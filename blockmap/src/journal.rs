@@ -27,8 +27,9 @@ pub(crate) struct Sealed {
 /// Blocks kept for what frees others: marks and slices of removals.
 const KEPT: u64 = 16;
 
-/// Bytes that any one operation's records may take.
-pub(crate) const RECORD_ROOM: usize = 16 << 10;
+/// Bytes that any one operation's records may take: a long map, or a logged write
+/// of 16 KiB that touches five blocks.
+pub(crate) const RECORD_ROOM: usize = 24 << 10;
 
 /// Records between two checkpoints at the most: what replays in about half a second.
 const MAX_RECORDS: u64 = 96 << 10;
@@ -111,17 +112,18 @@ impl Journal {
         self.next_seq - 1
     }
 
-    /// Appends an encoded record and gives its number.
-    pub(crate) fn push(&mut self, record: &[u8]) -> Seq {
-        if self.pending.len() + record.len() > GROUP_MAX_PAYLOAD {
+    /// Appends encoded records, so many, and gives the number of the last. They go
+    /// into one group: after a crash all of them are there, or none.
+    pub(crate) fn push(&mut self, records: &[u8], count: u32) -> Seq {
+        if self.pending.len() + records.len() > GROUP_MAX_PAYLOAD {
             self.seal();
         }
-        self.pending.extend_from_slice(record);
+        self.pending.extend_from_slice(records);
         if self.pending_records == 0 {
             self.pending_first = self.next_seq;
         }
-        self.pending_records += 1;
-        self.next_seq += 1;
+        self.pending_records += count;
+        self.next_seq += Seq::from(count);
         self.next_seq - 1
     }
 

@@ -211,6 +211,7 @@ fn the_golden_image_says_all_that_the_format_can() {
             Record::Slice { .. } => "slice",
             Record::Collapse { .. } => "collapse",
             Record::Insert { .. } => "insert",
+            Record::Data { .. } => "data",
         }));
     }
     assert_eq!(kinds.len(), RECORDS.len(), "{kinds:?}");

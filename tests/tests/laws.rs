@@ -56,6 +56,41 @@ fn b5_what_was_moved_is_not_written_before_that_is_durable() {
 }
 
 #[test]
+fn b7_a_durable_write_is_there() {
+    holds(cases::b7_a_durable_write_is_there());
+}
+
+#[test]
+fn b7_the_log_does_not_bring_older_bytes_back() {
+    holds(cases::b7_the_log_does_not_bring_older_bytes_back());
+}
+
+#[test]
+fn b7_a_freed_block_belongs_to_its_next_file() {
+    holds(cases::b7_a_freed_block_belongs_to_its_next_file());
+}
+
+#[test]
+fn b7_a_reflink_of_logged_bytes_keeps_them() {
+    holds(cases::b7_a_reflink_of_logged_bytes_keeps_them());
+}
+
+#[test]
+fn b7_what_was_cut_off_does_not_come_back() {
+    holds(cases::b7_what_was_cut_off_does_not_come_back());
+}
+
+#[test]
+fn b7_two_crashes_in_a_row() {
+    holds(cases::b7_two_crashes_in_a_row());
+}
+
+#[test]
+fn b7_reading_only_shows_logged_bytes() {
+    holds(cases::b7_reading_only_shows_logged_bytes());
+}
+
+#[test]
 fn b8_recovery_starts_again_from_the_checkpoint() {
     holds(cases::b8_recovery_starts_again_from_the_checkpoint());
 }

@@ -26,6 +26,8 @@ const BROKEN: &[(&str, &str)] = &[
     ("no-reservation", "b8_recovery_starts_again_from_the_checkpoint"),
     ("no-confirmation", "b9_a_hole_in_the_journal_is_damage"),
     ("place-over-move", "b5_what_was_moved_is_not_written_before_that_is_durable"),
+    ("place-over-logged", "b7_the_log_does_not_bring_older_bytes_back"),
+    ("log-no-data", "b7_a_durable_write_is_there"),
     ("keep-cut-tail", "b12_no_strangers_bytes"),
 ];
 

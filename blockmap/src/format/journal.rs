@@ -8,6 +8,7 @@ use super::layout::{Layout, at, contiguous, end};
 use super::record::decode_record;
 use super::types::{GroupHead, Kind, Record};
 use super::{BLOCK, FormatError, Result, VERSION};
+use std::borrow::Cow;
 
 pub use super::record::{RECORDS, encode_record};
 
@@ -28,8 +29,14 @@ pub const LAYOUT: Layout = &[
 /// Where the records begin.
 pub const RECORDS_AT: usize = end(LAYOUT);
 
+/// What every block of a group but the first begins with, from version 2 on. No
+/// bytes of a user ever begin a block of the journal, so none can be taken for
+/// the head of a group (law B9).
+pub const CONTINUATION: [u8; 8] = *b"+JOURNAL";
+
 /// Most bytes of records in a group.
-pub const GROUP_MAX_PAYLOAD: usize = GROUP_MAX_BLOCKS as usize * BLOCK - RECORDS_AT;
+pub const GROUP_MAX_PAYLOAD: usize =
+    BLOCK - RECORDS_AT + (GROUP_MAX_BLOCKS as usize - 1) * (BLOCK - CONTINUATION.len());
 
 const STORE_ID_AT: usize = at(LAYOUT, "store_id");
 const FIRST_SEQ_AT: usize = at(LAYOUT, "first_seq");
@@ -40,7 +47,18 @@ const _: () = assert!(contiguous(LAYOUT, HEADER));
 
 /// Blocks that a group with so many bytes of records takes.
 pub fn group_blocks(payload: usize) -> usize {
-    (RECORDS_AT + payload).div_ceil(BLOCK)
+    blocks_of(payload, VERSION)
+}
+
+/// As [`group_blocks`], for a group of any version.
+fn blocks_of(payload: usize, version: u32) -> usize {
+    let more = BLOCK - framing(version);
+    1 + payload.saturating_sub(BLOCK - RECORDS_AT).div_ceil(more)
+}
+
+/// Bytes at the front of each block but the first that are not of the records.
+fn framing(version: u32) -> usize {
+    if version < 2 { 0 } else { CONTINUATION.len() }
 }
 
 /// A sealed group of the records in `payload`, whole blocks. `head.blocks` is
@@ -50,9 +68,16 @@ pub fn encode_group(head: GroupHead, payload: &[u8], id: &[u8; 16]) -> Result<Ve
         return Err(FormatError::TooLong("a group takes at most 256 blocks"));
     }
     let blocks = group_blocks(payload.len());
-    check_head(&GroupHead { blocks: blocks as u32, ..head }, payload.len())?;
+    check_head(&GroupHead { blocks: blocks as u32, ..head }, payload.len(), VERSION)?;
     let mut bytes = vec![0; blocks * BLOCK];
-    bytes[RECORDS_AT..RECORDS_AT + payload.len()].copy_from_slice(payload);
+    let (front, mut rest) = payload.split_at(payload.len().min(BLOCK - RECORDS_AT));
+    bytes[RECORDS_AT..RECORDS_AT + front.len()].copy_from_slice(front);
+    for block in bytes.chunks_exact_mut(BLOCK).skip(1) {
+        let part;
+        (part, rest) = rest.split_at(rest.len().min(BLOCK - CONTINUATION.len()));
+        block[..CONTINUATION.len()].copy_from_slice(&CONTINUATION);
+        block[CONTINUATION.len()..][..part.len()].copy_from_slice(part);
+    }
     let mut first = [0; RECORDS_AT];
     if let Some(common) = first.first_chunk_mut() {
         header::put_fields(
@@ -105,10 +130,8 @@ pub fn decode_group(
     if found != computed {
         return Err(FormatError::BadChecksum { found, computed });
     }
-    let (payload, rest) = group
-        .get(RECORDS_AT..)
-        .and_then(|rest| rest.split_at_checked(payload))
-        .ok_or(FormatError::Short("group"))?;
+    let body = unframed(group, header::version(common))?;
+    let (payload, rest) = body.split_at_checked(payload).ok_or(FormatError::Short("group"))?;
     if rest.iter().any(|b| *b != 0) {
         return Err(FormatError::Malformed("bytes behind the records are not zero"));
     }
@@ -124,6 +147,25 @@ pub fn decode_group(
     Ok((head, records))
 }
 
+/// A group's bytes behind its head, without what each further block begins with.
+fn unframed(group: &[u8], version: u32) -> Result<Cow<'_, [u8]>> {
+    let body = group.get(RECORDS_AT..).ok_or(FormatError::Short("group"))?;
+    if framing(version) == 0 || group.len() <= BLOCK {
+        return Ok(Cow::Borrowed(body));
+    }
+    let (first, more) =
+        body.split_at_checked(BLOCK - RECORDS_AT).ok_or(FormatError::Short("group"))?;
+    let mut out = Vec::with_capacity(body.len());
+    out.extend_from_slice(first);
+    for block in more.chunks_exact(BLOCK) {
+        let part = block
+            .strip_prefix(&CONTINUATION)
+            .ok_or(FormatError::Malformed("a block of a group without its mark"))?;
+        out.extend_from_slice(part);
+    }
+    Ok(Cow::Owned(out))
+}
+
 /// The head, and the number of bytes of records.
 fn head_and_payload(bytes: &[u8], id: &[u8; 16]) -> Result<(GroupHead, usize)> {
     let first: &[u8; RECORDS_AT] = bytes.first_chunk().ok_or(FormatError::Short("group head"))?;
@@ -136,11 +178,11 @@ fn head_and_payload(bytes: &[u8], id: &[u8; 16]) -> Result<(GroupHead, usize)> {
     if found != computed {
         return Err(FormatError::BadChecksum { found, computed });
     }
-    match header::version(common) {
+    let version = match header::version(common) {
         0 => return Err(FormatError::Malformed("version 0")),
-        1..=VERSION => {}
+        version @ 1..=VERSION => version,
         version => return Err(FormatError::TooNew { version, refuse: 0 }),
-    }
+    };
     let fields = header::get_fields(common, Kind::Group)?;
     let store: [u8; 16] = get(first, STORE_ID_AT);
     if store != *id {
@@ -157,14 +199,15 @@ fn head_and_payload(bytes: &[u8], id: &[u8; 16]) -> Result<(GroupHead, usize)> {
         records: fields.entries,
         confirmed: get_u64(first, CONFIRMED_AT),
     };
-    check_head(&head, fields.payload_len as usize)?;
+    check_head(&head, fields.payload_len as usize, version)?;
     Ok((head, fields.payload_len as usize))
 }
 
 /// Whether there can be such a group.
-fn check_head(head: &GroupHead, payload: usize) -> Result<()> {
+fn check_head(head: &GroupHead, payload: usize, version: u32) -> Result<()> {
     let bad = |what| Err(FormatError::Malformed(what));
-    if payload > GROUP_MAX_PAYLOAD || head.blocks as usize != group_blocks(payload) {
+    let blocks = blocks_of(payload, version);
+    if head.blocks > GROUP_MAX_BLOCKS || head.blocks as usize != blocks {
         return bad("a group of other blocks than its records need");
     }
     if head.number == 0 || head.first_seq == 0 {

@@ -5,10 +5,10 @@ use super::codec::{Reader, put_varint};
 use super::entries::{check_extent, check_file, check_file_blocks, check_name};
 use super::layout::same;
 use super::types::{Extent, FileId, Record};
-use super::{BLOCK_LIMIT, FormatError, Result};
+use super::{BLOCK, BLOCK_LIMIT, FormatError, Result};
 
 /// Every record: its name, its tag, its fields in order. All fields are
-/// varints but names (a length and bytes) and extents (a number, then for each
+/// varints but names (a length and bytes), data (the same) and extents (a number, then for each
 /// the gap, the blocks with a flag, and the address).
 pub const RECORDS: &[(&str, u8, &[&str])] = &[
     ("Mark", 1, &["checkpoint"]),
@@ -29,6 +29,7 @@ pub const RECORDS: &[(&str, u8, &[&str])] = &[
     ("Slice", 12, &["file", "cursor"]),
     ("Collapse", 15, &["file", "start", "len", "tail"]),
     ("Insert", 16, &["file", "start", "len"]),
+    ("Data", 17, &["file", "block", "bytes"]),
 ];
 
 const fn tag_of(name: &str) -> u8 {
@@ -56,6 +57,7 @@ const REFLINK_RANGE: u8 = tag_of("ReflinkRange");
 const SLICE: u8 = tag_of("Slice");
 const COLLAPSE: u8 = tag_of("Collapse");
 const INSERT: u8 = tag_of("Insert");
+const DATA: u8 = tag_of("Data");
 
 /// Appends a record, if it is one that [`decode_record`] will accept.
 /// What is refused leaves `out` as it was.
@@ -104,6 +106,10 @@ pub fn encode_record(out: &mut Vec<u8>, record: &Record) -> Result<()> {
             numbers(COLLAPSE, &[*file, *start, *len, *tail]);
         }
         Record::Insert { file, start, len } => numbers(INSERT, &[*file, *start, *len]),
+        Record::Data { file, block, bytes } => {
+            numbers(DATA, &[*file, *block, bytes.len() as u64]);
+            out.extend_from_slice(bytes);
+        }
     }
     Ok(())
 }
@@ -155,6 +161,12 @@ pub fn decode_record(r: &mut Reader<'_>) -> Result<Record> {
         },
         INSERT => Record::Insert { file: number(r)?, start: number(r)?, len: number(r)? },
         SLICE => Record::Slice { file: number(r)?, cursor: number(r)? },
+        DATA => {
+            let (file, block, len) = (number(r)?, number(r)?, number(r)?);
+            let len = usize::try_from(len).map_err(|_| FormatError::Short("data in a record"))?;
+            let bytes = r.bytes(len, "data in a record")?.to_vec();
+            Record::Data { file, block, bytes }
+        }
         _ => return Err(FormatError::Malformed("unknown tag of a record")),
     };
     check(&record)?;
@@ -264,6 +276,14 @@ pub fn check(record: &Record) -> Result<()> {
         Record::Slice { file, cursor } => {
             check_file(*file)?;
             check_file_blocks(*cursor, 1)
+        }
+        Record::Data { file, block, bytes } => {
+            check_file(*file)?;
+            check_file_blocks(*block, 1)?;
+            if bytes.len() > BLOCK || bytes.last() == Some(&0) {
+                return Err(FormatError::Malformed("data that is not one block, cut short"));
+            }
+            Ok(())
         }
     }
 }

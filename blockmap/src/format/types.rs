@@ -315,6 +315,16 @@ pub enum Record {
         /// First file block released.
         cursor: u64,
     },
+    /// A logged write (law B7): what a block of a file holds as of this record,
+    /// wherever its map, as of this record, has put it.
+    Data {
+        /// The file.
+        file: FileId,
+        /// File block; it is written and not shared.
+        block: u64,
+        /// The block's bytes without the zeroes at its end.
+        bytes: Vec<u8>,
+    },
 }
 
 /// The head of a journal group.

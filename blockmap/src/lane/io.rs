@@ -1,6 +1,6 @@
 //! What a task of a lane can do: device operations, waiting, and being seen.
 
-use super::Lane;
+use super::{Lane, Post};
 use crate::error::{Error, ErrorKind};
 use freehold_engine::medium::{self, Completion, Op};
 use freehold_engine::memory::Buffer;
@@ -64,8 +64,13 @@ impl Io {
 
     /// Hands an operation to the device; it is submitted when the task next waits.
     pub(crate) fn start(&self, op: Op) -> Ticket {
+        let durable = matches!(op, Op::Read { .. } | Op::Flush | Op::Write { fua: true, .. });
+        self.start_as(op, !durable)
+    }
+
+    fn start_as(&self, op: Op, lands: bool) -> Ticket {
         let cell = Arc::new(Cell::default());
-        self.lane.post(self.task, op, cell.clone());
+        self.lane.post(Post { task: self.task, op, cell: cell.clone(), lands });
         Ticket(cell)
     }
 
@@ -86,10 +91,26 @@ impl Io {
 
     /// Writes blocks; writing the same bytes again is harmless.
     pub(crate) async fn write(&self, at: u64, buf: Buffer, fua: bool) -> Result<Buffer, Error> {
+        self.write_as(at, buf, fua, !fua).await
+    }
+
+    /// Writes blocks whose bytes the journal holds, or will before anything can
+    /// reach them (law B7): no flush is owed for them but a checkpoint's.
+    pub(crate) async fn write_home(&self, at: u64, buf: Buffer) -> Result<Buffer, Error> {
+        self.write_as(at, buf, false, false).await
+    }
+
+    async fn write_as(
+        &self,
+        at: u64,
+        buf: Buffer,
+        fua: bool,
+        lands: bool,
+    ) -> Result<Buffer, Error> {
         let mut buf = buf;
         let mut tries = 0;
         loop {
-            let done = self.start(Op::Write { at, buf, fua }).await;
+            let done = self.start_as(Op::Write { at, buf, fua }, lands).await;
             match (done.result, done.buf) {
                 (Ok(()), Some(buf)) => return Ok(buf),
                 (Err(e), Some(back)) if again(&e, &mut tries) => buf = back,

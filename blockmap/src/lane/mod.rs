@@ -51,7 +51,15 @@ type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 struct Slow {
     cell: Arc<Cell>,
     task: u32,
-    /// It changes the medium, and only a flush makes that durable.
+    /// Its completion leaves something that only a flush makes durable.
+    lands: bool,
+}
+
+/// A task's command on its way to the device.
+struct Post {
+    task: u32,
+    op: Op,
+    cell: Arc<Cell>,
     lands: bool,
 }
 
@@ -116,7 +124,7 @@ pub(crate) struct Lane {
 /// What tasks post while they run; the driver takes it afterwards.
 #[derive(Default)]
 struct Mail {
-    ops: Vec<(u32, Op, Arc<Cell>)>,
+    ops: Vec<Post>,
     done: Vec<Finished>,
     /// A task gave others a turn and wants the next one: nobody shall sleep.
     yielded: bool,
@@ -132,7 +140,7 @@ pub(crate) struct Inner {
     tasks: Vec<Option<Task>>,
     free_tasks: Vec<u32>,
     running: usize,
-    backlog: VecDeque<(u32, Op, Arc<Cell>)>,
+    backlog: VecDeque<Post>,
     reaped: Vec<medium::Completion>,
     pub(crate) done: VecDeque<Finished>,
 }
@@ -184,8 +192,8 @@ impl Lane {
         self.depth + task as usize
     }
 
-    fn post(&self, task: u32, op: Op, cell: Arc<Cell>) {
-        self.mail.lock().expect("no holder panics").ops.push((task, op, cell));
+    fn post(&self, post: Post) {
+        self.mail.lock().expect("no holder panics").ops.push(post);
     }
 
     fn yielded(&self) {
@@ -295,11 +303,11 @@ impl Inner {
                 moved = true;
             }
             let mut mail = lane.mail.lock().expect("no holder panics");
-            for (task, op, cell) in mail.ops.drain(..) {
-                if let Some(t) = self.tasks.get_mut(task as usize).and_then(Option::as_mut) {
+            for post in mail.ops.drain(..) {
+                if let Some(t) = self.tasks.get_mut(post.task as usize).and_then(Option::as_mut) {
                     t.commands += 1;
                 }
-                self.backlog.push_back((task, op, cell));
+                self.backlog.push_back(post);
                 moved = true;
             }
             moved |= std::mem::take(&mut mail.yielded);
@@ -310,13 +318,12 @@ impl Inner {
 
     fn submit(&mut self, lane: &Lane) -> bool {
         let mut moved = false;
-        while let Some((task, op, cell)) = self.backlog.pop_front() {
+        while let Some(Post { task, op, cell, lands }) = self.backlog.pop_front() {
             let at = self.free_slow.pop().unwrap_or_else(|| {
                 self.slow.push(None);
                 (self.slow.len() - 1) as u32
             });
             count(&lane.traffic, &op);
-            let lands = !matches!(op, Op::Read { .. } | Op::Flush | Op::Write { fua: true, .. });
             match self.dev.submit(SLOW | u64::from(at), op) {
                 Ok(()) => {
                     self.slow[at as usize] = Some(Slow { cell, task, lands });
@@ -326,7 +333,7 @@ impl Inner {
                     self.free_slow.push(at);
                     let Some(error) = r.error else {
                         uncount(&lane.traffic, &r.op);
-                        self.backlog.push_front((task, r.op, cell));
+                        self.backlog.push_front(Post { task, op: r.op, cell, lands });
                         break;
                     };
                     let buf = match r.op {

@@ -14,17 +14,23 @@ pub(crate) struct Plain {
     pub(crate) bytes: usize,
     pub(crate) at: u64,
     pub(crate) write: bool,
+    /// With forced unit access.
+    fua: bool,
     tries: u32,
 }
 
 impl Plain {
-    pub(crate) fn new(tag: u64, at: u64, bytes: usize, write: bool) -> Self {
-        Plain { tag, bytes, at, write, tries: 0 }
+    pub(crate) fn read(tag: u64, at: u64, bytes: usize) -> Self {
+        Plain { tag, bytes, at, write: false, fua: false, tries: 0 }
+    }
+
+    pub(crate) fn write(tag: u64, at: u64, bytes: usize, fua: bool) -> Self {
+        Plain { tag, bytes, at, write: true, fua, tries: 0 }
     }
 
     fn op(&self, buf: Buffer) -> Op {
         if self.write {
-            Op::Write { at: self.at, buf, fua: false }
+            Op::Write { at: self.at, buf, fua: self.fua }
         } else {
             Op::Read { at: self.at, buf }
         }
@@ -97,7 +103,7 @@ impl Inner {
         {
             b[plain.bytes..].fill(0);
         }
-        if plain.write {
+        if plain.write && !plain.fua {
             super::landed(&lane.traffic);
         }
         lane.slots.retire(i);

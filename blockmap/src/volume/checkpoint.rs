@@ -81,7 +81,7 @@ impl Volume {
         // sync sees that, as with a commit's flush.
         self.flushing.fetch_max(cut.seq, Ordering::AcqRel);
         if !crate::sabotage::breaks("no-checkpoint-barrier") {
-            self.barrier(io, "a checkpoint's flush").await?;
+            self.flush_all(io, "a checkpoint's flush").await?;
         }
         self.write_superblock(io, &cut, files.node_ref(), space.node_ref()).await?;
         let mark = {
@@ -270,6 +270,7 @@ impl Volume {
             core.journal.trim(cut.pos, cut.seq + 1);
             core.settled = self.durable();
             core.lowerings.prune(self.durable());
+            core.logged.supersede(cut.generation);
             core.take_deferred(cut.generation)
         };
         let epoch = self.epoch.fetch_add(1, Ordering::SeqCst) + 1;
@@ -320,7 +321,7 @@ impl Core {
         let mut bytes = Vec::new();
         // A mark is a tag and a number: there is nothing in it to refuse.
         let _ = crate::format::record::encode_record(&mut bytes, &Record::Mark { checkpoint });
-        self.journal.push(&bytes)
+        self.journal.push(&bytes, 1)
     }
 
     /// Files that nobody has open and that a checkpoint holds leave memory.

@@ -107,14 +107,21 @@ impl Volume {
     }
 
     /// A flush of the store's own; its failure poisons the store.
+    /// Logged writes need none: their bytes are in the journal (law B7).
     pub(super) async fn barrier(&self, io: &Io, what: &str) -> Result<()> {
-        self.health.sound()?;
         // All that has landed by now is what the flush will cover. Where nothing
         // has since the last one, there is nothing to make durable.
-        let landed = self.landed();
-        if *self.flushed.lock().expect("no holder panics") == Some(landed) {
-            return Ok(());
+        if *self.flushed.lock().expect("no holder panics") == Some(self.landed()) {
+            return self.health.sound();
         }
+        self.flush_all(io, what).await
+    }
+
+    /// As [`Volume::barrier`], whatever has landed. A checkpoint's: it ends the life
+    /// of the journal that holds the logged writes, so they must be durable at home.
+    pub(super) async fn flush_all(&self, io: &Io, what: &str) -> Result<()> {
+        self.health.sound()?;
+        let landed = self.landed();
         match io.flush().await {
             Ok(()) => {
                 let mut flushed = self.flushed.lock().expect("no holder panics");
@@ -148,6 +155,11 @@ impl Volume {
         if early {
             self.barrier(io, "a flush").await?;
         }
+        self.committed(io, target).await
+    }
+
+    /// Waits until the history up to `target` is durable.
+    pub(super) async fn committed(self: &Arc<Self>, io: &Io, target: u64) -> Result<()> {
         io.until(|| {
             let done = self.durable() >= target;
             if !done {

@@ -10,6 +10,7 @@
 //! Why one lock: docs/decisions/0003-one-lock-for-the-map.md.
 
 use super::file::{FileState, Version};
+use super::logged::Logged;
 use super::shelf::{Shelf, Staged};
 use crate::format::Counts;
 use crate::format::record::encode_record;
@@ -19,7 +20,7 @@ use crate::lowering::Lowerings;
 use crate::space::Space;
 use crate::tree::{Fault, Tree};
 use crate::txn::{Load, Txn};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -58,6 +59,10 @@ pub(crate) struct Core {
     pub(crate) lowerings: Lowerings,
     /// Records up to this one are durable, as far as the lowerings are concerned.
     pub(crate) settled: Seq,
+    /// Blocks that replay would write (law B7).
+    pub(crate) logged: Logged,
+    /// Replay: what it is to write there.
+    pub(crate) homes: BTreeMap<Addr, Vec<u8>>,
     pub(crate) deferred: Vec<Deferred>,
     /// Blocks in `deferred`.
     pub(crate) deferred_blocks: u64,
@@ -114,26 +119,37 @@ impl Core {
 
     /// Does a change and writes it into the journal's buffer.
     pub(crate) fn execute(&mut self, class: Class, record: &Record) -> Result<Seq, Fault> {
+        self.execute_all(class, std::slice::from_ref(record))
+    }
+
+    /// Does several changes as one: a crash keeps all of them or none.
+    pub(crate) fn execute_all(&mut self, class: Class, records: &[Record]) -> Result<Seq, Fault> {
         self.admit(class, 0)?;
         let mut bytes = Vec::with_capacity(64);
-        encode_record(&mut bytes, record).map_err(|e| Fault::format("record", 0, &e))?;
-        self.apply(record, self.journal.next_seq(), true)?;
-        Ok(self.journal.push(&bytes))
+        for record in records {
+            encode_record(&mut bytes, record).map_err(|e| Fault::format("record", 0, &e))?;
+        }
+        let count = records.len() as u32;
+        let last = self.journal.last_seq() + Seq::from(count);
+        self.apply(records, last, true)?;
+        Ok(self.journal.push(&bytes, count))
     }
 
     /// Does a change that the journal holds already.
     pub(crate) fn replay(&mut self, record: &Record, seq: Seq) -> Result<(), Fault> {
-        self.apply(record, seq, false)
+        self.apply(std::slice::from_ref(record), seq, false)
     }
 
-    fn apply(&mut self, record: &Record, seq: Seq, live: bool) -> Result<(), Fault> {
+    fn apply(&mut self, records: &[Record], seq: Seq, live: bool) -> Result<(), Fault> {
         let pending = (&self.lowerings, self.settled);
         let mut txn =
             Txn::new(&mut self.space, &self.counts, self.generation, self.share_gen, pending);
         let mut staged = Staged::default();
-        if let Err(fault) = self.shelf.stage(&mut txn, record, &mut staged) {
-            txn.rollback();
-            return Err(fault);
+        for record in records {
+            if let Err(fault) = self.shelf.stage(&mut txn, record, &mut staged) {
+                txn.rollback();
+                return Err(fault);
+            }
         }
         let done = txn.finish();
         self.load.0 += done.load;
@@ -150,6 +166,16 @@ impl Core {
             file.named_by(seq);
             if staged.shrinks && live {
                 file.shrink_seq.fetch_max(seq, Ordering::AcqRel);
+            }
+        }
+        if let Some(file) = staged.moved.take() {
+            file.logged.spread();
+        }
+        for l in staged.logged.drain(..) {
+            self.logged.add(l.at, self.generation);
+            l.file.logged.add(l.block, l.block + 1, self.generation);
+            if !live {
+                self.homes.insert(l.at, l.bytes);
             }
         }
         self.dirty.extend(staged.gone);

@@ -3,7 +3,7 @@
 
 use super::{Duty, Volume};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lane::{Io, Lane};
+use crate::lane::{Inner, Io, Lane};
 use std::future::Future;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -54,7 +54,7 @@ impl Volume {
     }
 
     /// Writes that have completed and were not durable by themselves, on all
-    /// queues that there ever were. Never decreases.
+    /// queues that there ever were. Logged ones do not count. Never decreases.
     pub(super) fn landed(&self) -> u64 {
         let lanes = self.lanes.lock().expect("no holder panics");
         let past = &self.counters.past;
@@ -165,10 +165,7 @@ impl Volume {
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let lane = match self.idle.lock().expect("no holder panics").pop() {
-            Some(lane) => lane,
-            None => self.new_lane(BLOCKING_DEPTH)?,
-        };
+        let lane = self.blocking_lane()?;
         let answer: Arc<Mutex<Option<Result<T>>>> = Arc::default();
         let put = answer.clone();
         let spawned = lane.lock().spawn(&lane, |io| {
@@ -181,16 +178,38 @@ impl Volume {
         if !spawned {
             return Err(Error::new(ErrorKind::Limit, "a queue has too many operations in flight"));
         }
+        let done = self.drive(&lane, |_| answer.lock().expect("no holder panics").take());
+        self.idle.lock().expect("no holder panics").push(lane);
+        done
+    }
+
+    /// A lane for a blocking call of this thread.
+    pub(super) fn blocking_lane(&self) -> Result<Arc<Lane>> {
+        match self.idle.lock().expect("no holder panics").pop() {
+            Some(lane) => Ok(lane),
+            None => self.new_lane(BLOCKING_DEPTH),
+        }
+    }
+
+    /// Drives the lane, and what else it can take, until there is an answer.
+    pub(super) fn drive<T>(
+        self: &Arc<Self>,
+        lane: &Arc<Lane>,
+        mut answer: impl FnMut(&mut Inner) -> Option<T>,
+    ) -> T {
         loop {
-            let moved = lane.lock().step(&lane);
-            if let Some(done) = answer.lock().expect("no holder panics").take() {
-                self.idle.lock().expect("no holder panics").push(lane);
-                return done;
-            }
-            if moved | self.maintain() | self.assist(&lane) {
+            let moved = {
+                let mut inner = lane.lock();
+                let moved = inner.step(lane);
+                if let Some(done) = answer(&mut inner) {
+                    break done;
+                }
+                moved
+            };
+            if moved | self.maintain() | self.assist(lane) {
                 continue;
             }
-            self.nap(&lane, NAP);
+            self.nap(lane, NAP);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::Volume;
 use super::locks::RangeLocks;
+use super::logged::LoggedRange;
 use crate::format::BLOCK_LIMIT;
 use crate::format::types::{Extent, FileId, FileMap, FileRecord, INLINE_EXTENTS, Seq};
 use crate::tree::{Fault, Link, Splice, Tree, build_leaf, edit_entries, floor, root_of, splice};
@@ -40,6 +41,8 @@ pub(crate) struct FileState {
     pub(crate) id: FileId,
     pub(crate) version: ArcSwap<Version>,
     pub(crate) locks: RangeLocks,
+    /// Law B7.
+    pub(crate) logged: LoggedRange,
     /// The last record that names this file.
     pub(crate) last_seq: AtomicU64,
     /// The last record that made it shorter (law B5).
@@ -65,6 +68,7 @@ impl FileState {
             id,
             version: ArcSwap::from_pointee(version),
             locks: RangeLocks::default(),
+            logged: LoggedRange::default(),
             last_seq: AtomicU64::new(0),
             shrink_seq: AtomicU64::new(0),
             opens: AtomicU64::new(0),

@@ -61,6 +61,7 @@ pub(super) fn record(record: &Record, shared: u64) -> std::result::Result<(), Fa
         | Record::Remove { .. }
         | Record::Rename { .. }
         | Record::Insert { .. }
+        | Record::Data { .. }
         | Record::Slice { .. } => return Ok(()),
     };
     let why = if size > MAX_SIZE {

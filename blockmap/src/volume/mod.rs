@@ -25,8 +25,10 @@ mod limits;
 mod list;
 mod load;
 mod locks;
+mod logged;
 mod names;
 mod open;
+mod plan;
 mod queue;
 mod range_ops;
 mod ranges;
@@ -51,11 +53,12 @@ pub use recover::RecoveryReport;
 pub use stats::{FileStat, Space, Stats, VolumeInfo};
 
 use crate::cache::Cache;
-use crate::format::types::{Seq, Superblock};
+use crate::format::types::{Addr, Seq, Superblock};
 use crate::health::Health;
 use crate::lane::Lane;
 use core::Core;
 use freehold_engine::medium::Medium;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
@@ -84,6 +87,8 @@ pub struct Volume {
     idle: Mutex<Vec<Arc<Lane>>>,
     /// Writes that had landed when the last flush was submitted; none: not known yet.
     flushed: Mutex<Option<u64>>,
+    /// Law B7, of a store that must not be written: what the journal has for blocks.
+    overlay: std::sync::OnceLock<HashMap<Addr, Vec<u8>>>,
     progress: (Mutex<u64>, Condvar),
     /// Threads that sleep on `progress`.
     sleepers: AtomicU64,

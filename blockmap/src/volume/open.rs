@@ -1,6 +1,7 @@
 //! Opening: which superblock counts, and a volume made from it.
 
 use super::core::Core;
+use super::logged::Logged;
 use super::shelf::Shelf;
 use super::stats::Counters;
 use super::{Duty, Volume, recover};
@@ -16,7 +17,7 @@ use crate::space::Space;
 use crate::tree::Tree;
 use freehold_engine::medium::{Completion, Medium, Op, Queue};
 use freehold_engine::memory::Buffer;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -194,6 +195,8 @@ impl Parts {
             dirty: BTreeSet::new(),
             lowerings: Lowerings::default(),
             settled: history.next_seq - 1,
+            logged: Logged::default(),
+            homes: BTreeMap::new(),
             deferred: Vec::new(),
             deferred_blocks: 0,
             pledged: 0,
@@ -232,6 +235,7 @@ impl Parts {
             lanes: Mutex::default(),
             idle: Mutex::default(),
             flushed: Mutex::default(),
+            overlay: std::sync::OnceLock::new(),
             progress: Default::default(),
             sleepers: AtomicU64::new(0),
             counters: Counters::default(),

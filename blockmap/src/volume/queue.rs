@@ -9,6 +9,7 @@ use crate::format::BLOCK;
 use crate::lane::{Finished, Inner, Lane, Plain};
 use freehold_engine::memory::Buffer;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// A submission that was not taken. Nothing happened; the buffer comes back.
@@ -107,9 +108,37 @@ impl VolumeQueue {
         {
             return Err(Refused::because(buf, e));
         }
+        self.submit_write(file, off, buf, (tag, false))
+    }
+
+    /// As [`VolumeQueue::write`]; the bytes are durable when it completes.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_durable(
+        &mut self,
+        file: &FileHandle,
+        off: u64,
+        buf: Buffer,
+        tag: u64,
+    ) -> std::result::Result<(), Refused> {
+        if let Err(e) = self.vol.health.writable().and_then(|()| check_range(off, buf.len() as u64))
+        {
+            return Err(Refused::because(buf, e));
+        }
+        self.submit_write(file, off, buf, (tag, true))
+    }
+
+    fn submit_write(
+        &mut self,
+        file: &FileHandle,
+        off: u64,
+        buf: Buffer,
+        (tag, durable): (u64, bool),
+    ) -> std::result::Result<(), Refused> {
         let mut inner = self.lane.lock();
-        let state = file.state();
-        let buf = match self.plain_write(&mut inner, state, off, buf, tag) {
+        let place = (&**file.state(), off);
+        let buf = match self.vol.plain_write(&self.lane, &mut inner, place, buf, (tag, durable)) {
             Ok(()) => return Ok(()),
             Err(buf) => buf,
         };
@@ -119,7 +148,11 @@ impl VolumeQueue {
         let (vol, file) = (self.vol.clone(), file.clone());
         let len = buf.len();
         inner.spawn(&self.lane, |io| async move {
-            let (result, buf) = vol.write_task(&io, file.state(), off, buf, len).await;
+            let (result, buf) = if durable {
+                vol.durable_task(&io, file.state(), off, buf, len).await
+            } else {
+                vol.write_task(&io, file.state(), off, buf, len).await
+            };
             io.finish(Finished { tag, result, buf });
         });
         Ok(())
@@ -197,7 +230,8 @@ impl VolumeQueue {
         tag: u64,
     ) -> std::result::Result<(), Buffer> {
         let blocks = (buf.len() / BLOCK) as u64;
-        if !off.is_multiple_of(BLOCK as u64) || buf.len() > self.max_transfer {
+        let simple = off.is_multiple_of(BLOCK as u64) && self.vol.overlay.get().is_none();
+        if !simple || buf.len() > self.max_transfer {
             return Err(buf);
         }
         let Some(i) = inner.free_plain.pop() else { return Err(buf) };
@@ -220,34 +254,46 @@ impl VolumeQueue {
             inner.free_plain.push(i);
             return Err(buf);
         };
-        inner.begin_plain(&self.lane, i, Plain::new(tag, at, bytes, false), buf).map_err(|(b, _)| b)
+        inner.begin_plain(&self.lane, i, Plain::read(tag, at, bytes), buf).map_err(|(b, _)| b)
     }
+}
 
-    /// An overwrite in place: whole blocks, written, this file's alone.
-    fn plain_write(
+impl Volume {
+    /// An overwrite in place: whole blocks, written, this file's alone. A durable
+    /// one is a write with forced unit access, if all that the way to it needs is
+    /// durable. Gives the buffer back when it is not that simple.
+    pub(super) fn plain_write(
         &self,
+        lane: &Lane,
         inner: &mut Inner,
-        file: &FileState,
-        off: u64,
+        (file, off): (&FileState, u64),
         buf: Buffer,
-        tag: u64,
+        (tag, durable): (u64, bool),
     ) -> std::result::Result<(), Buffer> {
         let (start, blocks) = (off / BLOCK as u64, (buf.len() / BLOCK) as u64);
-        if !off.is_multiple_of(BLOCK as u64) || buf.len() > self.max_transfer {
+        let most = self.medium.geometry().max_transfer as usize;
+        if !off.is_multiple_of(BLOCK as u64) || buf.len() > most {
             return Err(buf);
         }
         let Some(i) = inner.free_plain.pop() else { return Err(buf) };
         // Published before the look at the copiers and the look-up (laws B3, B6).
-        self.lane.slots.publish_write(i as usize, &self.vol.epoch, file.id, start, start + blocks);
-        let alone = !file.locks.busy() || !file.locks.overlaps(start, start + blocks);
-        let found = alone.then(|| in_place(file, off, buf.len() as u64)).flatten();
-        let Some(at) = found else {
-            self.lane.slots.retire(i as usize);
+        let end = start + blocks;
+        lane.slots.publish_write(i as usize, &self.epoch, file.id, start, end);
+        let alone = !file.locks.busy() || !file.locks.overlaps(start, end);
+        // Law B7: what a crash would replay is not overwritten.
+        let logged = file.logged.overlaps(start, end, self.marked.load(Ordering::Acquire))
+            && !crate::sabotage::breaks("place-over-logged");
+        let free = alone && !logged;
+        let found = free.then(|| in_place(file, off, buf.len() as u64)).flatten();
+        // The version names its record before it is shown: looked at afterwards.
+        let settled = !durable || file.last_seq.load(Ordering::Acquire) <= self.durable();
+        let Some(at) = found.filter(|_| settled) else {
+            lane.slots.retire(i as usize);
             inner.free_plain.push(i);
             return Err(buf);
         };
-        let plain = Plain::new(tag, at, buf.len(), true);
-        inner.begin_plain(&self.lane, i, plain, buf).map_err(|(b, _)| b)
+        let plain = Plain::write(tag, at, buf.len(), durable);
+        inner.begin_plain(lane, i, plain, buf).map_err(|(b, _)| b)
     }
 }
 

@@ -109,7 +109,12 @@ impl Volume {
             }
         }
         parts.reverse();
-        rejoin(all(parts).await, spare)
+        let mut buf = rejoin(all(parts).await, spare)?;
+        for (block, n, phys) in cuts.iter().filter_map(|(b, n, p)| Some((b, n, (*p)?))) {
+            let at = (block - first) as usize * BLOCK;
+            self.overlay(phys, &mut buf[at..at + *n as usize * BLOCK]);
+        }
+        Ok(buf)
     }
 
     /// What stands behind one place: the rest of its extent, or a hole of one block

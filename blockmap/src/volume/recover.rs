@@ -177,7 +177,12 @@ pub(super) fn replay(
     let records = Arc::new(history.records);
     let v = vol.clone();
     vol.run(move |io| async move { v.replay_all(&io, first, &records).await })?;
-    if !vol.health.is_read_only() {
+    vol.check_homes()?;
+    if vol.health.is_read_only() {
+        vol.keep_homes();
+    } else {
+        let v = vol.clone();
+        vol.run(move |io| async move { v.write_homes(&io).await })?;
         // What was read may be in a cache only, if the process before was killed:
         // it counts as durable from here on. Without its mark, nothing of the
         // checkpoint before may be reused until that is durable, too.

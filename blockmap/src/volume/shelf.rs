@@ -1,8 +1,8 @@
 //! Names and files, and what each record does to them.
 
-use super::file::{FileState, Version};
+use super::file::{FileState, Piece, Version};
 use super::{limits, ranges};
-use crate::format::types::{Extent, FileId, Record};
+use crate::format::types::{Addr, Extent, FileId, Record};
 use crate::format::{BLOCK, FILE_LIMIT, Files, Names};
 use crate::tree::{Fault, Splice, Tree, find, splice};
 use crate::txn::Txn;
@@ -32,8 +32,21 @@ pub(crate) struct Staged {
     created: Vec<Arc<FileState>>,
     /// The last of a condemned file went.
     pub(crate) gone: Option<FileId>,
+    /// What lies behind a place in it was moved.
+    pub(crate) moved: Option<Arc<FileState>>,
     /// Bytes at the end of a file went (law B5).
     pub(crate) shrinks: bool,
+    /// Blocks whose bytes the journal holds (law B7).
+    pub(crate) logged: Vec<LoggedBlock>,
+}
+
+/// A block of a file whose bytes the journal holds.
+pub(crate) struct LoggedBlock {
+    pub(crate) file: Arc<FileState>,
+    pub(crate) block: u64,
+    pub(crate) at: Addr,
+    /// For replay.
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Staged {
@@ -132,8 +145,31 @@ impl Shelf {
                 st.put(&f, Version { size: v.size.max(*size), ..(*v).clone() });
                 Ok(())
             }
+            Record::Data { file, block, bytes } => self.stage_data(*file, *block, bytes, st),
             _ => self.stage_removal(txn, record, st),
         }
+    }
+
+    /// A logged write: where the map has the block now is where its bytes belong.
+    fn stage_data(
+        &mut self,
+        file: FileId,
+        block: u64,
+        bytes: &[u8],
+        st: &mut Staged,
+    ) -> Result<(), Fault> {
+        let file = self.need(file)?;
+        let v = st.version(&file);
+        let at = match v.lookup(block)? {
+            Piece::Extent { e, .. } if !e.unwritten => e.phys,
+            _ => {
+                let why = "logged bytes of a block that is not written";
+                return Err(Fault::corrupt("journal", file.id, why));
+            }
+        };
+        st.put(&file, (*v).clone());
+        st.logged.push(LoggedBlock { file, block, at, bytes: bytes.to_vec() });
+        Ok(())
     }
 
     /// Records that take blocks away from a range.
@@ -211,6 +247,7 @@ impl Shelf {
                 let (v, rest) = ranges::collapse(txn, &v, *start, *len, *tail != 0)?;
                 st.put(&f, Version { size, ..v });
                 self.condemn_tail(*tail, rest, st);
+                st.moved = Some(f);
                 Ok(())
             }
             Record::Insert { file, start, len } => {
@@ -219,6 +256,7 @@ impl Shelf {
                 let size = limits::longer(v.size, *len)?;
                 let v = ranges::insert(txn, &v, *start, *len)?;
                 st.put(&f, Version { size, ..v });
+                st.moved = Some(f);
                 Ok(())
             }
             _ => Err(Fault::corrupt("journal", 0, "a record of unknown kind")),

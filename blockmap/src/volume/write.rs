@@ -16,7 +16,9 @@
 use super::Volume;
 use super::core::{Class, Core};
 use super::file::{FileHandle, FileState, Version};
-use super::ranges::{extents_in, rewrite, unshared};
+use super::logged::units;
+use super::plan::{classify, remember_own};
+use super::ranges::extents_in;
 use super::read::CHUNK;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::BLOCK;
@@ -57,7 +59,19 @@ pub(super) enum How {
     Convert,
     /// To a new block.
     New,
+    /// In place over bytes that the journal holds, and so will it these (law B7).
+    Again,
 }
+
+impl How {
+    /// Does a logged write put these bytes into the journal?
+    pub(super) fn travels(self) -> bool {
+        self != How::Place
+    }
+}
+
+/// A write of one run.
+pub(super) type Writing<T> = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
 
 /// A run of file blocks and where its data goes.
 #[derive(Debug, Clone, Copy)]
@@ -122,6 +136,20 @@ impl Volume {
         buf: Buffer,
         len: usize,
     ) -> (Result<usize>, Option<Buffer>) {
+        self.write_as(io, file, off, buf, len, false).await
+    }
+
+    /// As [`Volume::write_task`]. If it is `logged`, what is written needs no flush:
+    /// it is through, or in the journal's next group (law B7).
+    pub(super) async fn write_as(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        off: u64,
+        buf: Buffer,
+        len: usize,
+        logged: bool,
+    ) -> (Result<usize>, Option<Buffer>) {
         if len == 0 {
             return (Ok(0), Some(buf));
         }
@@ -129,7 +157,8 @@ impl Volume {
             Ok(held) => held,
             Err(e) => return (Err(e), Some(buf)),
         };
-        let done = self.write_held(io, file, off, buf, len).await;
+        let end = off + len as u64;
+        let done = self.write_up_to(io, file, off, (buf, len), (end, logged)).await;
         drop(held);
         match done {
             Ok(buf) => (Ok(len), Some(buf)),
@@ -186,7 +215,7 @@ impl Volume {
         let mut buf = self.medium.pool().take(BLOCK)?;
         buf.fill(0);
         let len = ((block + 1) * B - v.size) as usize;
-        let done = self.write_up_to(io, file, v.size, (buf, len), v.size).await;
+        let done = self.write_up_to(io, file, v.size, (buf, len), (v.size, false)).await;
         done.map(drop).map_err(|(e, _)| e)
     }
 
@@ -199,7 +228,7 @@ impl Volume {
         buf: Buffer,
         len: usize,
     ) -> std::result::Result<Buffer, (Error, Option<Buffer>)> {
-        self.write_up_to(io, file, off, (buf, len), off + len as u64).await
+        self.write_up_to(io, file, off, (buf, len), (off + len as u64, false)).await
     }
 
     /// As [`Volume::write_held`]; the file grows up to `end` at the most.
@@ -209,10 +238,10 @@ impl Volume {
         file: &Arc<FileState>,
         off: u64,
         (buf, len): (Buffer, usize),
-        end: u64,
+        (end, logged): (u64, bool),
     ) -> std::result::Result<Buffer, (Error, Option<Buffer>)> {
         let (first, last) = (off / B, (off + len as u64).div_ceil(B));
-        let plan = match self.plan(io, file, first, last).await {
+        let plan = match self.plan(io, file, first, last, logged).await {
             Ok(plan) => plan,
             Err(e) => return Err((e, Some(buf))),
         };
@@ -230,17 +259,18 @@ impl Volume {
             }
         };
         let early = crate::sabotage::breaks("publish-before-data");
-        if early && let Err(e) = self.publish(io, file, &plan, first, last, end).await {
+        let units = units(file.id, &plan, (first, end), logged.then_some(&data[..]));
+        if early && let Err(e) = self.publish(io, &plan, &units).await {
             return Err((e, back));
         }
-        let data = match self.write_parts(io, first, &plan.parts, data).await {
+        let data = match self.write_parts(io, first, &plan.parts, data, logged).await {
             Ok(data) => data,
             Err((e, data)) => {
                 self.give_back(&plan.parts);
                 return Err((e, back.or(data)));
             }
         };
-        if !early && let Err(e) = self.publish(io, file, &plan, first, last, end).await {
+        if !early && let Err(e) = self.publish(io, &plan, &units).await {
             return Err((e, back.or(Some(data))));
         }
         self.counters.copied.fetch_add(plan.copies, Ordering::Relaxed);
@@ -254,6 +284,7 @@ impl Volume {
         file: &Arc<FileState>,
         first: u64,
         last: u64,
+        logged: bool,
     ) -> Result<Plan> {
         let vol = self.clone();
         self.change(io, move |core| {
@@ -264,7 +295,7 @@ impl Volume {
             // place only once the cut is durable, and any write to the block
             // overwrites its tail too.
             let no_place = (shrunk && !old.size.is_multiple_of(B)).then_some(old.size / B);
-            let wanted = classify(core, &old, first, last, no_place)?;
+            let wanted = classify(core, &old, (first, last), no_place, logged)?;
             let new: u64 = wanted.iter().filter(|p| p.how == How::New).map(|p| p.len).sum();
             if new > 0 {
                 core.admit(Class::Normal, new)?;
@@ -323,6 +354,7 @@ impl Volume {
         first: u64,
         parts: &[Part],
         mut data: Buffer,
+        logged: bool,
     ) -> std::result::Result<Buffer, (Error, Option<Buffer>)> {
         let most = u64::from(self.medium.geometry().max_transfer) / B;
         let mut runs = Vec::new();
@@ -330,15 +362,18 @@ impl Volume {
             let mut done = 0;
             while done < p.len {
                 let n = (p.len - done).min(most);
-                runs.push((p.block + done, p.phys + done));
+                runs.push((p.block + done, p.phys + done, p.how));
                 done += n;
             }
         }
-        let mut writes: Vec<Pin<Box<dyn Future<Output = Result<Buffer>> + Send>>> = Vec::new();
-        for (block, phys) in runs.into_iter().rev() {
+        let mut writes: Vec<Writing<Buffer>> = Vec::new();
+        for (block, phys, how) in runs.into_iter().rev() {
             let part = data.split_off(((block - first) * B) as usize);
             let io = io.clone();
-            writes.push(Box::pin(async move { io.write(phys, part, false).await }));
+            writes.push(match (logged, how.travels()) {
+                (true, true) => Box::pin(async move { io.write_home(phys, part).await }),
+                (fua, _) => Box::pin(async move { io.write(phys, part, fua).await }),
+            });
         }
         writes.reverse();
         super::read::rejoin(all(writes).await, None)
@@ -346,31 +381,21 @@ impl Volume {
 
     /// Pushes the records that make the data reachable. Each step is remembered,
     /// so that a fault in one does not do those before it again.
-    async fn publish(
-        self: &Arc<Self>,
-        io: &Io,
-        file: &Arc<FileState>,
-        plan: &Plan,
-        first: u64,
-        last: u64,
-        end: u64,
-    ) -> Result<()> {
-        debug_assert!(plan.parts.iter().map(|p| p.len).sum::<u64>() == last - first);
-        let records = records(file.id, &plan.parts, end, plan.old.size);
+    async fn publish(self: &Arc<Self>, io: &Io, plan: &Plan, units: &[Vec<Record>]) -> Result<()> {
         let mut done = 0;
         let result = self
             .change(io, |core| {
-                while let Some(r) = records.get(done) {
-                    core.execute(Class::Normal, r)?;
+                while let Some(unit) = units.get(done) {
+                    core.execute_all(Class::Normal, unit)?;
                     done += 1;
                 }
                 Ok(())
             })
             .await;
         if result.is_err() {
-            let rest = &records[done..];
+            let rest = &units[done..];
             let unpublished = |p: &&Part| {
-                rest.iter().any(|r| {
+                rest.iter().flatten().any(|r| {
                     matches!(r, Record::Map { start, len, .. }
                     if (*start..start + len).contains(&p.block))
                 })
@@ -412,66 +437,6 @@ impl Volume {
             done += n;
         }
         Ok(())
-    }
-}
-
-/// What stands where, and so what is to be done with it. For `New` the address
-/// is that of the written block that is copied away from, or 0.
-fn classify(
-    core: &mut Core,
-    old: &Version,
-    first: u64,
-    last: u64,
-    no_place: Option<u64>,
-) -> std::result::Result<Vec<Part>, Fault> {
-    let found = extents_in(old, first, last)?;
-    let txn = core.view();
-    let mut out: Vec<Part> = Vec::new();
-    let mut at = first;
-    let new = |out: &mut Vec<Part>, block, len, phys| {
-        if len > 0 {
-            out.push(Part { block, len, phys, how: How::New });
-        }
-    };
-    for (k, e, current) in found {
-        new(&mut out, at, k - at, 0);
-        let len = u64::from(e.len);
-        let mut done = 0;
-        while done < len {
-            let block = k + done;
-            let alone = if e.own && current { len - done } else { unshared(&txn, old, block)? };
-            let mut alone = alone.min(len - done);
-            if let Some(b) = no_place.filter(|b| (block..block + alone).contains(b)) {
-                alone = b - block;
-            }
-            if alone == 0 {
-                let phys = if e.unwritten { 0 } else { e.phys + done };
-                new(&mut out, block, 1, phys);
-                done += 1;
-                continue;
-            }
-            let how = if e.unwritten { How::Convert } else { How::Place };
-            out.push(Part { block, len: alone, phys: e.phys + done, how });
-            done += alone;
-        }
-        at = k + len;
-    }
-    new(&mut out, at, last - at, 0);
-    Ok(out)
-}
-
-/// Law B1: blocks that the exact way found to be this file's alone get their own
-/// bit, so that the fast way finds them next time. Only a help: a fault is no matter.
-fn remember_own(core: &mut Core, file: &Arc<FileState>, parts: &[Part]) {
-    for p in parts.iter().filter(|p| p.how == How::Place) {
-        let known = matches!(
-            file.load().lookup(p.block),
-            Ok(super::file::Piece::Extent { e, current }) if e.own && current && u64::from(e.len) >= p.len
-        );
-        if !known {
-            let own = |e: Extent| Extent { own: true, ..e };
-            let _ = core.restate(file, |txn, v| rewrite(txn, v.clone(), p.block, p.len, own));
-        }
     }
 }
 
@@ -527,12 +492,12 @@ fn merge_new(parts: Vec<Part>) -> Vec<Part> {
 /// The records of a write whose data has landed. Each carries the size as far as
 /// it reaches: if it is the last that takes effect, nothing lies behind the end
 /// that a later growth would show (law B5).
-fn records(file: u64, parts: &[Part], end: u64, old_size: u64) -> Vec<Record> {
+pub(super) fn records(file: u64, parts: &[Part], end: u64, old_size: u64) -> Vec<Record> {
     let mut out: Vec<Record> = Vec::new();
     for p in parts {
         let e = Extent { phys: p.phys, len: p.len as u32, unwritten: false, own: true };
         match (p.how, out.last_mut()) {
-            (How::Place, _) => {}
+            (How::Place | How::Again, _) => {}
             (How::New, Some(Record::Map { start, len, extents, .. }))
                 if *start + *len == p.block && extents.len() < RECORD_EXTENTS =>
             {

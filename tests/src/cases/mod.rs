@@ -4,10 +4,12 @@
 
 mod flights;
 mod histories;
+mod logged;
 mod media;
 
 pub use flights::*;
 pub use histories::*;
+pub use logged::*;
 pub use media::*;
 
 /// What a case found.
@@ -39,6 +41,13 @@ pub const ALL: &[(&str, Case)] = named![
     b4_data_is_durable_before_its_record,
     b5_no_effect_before_its_record,
     b5_what_was_moved_is_not_written_before_that_is_durable,
+    b7_a_durable_write_is_there,
+    b7_the_log_does_not_bring_older_bytes_back,
+    b7_a_freed_block_belongs_to_its_next_file,
+    b7_a_reflink_of_logged_bytes_keeps_them,
+    b7_what_was_cut_off_does_not_come_back,
+    b7_two_crashes_in_a_row,
+    b7_reading_only_shows_logged_bytes,
     b8_recovery_starts_again_from_the_checkpoint,
     b10_removal_goes_on_after_a_crash,
     b11_names_are_a_serial_history,

@@ -134,7 +134,8 @@ impl View<'_> {
     fn sector(&self, s: &Suspect<'_>, at: u64, got: &[u8]) -> Result<(), String> {
         let mut want = [0; SECTOR as usize];
         let n = got.len();
-        self.states()[s.q].files[&s.id].peek(at, &mut want);
+        let q = s.q.max(self.promised(s.id, at));
+        self.states()[q].files[&s.id].peek(at, &mut want);
         let grown = at + n as u64 > s.old_size;
         if !grown && got == &want[..n] {
             return Ok(());
@@ -146,7 +147,7 @@ impl View<'_> {
             }
             return Err(self.message(s, at, got, &want[..n]));
         }
-        let allowed = self.allowed(s, at);
+        let allowed = self.allowed(s, q, at);
         let step = self.grain as usize;
         let good = (0..n).step_by(step).all(|i| {
             let end = (i + step).min(n);
@@ -167,16 +168,33 @@ impl View<'_> {
         )
     }
 
-    /// All that a sector may hold.
-    fn allowed(&self, s: &Suspect<'_>, at: u64) -> Vec<Sector> {
+    /// The last operation after which a durable write has made bytes of the sector
+    /// durable, if its file is there still.
+    fn promised(&self, file: u32, at: u64) -> usize {
+        let effects = self.moment.story.effects[..self.moment.running].iter();
+        let last = effects
+            .enumerate()
+            .rev()
+            .find(|(_, e)| e.durable && e.written.iter().any(|t| part(t, file, at).is_some()));
+        last.map_or(0, |(i, _)| i + 1)
+    }
+
+    /// All that a sector may hold that is compared with state `q`.
+    fn allowed(&self, s: &Suspect<'_>, q: usize, at: u64) -> Vec<Sector> {
         let mut out = Vec::new();
-        out.extend(self.at(s.q, s.id, at));
+        out.extend(self.at(q, s.id, at));
         let Some(base) = out.first().copied() else { return out };
         // Back to the last change of the map: these writes may be lost.
         let (mut open, mut now) = ([true; SECTOR as usize], base);
-        for op in (0..s.q).rev() {
+        for op in (0..q).rev() {
             let effect = &self.moment.story.effects[op];
             let returned = op < self.moment.running;
+            if returned && effect.durable {
+                // Nothing older stands where these bytes are.
+                effect.written.iter().filter_map(|t| part(t, s.id, at)).for_each(|touched| {
+                    open[touched].fill(false);
+                });
+            }
             if returned && (effect.synced_all || effect.synced == Some(s.id)) {
                 break;
             }
@@ -191,7 +209,7 @@ impl View<'_> {
         }
         // On to the next change of the map: these may have landed.
         let (mut open, mut now) = ([true; SECTOR as usize], base);
-        for op in s.q..=self.moment.running {
+        for op in q..=self.moment.running {
             let effect = &self.moment.story.effects[op];
             close(&mut open, effect, s.id, at);
             if let Some(other) = self.at(op + 1, s.id, at)

@@ -195,7 +195,11 @@ impl Run {
         let length = 4 + self.random.below(14) as usize;
         let mut ops = make(&mut self.random, &taste, length);
         for op in &mut ops {
-            if let Op::Write { tag, .. } | Op::Batch { tag, .. } | Op::Scatter { tag, .. } = op {
+            if let Op::Write { tag, .. }
+            | Op::Durable { tag, .. }
+            | Op::Batch { tag, .. }
+            | Op::Scatter { tag, .. } = op
+            {
                 *tag += 1000 * (again + 1);
             }
         }
@@ -210,7 +214,8 @@ impl Run {
 /// Histories for crashes are short and do much at few places.
 fn taste(seed: u64) -> Taste {
     let small = Taste { names: 4, reach: 24 * 4096, write: 4 * 4096, looks: false, ..Taste::SMALL };
-    match seed % 7 {
+    match seed % 8 {
+        7 => Taste { durable: 12, syncs: 4, aligned: 5, reach: 8 * 4096, ..small },
         5 => Taste { scattered: (8, 150), reach: 400 * 4096, ..small },
         0 => Taste { syncs: 30, ..small },
         1 => Taste { checkpoints: 12, ..small },

@@ -78,7 +78,7 @@ impl Moment<'_> {
         for (i, effect) in self.story.effects[..self.running].iter().enumerate() {
             if effect.synced_all || effect.recorded {
                 least = i + 1;
-            } else if let Some(file) = effect.synced {
+            } else if let Some(file) = effect.synced.or(effect.promised()) {
                 // Of a batch that is synced, the writes belong to it.
                 let named = (0..=i).rev().find(|k| self.story.names(*k, file));
                 least = least.max(named.map_or(0, |k| k + 1));

@@ -203,7 +203,7 @@ fn record(bytes: &mut Bytes<'_>, base: &Base) -> Record {
     };
     let file = |bytes: &mut Bytes<'_>| a_file(bytes, base);
     let small = |bytes: &mut Bytes<'_>| a_place(bytes, base);
-    match bytes.u8() % 15 {
+    match bytes.u8() % 16 {
         0 => Record::Mark { checkpoint: bytes.number(base) },
         1 => Record::Create { file: bytes.number(base), name: name(bytes) },
         2 => Record::Remove { name: name(bytes) },
@@ -286,6 +286,11 @@ fn late_record(n: u8, base: &Base, bytes: &mut Bytes<'_>) -> Record {
         13 => {
             Record::Insert { file: file(bytes), start: bytes.number(base), len: bytes.number(base) }
         }
+        14 => Record::Data {
+            file: file(bytes),
+            block: small(bytes),
+            bytes: vec![bytes.u8() | 1; usize::from(bytes.u8()) * 16],
+        },
         _ => Record::Slice { file: file(bytes), cursor: small(bytes) },
     }
 }

@@ -170,6 +170,10 @@ impl Driver {
                 let id = before.find(*who).unwrap_or(0);
                 self.file(*who).and_then(|f| f.write_at(&tagged(id, *tag, *off, *len), *off))
             }
+            Op::Durable { who, off, len, tag } => {
+                let bytes = tagged(before.find(*who).unwrap_or(0), *tag, *off, *len);
+                self.file(*who).and_then(|f| f.write_durable_at(&bytes, *off))
+            }
             Op::Truncate { who, size } => self.file(*who).and_then(|f| f.truncate(*size)),
             Op::Punch { who, off, len } => self.file(*who).and_then(|f| f.punch(*off, *len)),
             Op::Collapse { who, off, len } => self.file(*who).and_then(|f| f.collapse(*off, *len)),
@@ -224,7 +228,8 @@ impl Driver {
             let bytes = tagged(id.unwrap_or(0), tag, *off, *len);
             let mut buf = queue.buffer(bytes.len()).map_err(|e| Failure::of(&e, "a buffer"))?;
             buf[..bytes.len()].copy_from_slice(&bytes);
-            match queue.write(&file, *off, buf, i as u64) {
+            let write = if sync == When::Each { Queue::write_durable } else { Queue::write };
+            match write(queue, &file, *off, buf, i as u64) {
                 Ok(()) => waiting += 1,
                 Err(r) => error = r.error.or(error),
             }
@@ -308,6 +313,7 @@ impl Driver {
                 full::look(&f, &self.state.files[&id], id).map_err(Failure::Wrong)
             }
             Op::Write { who, .. }
+            | Op::Durable { who, .. }
             | Op::Batch { who, .. }
             | Op::Scatter { who, .. }
             | Op::Truncate { who, .. }
@@ -333,7 +339,8 @@ impl Driver {
 
     /// An operation that was refused changed nothing.
     fn unchanged(&self, op: &Op) -> Tried<()> {
-        if let Op::ReflinkRange { to: who, .. } | Op::Write { who, .. } = op
+        if let Op::ReflinkRange { to: who, .. } | Op::Write { who, .. } | Op::Durable { who, .. } =
+            op
             && let Some(id) = self.state.find(*who)
         {
             let f = self.file(*who).map_err(|e| Failure::of(&e, "open"))?;
@@ -362,6 +369,7 @@ impl Driver {
             return Ok(());
         }
         let (Op::Write { who, .. }
+        | Op::Durable { who, .. }
         | Op::Batch { who, .. }
         | Op::Scatter { who, .. }
         | Op::Truncate { who, .. }
@@ -375,7 +383,7 @@ impl Driver {
         let f = self.file(*who).map_err(|e| Failure::of(&e, "open"))?;
         let (old, new) = (&self.state.files[&id], &after.files[&id]);
         let what = format!("{op:?} ran out of space");
-        if matches!(op, Op::Write { .. }) {
+        if matches!(op, Op::Write { .. } | Op::Durable { .. }) {
             return read_same(&f, old, 0, old.size.max(new.size) + 1, &what);
         }
         let now =

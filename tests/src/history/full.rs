@@ -154,7 +154,7 @@ pub(super) fn asks_for(op: &Op, state: &State) -> Option<u64> {
     let size = |who: &Who| state.find(*who).map_or(0, |id| state.files[&id].size);
     let edges = 4 * BLOCK;
     Some(match op {
-        Op::Write { len, .. } | Op::Allocate { len, .. } => len + edges,
+        Op::Write { len, .. } | Op::Durable { len, .. } | Op::Allocate { len, .. } => len + edges,
         Op::Scatter { count, .. } => count * BLOCK + edges,
         Op::Batch { parts, .. } => parts.iter().map(|(_, len)| len + edges).sum(),
         Op::Insert { .. } => edges,

@@ -26,6 +26,8 @@ pub struct Taste {
     /// Of 16 writes, how many are scattered over the file, and the most extents
     /// that one makes.
     pub scattered: (u64, u64),
+    /// Of 16 writes that are not queued, how many are durable when they return.
+    pub durable: u64,
     /// Of 100 operations, how many take blocks away: removal, truncate, punch.
     pub removals: u64,
 }
@@ -41,6 +43,7 @@ impl Taste {
         checkpoints: 4,
         looks: true,
         queued: 4,
+        durable: 4,
         removals: 22,
         scattered: (1, 12),
     };
@@ -158,6 +161,9 @@ impl Maker<'_> {
         }
         if self.random.below(16) >= self.taste.queued {
             let (off, len) = self.range();
+            if self.random.below(16) < self.taste.durable {
+                return Op::Durable { who, off, len, tag };
+            }
             return Op::Write { who, off, len, tag };
         }
         let mut parts: Vec<(u64, u64)> = Vec::new();
@@ -171,7 +177,8 @@ impl Maker<'_> {
                 parts.push((off, len));
             }
         }
-        let sync = *self.random.pick(&[When::Never, When::Never, When::During, When::After]);
+        let sync =
+            *self.random.pick(&[When::Never, When::Never, When::During, When::After, When::Each]);
         Op::Batch { who, parts, tag, sync }
     }
 

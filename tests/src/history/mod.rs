@@ -37,6 +37,8 @@ pub enum When {
     During,
     /// When all have completed.
     After,
+    /// Each write is durable when it completes.
+    Each,
 }
 
 /// One operation.
@@ -54,6 +56,13 @@ pub enum Op {
         slot: u8,
     },
     Write {
+        who: Who,
+        off: u64,
+        len: u64,
+        tag: u32,
+    },
+    /// A write that is durable when it returns.
+    Durable {
         who: Who,
         off: u64,
         len: u64,

@@ -40,12 +40,21 @@ pub struct Effect {
     pub mapped: Vec<Touch>,
     /// It may be carried out in part: sizes in between, bytes old or new.
     pub in_parts: bool,
+    /// The bytes that were written are durable, and all records of their file.
+    pub durable: bool,
     /// This file's writes so far, and its last record, are durable.
     pub synced: Option<u32>,
     /// All is durable.
     pub synced_all: bool,
     /// All records are durable.
     pub recorded: bool,
+}
+
+impl Effect {
+    /// The file whose bytes a durable write has made durable.
+    pub fn promised(&self) -> Option<u32> {
+        self.written.first().filter(|_| self.durable).map(|t| t.file)
+    }
 }
 
 /// Either what an operation does, or the error that it must give.
@@ -144,6 +153,7 @@ impl State {
 
     fn apply_to_file(&mut self, op: &Op) -> Expected {
         let (Op::Write { who, .. }
+        | Op::Durable { who, .. }
         | Op::Batch { who, .. }
         | Op::Scatter { who, .. }
         | Op::Read { who, .. }
@@ -160,9 +170,13 @@ impl State {
         let size = self.files[&id].size;
         match op {
             Op::Write { off, len, tag, .. } => Ok(self.write(id, &[(*off, *len)], *tag)),
+            Op::Durable { off, len, tag, .. } => {
+                Ok(Effect { durable: true, ..self.write(id, &[(*off, *len)], *tag) })
+            }
             Op::Batch { parts, tag, sync, .. } => {
                 let synced = (*sync == When::After).then_some(id);
-                Ok(Effect { synced, ..self.write(id, parts, *tag) })
+                let durable = *sync == When::Each;
+                Ok(Effect { synced, durable, ..self.write(id, parts, *tag) })
             }
             Op::Scatter { tag, .. } => Ok(self.write(id, &scattered(op), *tag)),
             Op::Truncate { size: new, .. } if *new != size => {

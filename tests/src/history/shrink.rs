@@ -53,6 +53,12 @@ fn simpler(op: &Op) -> Vec<Op> {
                 out.push(Op::Write { who, off, len, tag });
             }
         }
+        Op::Durable { who, off, len, tag } => {
+            let (who, tag, down) = (*who, *tag, off / BLOCK * BLOCK);
+            for (off, len) in [(down, *len), (*off, BLOCK), (down, BLOCK), (0, BLOCK)] {
+                out.push(Op::Durable { who, off, len, tag });
+            }
+        }
         Op::Batch { who, parts, tag, sync } => {
             for i in 0..parts.len() {
                 let mut parts = parts.clone();

@@ -106,5 +106,10 @@ pub(crate) fn records() -> Vec<(&'static str, Record, &'static str)> {
         ("Slice", Record::Slice { file: 19, cursor: 0 }, "19, 0"),
         ("Collapse", Record::Collapse { file: 17, start: 1, len: 2, tail: 0 }, "17, 1, 2, 0"),
         ("Insert", Record::Insert { file: 17, start: 300, len: 8 }, "17, 300, 8"),
+        (
+            "Data",
+            Record::Data { file: 17, block: 300, bytes: b"log".to_vec() },
+            "17, 300, \"log\" and 4,093 zeroes",
+        ),
     ]
 }

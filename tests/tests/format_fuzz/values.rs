@@ -166,6 +166,14 @@ fn map() -> impl Strategy<Value = Record> {
     })
 }
 
+/// A block's bytes without the zeroes at its end.
+fn data() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 0..=4096).prop_map(|mut bytes| {
+        bytes.truncate(bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1));
+        bytes
+    })
+}
+
 /// A record of any sort.
 pub(crate) fn record() -> impl Strategy<Value = Record> {
     let reflink_range = (
@@ -216,5 +224,10 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
             .prop_map(|(from, to, name, share_gen)| Record::Reflink { from, to, name, share_gen }),
         reflink_range,
         (file(), number(BLOCK_LIMIT)).prop_map(|(file, cursor)| Record::Slice { file, cursor }),
+        (file(), number(BLOCK_LIMIT), data()).prop_map(|(file, block, bytes)| Record::Data {
+            file,
+            block,
+            bytes
+        }),
     ]
 }

@@ -1,0 +1,323 @@
+//! Logged writes (law B7): small durable writes whose bytes travel in the journal.
+//!
+//! A durable write that needs a record would need a flush of its data before the
+//! record is written (law B4). A small one puts its blocks into the record's own
+//! group instead. The data still goes home first, to the block that the record
+//! will map, so readers find it there; but nothing waits for that to be durable:
+//! until a checkpoint, a crash finds the bytes in the journal and writes them home
+//! again. So a durable append is one write home and one to the journal, no flush.
+//!
+//! What that asks for: as long as a crash would replay bytes into a block, nothing
+//! newer may stand there that the journal does not hold as well. [`Logged`] knows
+//! these blocks. A plain write to one goes to a new block, as if it were shared; a
+//! newer logged write goes over it. [`LoggedRange`] tells the same to the fast way
+//! of plain writes, by file blocks, without the lock.
+//!
+//! Why this is safe: docs/decisions/0008-logged-writes-go-home-first.md.
+
+use super::Volume;
+use super::file::{FileHandle, FileState};
+use super::read::CHUNK;
+use super::write::{B, Part, Plan, Writing, check_range, records};
+use crate::error::{Error, Result};
+use crate::format::types::{Addr, Record};
+use crate::format::{BLOCK, FIRST_BLOCK};
+use crate::lane::{Finished, Io, all};
+use freehold_engine::memory::Buffer;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// The longest write that is logged.
+const MOST: usize = 16 << 10;
+
+/// Blocks that recovery writes home at a time.
+const SLICE: usize = 64;
+
+/// Blocks whose bytes a journal holds that a crash would replay, and the
+/// generation of the checkpoint that ends that.
+#[derive(Debug, Default)]
+pub(crate) struct Logged(BTreeMap<Addr, u64>);
+
+impl Logged {
+    pub(crate) fn add(&mut self, block: Addr, generation: u64) {
+        self.0.insert(block, generation);
+    }
+
+    /// Is this block one of them, and how many from it on are the same?
+    pub(crate) fn run(&self, start: Addr, len: u64) -> (bool, u64) {
+        let mut next = start;
+        for (block, _) in self.0.range(start..start + len) {
+            if *block != next {
+                break;
+            }
+            next += 1;
+        }
+        if next > start {
+            return (true, next - start);
+        }
+        let first = self.0.range(start..start + len).next();
+        (false, first.map_or(len, |(block, _)| block - start))
+    }
+
+    /// The checkpoint is durable and marked: no journal before it is replayed.
+    pub(crate) fn supersede(&mut self, generation: u64) {
+        self.0.retain(|_, g| *g > generation);
+    }
+}
+
+/// Where one file has logged bytes: a range of file blocks that covers them, for
+/// each of the two checkpoints that can be to come.
+#[derive(Debug, Default)]
+pub(crate) struct LoggedRange {
+    /// The newest generation that has any; 0 for none.
+    newest: AtomicU64,
+    ranges: Mutex<[(u64, u64, u64); 2]>,
+}
+
+impl LoggedRange {
+    /// Logged bytes in `start..end`, which the caller holds (law B6).
+    pub(crate) fn add(&self, start: u64, end: u64, generation: u64) {
+        let mut ranges = self.ranges.lock().expect("no holder panics");
+        match ranges.iter_mut().find(|r| r.0 == generation) {
+            Some(r) => *r = (generation, r.1.min(start), r.2.max(end)),
+            None => {
+                // One checkpoint at most is under way: what is older is superseded.
+                let older = usize::from(ranges[1].0 < ranges[0].0);
+                ranges[older] = (generation, start, end);
+            }
+        }
+        self.newest.fetch_max(generation, Ordering::Release);
+    }
+
+    /// The file's blocks were moved: what is logged may now stand anywhere.
+    pub(crate) fn spread(&self) {
+        let mut ranges = self.ranges.lock().expect("no holder panics");
+        ranges.iter_mut().filter(|r| r.0 > 0).for_each(|r| (r.1, r.2) = (0, u64::MAX));
+    }
+
+    /// May any of these blocks have logged bytes that a crash would replay?
+    pub(crate) fn overlaps(&self, start: u64, end: u64, marked: u64) -> bool {
+        if self.newest.load(Ordering::Acquire) <= marked {
+            return false;
+        }
+        let ranges = self.ranges.lock().expect("no holder panics");
+        ranges.iter().any(|(generation, a, b)| *generation > marked && *a < end && start < *b)
+    }
+}
+
+/// The records of a write in the units in which they are pushed. A logged write's
+/// are one: its bytes are in the journal if and only if its map is. `data` begins
+/// at file block `first`; the file grows to `end`.
+pub(super) fn units(
+    file: u64,
+    plan: &Plan,
+    (first, end): (u64, u64),
+    logged: Option<&[u8]>,
+) -> Vec<Vec<Record>> {
+    let mut records = records(file, &plan.parts, end, plan.old.size);
+    match logged {
+        None => records.into_iter().map(|r| vec![r]).collect(),
+        Some(data) => {
+            records.extend(data_records(file, &plan.parts, first, data));
+            if records.is_empty() { Vec::new() } else { vec![records] }
+        }
+    }
+}
+
+/// The records that carry the blocks of these parts; `data` begins at file block `first`.
+fn data_records(file: u64, parts: &[Part], first: u64, data: &[u8]) -> Vec<Record> {
+    if crate::sabotage::breaks("log-no-data") {
+        return Vec::new();
+    }
+    let blocks = parts.iter().filter(|p| p.how.travels()).flat_map(|p| p.block..p.block + p.len);
+    blocks
+        .map(|block| {
+            let bytes = &data[(block - first) as usize * BLOCK..][..BLOCK];
+            let len = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
+            Record::Data { file, block, bytes: bytes[..len].to_vec() }
+        })
+        .collect()
+}
+
+impl Volume {
+    /// Writes the first `len` bytes of the buffer; they are durable when it is done.
+    pub(super) async fn durable_task(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        off: u64,
+        buf: Buffer,
+        len: usize,
+    ) -> (Result<usize>, Option<Buffer>) {
+        let logged = len <= MOST;
+        let (done, buf) = self.write_as(io, file, off, buf, len, logged).await;
+        let done = match done {
+            Ok(n) => self.made_durable(io, file, logged).await.map(|()| n),
+            failed => failed,
+        };
+        (done, buf)
+    }
+
+    /// What a write needs after its data has landed. A logged one has left nothing
+    /// that a flush would have to cover: it went through with forced unit access,
+    /// or its bytes are in the journal.
+    async fn made_durable(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        logged: bool,
+    ) -> Result<()> {
+        let target = file.last_seq.load(Ordering::Acquire);
+        if !logged {
+            return self.sync_to(io, target).await;
+        }
+        self.committed(io, target).await
+    }
+
+    /// Writes any bytes at any offset; they are durable when this returns. Blocks.
+    ///
+    /// # Errors
+    /// As [`Volume::write_at`].
+    pub fn write_durable_at(
+        self: &Arc<Self>,
+        file: &FileHandle,
+        from: &[u8],
+        off: u64,
+    ) -> Result<()> {
+        check_range(off, from.len() as u64)?;
+        self.health.writable()?;
+        let mut done = 0;
+        while done < from.len() {
+            let at = off + done as u64;
+            let n = (from.len() - done).min(CHUNK - (at % B) as usize);
+            let mut buf = self.medium.pool().take(n)?;
+            buf[..n].copy_from_slice(&from[done..done + n]);
+            if let Some(buf) = self.overwrite_now(file.state(), at, buf, n)? {
+                let state = file.state().clone();
+                let vol = self.clone();
+                self.run(
+                    move |io| async move { vol.durable_task(&io, &state, at, buf, n).await.0 },
+                )?;
+            }
+            done += n;
+        }
+        Ok(())
+    }
+
+    /// An overwrite in place as one write with forced unit access, and nothing
+    /// else. Gives the buffer back when it is not that simple.
+    fn overwrite_now(
+        self: &Arc<Self>,
+        file: &Arc<FileState>,
+        at: u64,
+        buf: Buffer,
+        n: usize,
+    ) -> Result<Option<Buffer>> {
+        if n != buf.len() {
+            return Ok(Some(buf));
+        }
+        let lane = self.blocking_lane()?;
+        let begun = {
+            let mut inner = lane.lock();
+            let begun = self.plain_write(&lane, &mut inner, (file, at), buf, (0, true));
+            inner.dev.ring();
+            begun
+        };
+        let done: Option<Finished> = match begun {
+            Ok(()) => Some(self.drive(&lane, |inner| inner.done.pop_front())),
+            Err(buf) => {
+                self.idle.lock().expect("no holder panics").push(lane);
+                return Ok(Some(buf));
+            }
+        };
+        self.idle.lock().expect("no holder panics").push(lane);
+        done.map_or(Ok(None), |done| done.result.map(|_| None))
+    }
+
+    /// After replay: the bytes that the journal holds go home. They are logged
+    /// still: the next crash finds the same journal.
+    pub(super) async fn write_homes(self: &Arc<Self>, io: &Io) -> Result<()> {
+        let homes = std::mem::take(&mut self.core().homes);
+        for slice in homes.iter().collect::<Vec<_>>().chunks(SLICE) {
+            let mut writes: Vec<Writing<()>> = Vec::new();
+            for (block, bytes) in slice {
+                let mut buf = self.medium.pool().take(BLOCK)?;
+                buf.fill(0);
+                buf[..bytes.len()].copy_from_slice(bytes);
+                let (io, at) = (io.clone(), **block);
+                writes.push(Box::pin(async move { io.write_home(at, buf).await.map(drop) }));
+            }
+            all(writes).await.into_iter().collect::<Result<Vec<()>>>()?;
+        }
+        Ok(())
+    }
+
+    /// After replay of a store that must not be written: readers find the logged
+    /// bytes in memory.
+    pub(super) fn keep_homes(&self) {
+        let homes = std::mem::take(&mut self.core().homes);
+        if !homes.is_empty() {
+            let _ = self.overlay.set(homes.into_iter().collect::<HashMap<_, _>>());
+        }
+    }
+
+    /// Law B8 writes nowhere but where a file's data can be.
+    pub(super) fn check_homes(&self) -> Result<()> {
+        let journal = self.journal_start..self.journal_start + self.journal_blocks;
+        let bad = |at: &&Addr| **at < FIRST_BLOCK || **at >= self.blocks || journal.contains(*at);
+        match self.core().homes.keys().find(bad) {
+            Some(at) => {
+                Err(Error::corrupt("journal", *at, "logged bytes for a block that is not data"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What the journal holds for blocks that were just read, where it was not
+    /// written home.
+    pub(super) fn overlay(&self, phys: Addr, bytes: &mut [u8]) {
+        let Some(homes) = self.overlay.get() else { return };
+        for (at, block) in (phys..).zip(bytes.chunks_exact_mut(BLOCK)) {
+            if let Some(logged) = homes.get(&at) {
+                block.fill(0);
+                block[..logged.len()].copy_from_slice(logged);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b7_blocks_are_logged_until_their_checkpoint() {
+        let mut l = Logged::default();
+        l.add(10, 3);
+        l.add(11, 4);
+        l.add(14, 3);
+        assert_eq!(l.run(10, 9), (true, 2));
+        assert_eq!(l.run(12, 9), (false, 2));
+        assert_eq!(l.run(15, 9), (false, 9));
+        l.supersede(3);
+        assert_eq!((l.run(10, 9), l.run(14, 1)), ((false, 1), (false, 1)));
+        l.add(11, 5);
+        l.supersede(4);
+        assert_eq!(l.run(11, 1), (true, 1), "a newer write is logged for longer");
+    }
+
+    #[test]
+    fn b7_a_file_forgets_by_checkpoints() {
+        let r = LoggedRange::default();
+        assert!(!r.overlaps(0, 100, 1));
+        r.add(5, 6, 2);
+        r.add(9, 10, 2);
+        r.add(50, 51, 3);
+        assert!(r.overlaps(7, 8, 1) && r.overlaps(50, 60, 1) && !r.overlaps(20, 30, 1));
+        assert!(!r.overlaps(7, 8, 2) && r.overlaps(50, 60, 2));
+        r.add(70, 71, 4);
+        assert!(r.overlaps(50, 51, 2) && r.overlaps(70, 71, 3) && !r.overlaps(50, 51, 3));
+        assert!(!r.overlaps(0, 100, 4));
+    }
+}

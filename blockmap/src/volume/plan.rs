@@ -1,0 +1,94 @@
+//! Where each block of a write goes: in place, or to a new block (laws B1, B5, B7).
+
+use super::core::Core;
+use super::file::{FileState, Piece, Version};
+use super::logged::Logged;
+use super::ranges::{extents_in, rewrite, unshared};
+use super::write::{How, Part};
+use crate::format::types::Extent;
+use crate::tree::Fault;
+use crate::txn::Txn;
+use std::sync::Arc;
+
+/// What stands where, and so what is to be done with it. For `New` the address
+/// is that of the written block that is copied away from, or 0.
+pub(super) fn classify(
+    core: &mut Core,
+    old: &Version,
+    (first, last): (u64, u64),
+    no_place: Option<u64>,
+    logged: bool,
+) -> std::result::Result<Vec<Part>, Fault> {
+    let found = extents_in(old, first, last)?;
+    let live = std::mem::take(&mut core.logged);
+    let done = sort_out(&core.view(), &live, (old, found), (first, last), no_place, logged);
+    core.logged = live;
+    done
+}
+
+fn sort_out(
+    txn: &Txn<'_>,
+    live: &Logged,
+    (old, found): (&Version, Vec<(u64, Extent, bool)>),
+    (first, last): (u64, u64),
+    no_place: Option<u64>,
+    logged: bool,
+) -> std::result::Result<Vec<Part>, Fault> {
+    let mut out: Vec<Part> = Vec::new();
+    let mut at = first;
+    let new = |out: &mut Vec<Part>, block, len, phys| {
+        if len > 0 {
+            out.push(Part { block, len, phys, how: How::New });
+        }
+    };
+    for (k, e, current) in found {
+        new(&mut out, at, k - at, 0);
+        let len = u64::from(e.len);
+        let mut done = 0;
+        while done < len {
+            let block = k + done;
+            let alone = if e.own && current { len - done } else { unshared(txn, old, block)? };
+            let mut alone = alone.min(len - done);
+            if let Some(b) = no_place.filter(|b| (block..block + alone).contains(b)) {
+                alone = b - block;
+            }
+            let (held, run) = match alone {
+                0 => (false, 0),
+                _ if crate::sabotage::breaks("place-over-logged") => (false, alone),
+                _ => live.run(e.phys + done, alone),
+            };
+            alone = run;
+            if alone == 0 || held && (e.unwritten || !logged) {
+                let phys = if e.unwritten { 0 } else { e.phys + done };
+                new(&mut out, block, 1, phys);
+                done += 1;
+                continue;
+            }
+            let how = match (e.unwritten, held) {
+                (true, _) => How::Convert,
+                (false, true) => How::Again,
+                (false, false) => How::Place,
+            };
+            out.push(Part { block, len: alone, phys: e.phys + done, how });
+            done += alone;
+        }
+        at = k + len;
+    }
+    new(&mut out, at, last - at, 0);
+    Ok(out)
+}
+
+/// Law B1: blocks that the exact way found to be this file's alone get their own
+/// bit, so that the fast way finds them next time. Only a help: a fault is no matter.
+pub(super) fn remember_own(core: &mut Core, file: &Arc<FileState>, parts: &[Part]) {
+    for p in parts.iter().filter(|p| p.how == How::Place) {
+        let known = matches!(
+            file.load().lookup(p.block),
+            Ok(Piece::Extent { e, current }) if e.own && current && u64::from(e.len) >= p.len
+        );
+        if !known {
+            let own = |e: Extent| Extent { own: true, ..e };
+            let _ = core.restate(file, |txn, v| rewrite(txn, v.clone(), p.block, p.len, own));
+        }
+    }
+}
