@@ -3,11 +3,12 @@
 //!
 //! `work` holds the workloads, `bed` what they need of each side, `stage` the
 //! device, `drive` what keeps operations in flight, `results` the values and
-//! `report`, `plots` and `machine` the document.
+//! `report`, `plots` and `machine` the document; `null` is a medium that moves no data.
 
 mod bed;
 mod drive;
 mod machine;
+mod null;
 mod outcome;
 mod plots;
 mod report;

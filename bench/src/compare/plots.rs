@@ -5,7 +5,7 @@ use crate::results::{Results, Side, Unit};
 use plotters::prelude::*;
 use std::path::Path;
 
-const SIZE: (u32, u32) = (800, 420);
+const SIZE: (u32, u32) = (1000, 420);
 
 fn color(side: Side) -> RGBColor {
     match side {

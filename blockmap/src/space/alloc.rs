@@ -31,6 +31,33 @@ const WINDOW: u64 = 8;
 /// Stretches among which a small request looks for one in use: a group's.
 const LOOK: u64 = GROUP_BLOCKS / STRETCH;
 
+/// How many files that grow are kept apart.
+const GROWING: usize = 32;
+
+/// Room that files which grow may still need, as ranges of blocks; the latest
+/// replaces the oldest. A hint: nothing is set aside.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Rooms {
+    ranges: [(Addr, Addr); GROWING],
+    next: usize,
+}
+
+impl Rooms {
+    fn add(&mut self, start: Addr, len: u64) {
+        self.ranges[self.next] = (start, start + len);
+        self.next = (self.next + 1) % GROWING;
+    }
+
+    /// What of a run lies behind the rooms that it begins in.
+    fn behind(&self, start: Addr, n: u64) -> (Addr, u64) {
+        let (mut at, end) = (start, start + n);
+        while let Some((_, stop)) = self.ranges.iter().find(|(a, b)| *a <= at && at < *b) {
+            at = *stop;
+        }
+        (at.min(end), end - at.min(end))
+    }
+}
+
 /// How runs are compared.
 #[derive(Debug, Clone, Copy)]
 struct Want {
@@ -70,7 +97,7 @@ impl Space {
         {
             return Ok(self.take(run));
         }
-        let room = if goal == 0 { want } else { (size / 4).min(LONG).max(want) };
+        let room = if goal == 0 { want } else { (size / 4).clamp(MEDIUM, LONG).max(want) };
         let run = self.choose(want, room)?;
         Ok(self.take(run))
     }
@@ -145,22 +172,30 @@ impl Space {
         let hope = if want >= LARGE { room.max(LONG) } else { room };
         let wanted = Want { blocks: want, hope };
         let end = Self::node_start(self.blocks);
-        let found = match self.search(wanted, end)? {
-            None => self.search(wanted, self.blocks)?,
+        let rooms = self.rooms;
+        let found = match self.search(wanted, end, &rooms)? {
+            None => self.search(wanted, self.blocks, &Rooms::default())?,
             found => found,
         };
         let (start, n) = found.ok_or(Fault::NoSpace)?;
         let start = align(start, n, want, hope);
+        if room > want {
+            self.rooms.add(start, room);
+        }
         if room >= LARGE {
-            // Others are to begin behind what this file may still take.
-            self.rotor = start + room;
+            self.rotor = start + want;
         }
         Ok((start, want.min(n)))
     }
 
     /// The best run before `end`, from the rotor's group on; the window's, or
     /// the first behind it that is long enough, else the longest of all.
-    fn search(&mut self, want: Want, end: Addr) -> Result<Option<(Addr, u64)>, Fault> {
+    fn search(
+        &mut self,
+        want: Want,
+        end: Addr,
+        rooms: &Rooms,
+    ) -> Result<Option<(Addr, u64)>, Fault> {
         if self.rotor >= end {
             self.rotor = 0;
         }
@@ -169,20 +204,25 @@ impl Space {
         let mut best: Option<(Addr, u64)> = None;
         // The rotor's group comes first from the rotor on, and last wholly.
         for i in 0..=groups {
-            if i >= WINDOW && best.is_some_and(|(_, n)| n >= want.blocks) {
+            let enough = best.is_some_and(|(_, n)| n >= want.blocks);
+            if i >= WINDOW && enough {
                 break;
             }
             let g = (first + i) % groups;
+            // Better is not worth a read.
+            if enough && !self.groups.contains_key(&g) {
+                continue;
+            }
             let from = if i == 0 { self.rotor % GROUP_BLOCKS } else { 0 };
-            let enough = best.map_or(1, |(_, n)| if n < want.hope { n + 1 } else { want.hope });
-            if !self.may_have(g, enough)? {
+            let least = best.map_or(1, |(_, n)| if n < want.hope { n + 1 } else { want.hope });
+            if !self.may_have(g, least)? {
                 continue;
             }
             let to = (end - g * GROUP_BLOCKS).min(GROUP_BLOCKS);
-            if let Some((bit, n)) = self.search_group(g, (from, to), want)?
+            if let Some((start, n)) = self.search_group(g, (from, to), want, rooms)?
                 && best.is_none_or(|(_, b)| want.better(n, b))
             {
-                best = Some((g * GROUP_BLOCKS + bit, n));
+                best = Some((start, n));
             }
         }
         Ok(best)
@@ -202,9 +242,10 @@ impl Space {
         g: u64,
         (from, to): (u64, u64),
         want: Want,
-    ) -> Result<Option<(u64, u64)>, Fault> {
+        rooms: &Rooms,
+    ) -> Result<Option<(Addr, u64)>, Fault> {
         let group = self.group(g)?;
-        let (mut best, mut longest): (Option<(u64, u64)>, u64) = (None, 0);
+        let (mut best, mut longest): (Option<(Addr, u64)>, u64) = (None, 0);
         let mut at = from;
         while let Some((bit, n)) = bits::next_run(&group.busy, at as usize, (to - at) as usize) {
             let (bit, n) = (bit as u64, (n as u64).min(to.saturating_sub(bit as u64)));
@@ -212,13 +253,16 @@ impl Space {
                 break;
             }
             longest = longest.max(n);
+            at = bit + n;
             if best.is_none_or(|(_, b)| want.better(n, b)) {
-                best = Some((bit, n));
-                if n == want.hope {
-                    return Ok(best);
+                let (start, n) = rooms.behind(g * GROUP_BLOCKS + bit, n);
+                if n > 0 && best.is_none_or(|(_, b)| want.better(n, b)) {
+                    best = Some((start, n));
+                    if n == want.hope {
+                        return Ok(best);
+                    }
                 }
             }
-            at = bit + n;
             if at >= to {
                 break;
             }

@@ -20,6 +20,8 @@ mod alloc;
 mod bits;
 mod cut;
 mod evict;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use bits::Words;
 use cut::CutSpace;
@@ -76,6 +78,8 @@ pub(crate) struct Space {
     rotor: Addr,
     /// The stretch that small requests are filling.
     small: Addr,
+    /// What files that grow may still need.
+    rooms: alloc::Rooms,
     /// Nothing was freed below this since small requests looked there.
     hole: Addr,
     /// Replay: claimed blocks need not have been set aside.
@@ -127,6 +131,7 @@ impl Space {
             rotor: 0,
             small: 0,
             hole: 0,
+            rooms: alloc::Rooms::default(),
             replaying: false,
         }
     }

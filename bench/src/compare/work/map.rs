@@ -2,51 +2,52 @@
 //! what memory its map takes.
 
 use super::Site;
+use super::null::through_queue;
 use super::reflink::case;
-use crate::bed::{BLOCK, Ours};
+use crate::bed::BLOCK;
 use crate::drive::Rng;
+use crate::null::{NullMedium, mark};
 use crate::outcome::Outcome;
 use crate::results::{Results, Side, Unit, median};
+use freehold::{File, Store};
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-pub(crate) const HOW: &str = "Every second block of the file is allocated, none is written. \
-    Memory is the growth of the process (resident set) while the map was made, and again while \
-    every part of it was looked at after opening the store anew. A look-up is `iomap` of one \
-    random block, warm. The reflink is the last row of its own table.";
+pub(crate) const HOW: &str = "Every second block of the file is written, with data that the \
+    medium drops (metadata goes to the device). Memory is the growth of the process (resident \
+    set) while the map was made. Reads are of random blocks, \
+    through `File` and `Queue` at QD32, from a medium that completes them at once: what they take \
+    longer than in a file of one extent is the look-up. `iomap` also tells what is shared. \
+    The reflink is the last row of its own table.";
 
 pub(crate) fn run(site: &Site<'_>, side: Side, results: &mut Results) -> Outcome {
     let extents = site.scale.map;
-    let ours = Ours::new(site.stage)?;
+    let medium = NullMedium::new(site.stage.raw()?);
+    let store = Store::format_on(medium.clone())?;
+    let one = store.create(b"one")?;
+    one.allocate(0, 1 << 20)?;
+    fill(&store, &one, 256, |i| i)?;
+    store.checkpoint()?;
     let before = resident();
-    let file = ours.file("map")?;
-    for i in 0..extents {
-        file.allocate(i * 2 * BLOCK, BLOCK)?;
-    }
+    let file = store.create(b"map")?;
+    fill(&store, &file, extents, |i| 2 * i)?;
     file.sync()?;
-    ours.store.checkpoint()?;
-    let each = |bytes: u64| bytes as f64 / extents as f64;
-    let name = format!("memory, bytes for each of {extents} extents");
-    if let Some(bytes) = resident().zip(before).map(|(a, b)| a.saturating_sub(b)) {
-        results.add("map", name, Unit::Number, side, each(bytes));
-    }
-    let mut rng = Rng::new(3);
-    let mut look = |n: u64| -> Outcome<Duration> {
-        let start = Instant::now();
-        for _ in 0..n {
-            black_box(file.iomap(rng.below(extents) * 2 * BLOCK, BLOCK)?);
-        }
-        Ok(start.elapsed())
-    };
-    look(extents / 2)?;
-    let n = (extents / 4).max(1000);
-    let mut times = Vec::new();
+    store.checkpoint()?;
+    memory(results, format!("memory, bytes for each of {extents} extents"), before, extents);
+    medium.silence();
+    let time = site.scale.time;
+    let alone = 1.0 / through_queue(&store, &one, time, |rng| rng.below(256))?;
+    through_queue(&store, &file, time, |rng| rng.below(extents) * 2)?;
     for _ in 0..5 {
-        times.push(look(n)?.as_secs_f64() / n as f64);
+        let among = 1.0 / through_queue(&store, &file, time, |rng| rng.below(extents) * 2)?;
+        let name = format!("read of a block among {extents} extents");
+        results.add("map", name, Unit::Time, side, among);
+        let name = format!("look-up among {extents} extents");
+        results.add("map", name, Unit::Time, side, (among - alone).max(0.0));
+        let call = iomap(&file, extents)?;
+        results.add("map", format!("`iomap` among {extents} extents"), Unit::Time, side, call);
     }
-    for time in times {
-        results.add("map", format!("look-up among {extents} extents"), Unit::Time, side, time);
-    }
+    results.add("map", "read of a block of one extent", Unit::Time, side, alone);
     let mut times = Vec::new();
     for i in 0..5 {
         let start = Instant::now();
@@ -56,29 +57,66 @@ pub(crate) fn run(site: &Site<'_>, side: Side, results: &mut Results) -> Outcome
     if let Some(time) = median(&times) {
         results.add("reflink", case(extents), Unit::Time, side, time);
     }
-    drop(file);
-    reopened(site, ours, extents, results)
+    store.checkpoint()?;
+    drop((one, file, store, medium));
+    let start = Instant::now();
+    site.stage.open()?;
+    results.time("map", "opening the store", side, start.elapsed());
+    Ok(())
 }
 
-/// The same map, read back from the medium.
-fn reopened(site: &Site<'_>, ours: Ours<'_>, extents: u64, results: &mut Results) -> Outcome {
-    ours.store.checkpoint()?;
-    drop(ours);
-    let start = Instant::now();
-    let store = site.stage.open()?;
-    results.time("map", "opening the store", Side::Freehold, start.elapsed());
-    let before = resident();
-    let file = store.open_file(b"map")?;
-    // One look-up in each stretch that is shorter than any node's.
-    for i in (0..extents).step_by(16) {
-        black_box(file.iomap(i * 2 * BLOCK, BLOCK)?);
+/// Writes one block at a time, marked as data.
+fn fill(store: &Store, file: &File, count: u64, place: impl Fn(u64) -> u64) -> Outcome {
+    let mut queue = store.queue(64)?;
+    let mut idle = Vec::with_capacity(64);
+    for _ in 0..64 {
+        let mut buf = queue.buffer(BLOCK as usize)?;
+        mark(&mut buf);
+        idle.push(buf);
     }
-    if let Some(bytes) = resident().zip(before).map(|(a, b)| a.saturating_sub(b)) {
-        let each = bytes as f64 / extents as f64;
-        let name = format!("memory after opening, bytes for each of {extents} extents");
-        results.add("map", name, Unit::Number, Side::Freehold, each);
+    let (mut begun, mut ended, mut done) = (0, 0, Vec::with_capacity(64));
+    while ended < count {
+        while begun < count
+            && let Some(buf) = idle.pop()
+        {
+            match queue.write(file, place(begun) * BLOCK, buf, 0) {
+                Ok(()) => begun += 1,
+                Err(refused) => {
+                    if let Some(e) = refused.error {
+                        return Err(e.into());
+                    }
+                    idle.extend(refused.buf);
+                    break;
+                }
+            }
+        }
+        if queue.poll(&mut done) == 0 {
+            queue.wait(None)?;
+        }
+        for c in done.drain(..) {
+            c.result?;
+            idle.extend(c.buf);
+            ended += 1;
+        }
     }
     Ok(())
+}
+
+/// Seconds for each call.
+fn iomap(file: &File, extents: u64) -> Outcome<f64> {
+    let (mut rng, n) = (Rng::new(3), (extents / 50).max(1000));
+    let start = Instant::now();
+    for _ in 0..n {
+        black_box(file.iomap(rng.below(extents) * 2 * BLOCK, BLOCK)?);
+    }
+    Ok(start.elapsed().as_secs_f64() / n as f64)
+}
+
+fn memory(results: &mut Results, name: String, before: Option<u64>, extents: u64) {
+    if let Some((after, before)) = resident().zip(before) {
+        let each = after.saturating_sub(before) as f64 / extents as f64;
+        results.add("map", name, Unit::Number, Side::Freehold, each);
+    }
 }
 
 /// Bytes of memory that this process has.
