@@ -181,7 +181,6 @@ struct OurWriter {
 
 impl Writer for OurWriter {
     fn write(&mut self, block: u64) -> Outcome {
-        self.file.write_at(&self.block, block * BLOCK)?;
-        Ok(self.file.sync()?)
+        Ok(self.file.write_durable_at(&self.block, block * BLOCK)?)
     }
 }

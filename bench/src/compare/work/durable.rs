@@ -7,7 +7,7 @@ use crate::outcome::Outcome;
 use crate::results::{Results, Side, Unit};
 
 pub(crate) const HOW: &str = "Each writer is a thread with a file of its own. XFS, btrfs and the \
-    device: `pwrite` with O_DIRECT and O_DSYNC. Freehold: a write, then `sync`. Device writes and flushes are \
+    device: `pwrite` with O_DIRECT and O_DSYNC. Freehold: `write_durable_at`. Device writes and flushes are \
     those that the block layer counts for the loop device: it counts a flush among the writes \
     as well, and neighbouring writes that it has joined as one.";
 
