@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 const AHEAD: usize = 256;
 
 /// Records that are applied as one change at the most.
-const TOGETHER: usize = 64;
+const TOGETHER: usize = AHEAD;
 
 /// What opening a store took.
 #[derive(Debug, Clone, Default)]
