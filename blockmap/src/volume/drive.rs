@@ -1,6 +1,7 @@
 //! Driving lanes: the maintenance lane, other threads' idle lanes, and a
 //! blocking call's own.
 
+use super::core::Dues;
 use super::{Duty, Volume};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lane::{Inner, Io, Lane};
@@ -67,20 +68,14 @@ impl Volume {
     }
 
     /// After a change of the map: is there enough for a checkpoint, or too much in memory?
-    pub(super) fn after_change(&self) {
-        let (due, pending, last) = {
-            let core = self.core();
-            let j = &core.journal;
-            let due = j.is_half_full() || core.wants_room(self.blocks) || core.wants_checkpoint();
-            (due, j.pending_bytes(), j.last_seq())
-        };
+    pub(super) fn after_change(&self, dues: Dues) {
         if self.cache.is_over() {
             self.trim();
         }
-        if due && !self.duty.checkpointing.load(Ordering::Acquire) {
+        if dues.checkpoint && !self.duty.checkpointing.load(Ordering::Acquire) {
             self.ask_checkpoint();
         }
-        if pending > 256 << 10 {
+        if let Some(last) = dues.commit {
             self.want(last);
         }
     }

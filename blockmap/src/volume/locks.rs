@@ -14,13 +14,18 @@ use std::sync::atomic::{AtomicU32, Ordering, fence};
 #[derive(Debug)]
 struct Entry {
     id: u64,
-    /// First block and the one behind the last, of each range.
-    ranges: Box<[(u64, u64)]>,
+    /// First block and the one behind the last, of the first range and of all others.
+    first: (u64, u64),
+    more: Box<[(u64, u64)]>,
 }
 
 impl Entry {
+    fn ranges(&self) -> impl Iterator<Item = &(u64, u64)> {
+        std::iter::once(&self.first).chain(&self.more)
+    }
+
     fn meets(&self, start: u64, end: u64) -> bool {
-        self.ranges.iter().any(|(s, e)| *s < end && start < *e)
+        self.ranges().any(|(s, e)| *s < end && start < *e)
     }
 }
 
@@ -43,7 +48,8 @@ impl RangeLocks {
         self.copiers.load(Ordering::SeqCst) != 0
     }
 
-    /// Asks for ranges of file blocks, all as one; the answer names the request.
+    /// Asks for ranges of file blocks, one or more, all as one; the answer names the
+    /// request.
     /// Because they are one request, and requests are granted by age, two that ask for
     /// the same ranges never wait for each other.
     pub(crate) fn enter(&self, ranges: &[(u64, u64)]) -> u64 {
@@ -51,7 +57,7 @@ impl RangeLocks {
         self.copiers.fetch_add(1, Ordering::SeqCst);
         t.next += 1;
         let id = t.next;
-        t.entries.push(Entry { id, ranges: ranges.into() });
+        t.entries.push(Entry { id, first: ranges[0], more: ranges[1..].into() });
         drop(t);
         fence(Ordering::SeqCst);
         id
@@ -62,7 +68,7 @@ impl RangeLocks {
         let t = self.table.lock().expect("no holder panics");
         let Some(me) = t.entries.iter().find(|e| e.id == id) else { return false };
         let earlier = t.entries.iter().take_while(|e| e.id != id);
-        !earlier.into_iter().any(|e| me.ranges.iter().any(|(start, end)| e.meets(*start, *end)))
+        !earlier.into_iter().any(|e| me.ranges().any(|(start, end)| e.meets(*start, *end)))
     }
 
     /// Gives the range up.

@@ -33,6 +33,7 @@ mod logged;
 mod names;
 mod open;
 mod plan;
+mod publish;
 mod queue;
 mod range_ops;
 mod ranges;
