@@ -30,16 +30,20 @@ struct Slot {
 
 /// The slots of one queue.
 #[derive(Debug)]
-pub(crate) struct Slots(Box<[Slot]>);
+pub(crate) struct Slots {
+    all: Box<[Slot]>,
+    /// Plain writes in flight: where there are none, nobody need look at the slots.
+    writes: AtomicU32,
+}
 
 impl Slots {
     pub(crate) fn new(n: usize) -> Self {
-        Slots((0..n).map(|_| Slot::default()).collect())
+        Slots { all: (0..n).map(|_| Slot::default()).collect(), writes: AtomicU32::new(0) }
     }
 
     /// Publishes a look-up that may touch any block it finds.
     pub(crate) fn publish(&self, i: usize, epoch: &AtomicU64) {
-        let s = &self.0[i];
+        let s = &self.all[i];
         if s.depth.fetch_add(1, Ordering::Relaxed) == 0 {
             s.epoch.store(epoch.load(Ordering::SeqCst), Ordering::Release);
             fence(Ordering::SeqCst);
@@ -55,7 +59,8 @@ impl Slots {
         start: u64,
         end: u64,
     ) {
-        let s = &self.0[i];
+        let s = &self.all[i];
+        self.writes.fetch_add(1, Ordering::Relaxed);
         s.start.store(start, Ordering::Relaxed);
         s.end.store(end, Ordering::Relaxed);
         s.file.store(file, Ordering::Relaxed);
@@ -64,17 +69,19 @@ impl Slots {
 
     /// The operation is over: nothing touches what it found.
     pub(crate) fn retire(&self, i: usize) {
-        let s = &self.0[i];
+        let s = &self.all[i];
         if s.depth.fetch_sub(1, Ordering::Relaxed) == 1 {
             s.epoch.store(0, Ordering::Release);
-            s.file.store(0, Ordering::Relaxed);
+            if s.file.swap(0, Ordering::Relaxed) != 0 {
+                self.writes.fetch_sub(1, Ordering::Release);
+            }
         }
     }
 
     /// Is every slot idle, or published at this epoch or later?
     pub(crate) fn quiet(&self, epoch: u64) -> bool {
         fence(Ordering::SeqCst);
-        self.0.iter().all(|s| match s.epoch.load(Ordering::Acquire) {
+        self.all.iter().all(|s| match s.epoch.load(Ordering::Acquire) {
             0 => true,
             e => e >= epoch,
         })
@@ -83,7 +90,10 @@ impl Slots {
     /// Is a plain write to any of these blocks in flight?
     pub(crate) fn writes(&self, file: u64, start: u64, end: u64) -> bool {
         fence(Ordering::SeqCst);
-        self.0.iter().any(|s| {
+        if self.writes.load(Ordering::Acquire) == 0 {
+            return false;
+        }
+        self.all.iter().any(|s| {
             s.epoch.load(Ordering::Acquire) != 0
                 && s.file.load(Ordering::Relaxed) == file
                 && s.start.load(Ordering::Relaxed) < end

@@ -24,6 +24,7 @@ impl Volume {
         loop {
             let done = self.commit_once(&io).await;
             self.announce();
+            self.waiters.wake(self.durable());
             if done.is_err() || self.wanted.load(Ordering::Acquire) <= self.durable() {
                 break;
             }

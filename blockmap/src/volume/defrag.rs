@@ -179,6 +179,10 @@ impl Volume {
             return Ok(false);
         }
         let _seen = io.seen(&self.epoch);
+        // Law B7: the medium copies what is there.
+        for (_, e) in slice {
+            self.blocks_home(io, e.phys, u64::from(e.len)).await?;
+        }
         let mut extents = Vec::with_capacity(slice.len());
         for (k, e) in slice {
             let phys = to + (k - start);

@@ -1,8 +1,10 @@
 //! Driving lanes: the maintenance lane, other threads' idle lanes, and a
 //! blocking call's own.
 
+use super::core::Core;
 use super::{Duty, Volume};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::types::Seq;
 use crate::lane::{Inner, Io, Lane};
 use std::future::Future;
 use std::sync::atomic::Ordering;
@@ -13,7 +15,7 @@ use std::time::Duration;
 const BLOCKING_DEPTH: u32 = 64;
 
 /// A waiter looks around this often even if nobody tells it anything.
-const NAP: Duration = Duration::from_micros(500);
+pub(super) const NAP: Duration = Duration::from_micros(500);
 
 impl Volume {
     /// A lane of its own device queue, known to all who wait.
@@ -68,12 +70,18 @@ impl Volume {
 
     /// After a change of the map: is there enough for a checkpoint, or too much in memory?
     pub(super) fn after_change(&self) {
-        let (due, pending, last) = {
-            let core = self.core();
-            let j = &core.journal;
-            let due = j.is_half_full() || core.wants_room(self.blocks) || core.wants_checkpoint();
-            (due, j.pending_bytes(), j.last_seq())
-        };
+        let due = self.due(&self.core());
+        self.see_to(due);
+    }
+
+    /// Does it want a checkpoint, how many bytes wait for a group, and the last record.
+    pub(super) fn due(&self, core: &Core) -> (bool, usize, Seq) {
+        let j = &core.journal;
+        let due = j.is_half_full() || core.wants_room(self.blocks) || core.wants_checkpoint();
+        (due, j.pending_bytes(), j.last_seq())
+    }
+
+    pub(super) fn see_to(&self, (due, pending, last): (bool, usize, Seq)) {
         if self.cache.is_over() {
             self.trim();
         }
@@ -124,6 +132,10 @@ impl Volume {
             d.checkpoint.store(false, Ordering::Release);
             let vol = self.clone();
             inner.spawn(&self.maint, |io| vol.checkpoint_task(io));
+        }
+        if d.home.load(Ordering::Acquire) && !unwell && begin(&d.homing) {
+            let vol = self.clone();
+            inner.spawn(&self.maint, |io| vol.home_task(io));
         }
         if d.reap.load(Ordering::Acquire) && !unwell && begin(&d.reaping) {
             d.reap.store(false, Ordering::Release);
@@ -220,7 +232,7 @@ impl Volume {
     /// now, and may be asleep.
     pub(super) fn hand_over(&self) {
         let left = self.duty.any.load(Ordering::Relaxed);
-        if left && self.sleepers.load(Ordering::SeqCst) > 0 {
+        if left && !self.waiters.wake_one() && self.sleepers.load(Ordering::SeqCst) > 0 {
             *self.progress.0.lock().expect("no holder panics") += 1;
             self.progress.1.notify_one();
         }
@@ -289,6 +301,6 @@ fn begin(flag: &std::sync::atomic::AtomicBool) -> bool {
 
 impl Duty {
     fn pending(&self) -> bool {
-        self.checkpoint.load(Ordering::Acquire) || self.reap.load(Ordering::Acquire)
+        [&self.checkpoint, &self.home, &self.reap].iter().any(|d| d.load(Ordering::Acquire))
     }
 }

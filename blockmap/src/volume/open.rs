@@ -196,6 +196,7 @@ impl Parts {
             lowerings: Lowerings::default(),
             settled: history.next_seq - 1,
             logged: Logged::default(),
+            late: Arc::default(),
             homes: BTreeMap::new(),
             deferred: Vec::new(),
             deferred_blocks: 0,
@@ -218,6 +219,7 @@ impl Parts {
         let maint = Lane::new(medium.queue(64)?, health.clone());
         let marked = self.core.generation - 1;
         let cache = self.core.space.cache().clone();
+        let late = self.core.late.clone();
         Ok(Arc::new(Volume {
             id: self.id,
             blocks: self.blocks,
@@ -235,7 +237,8 @@ impl Parts {
             lanes: Mutex::default(),
             idle: Mutex::default(),
             flushed: Mutex::default(),
-            overlay: std::sync::OnceLock::new(),
+            late,
+            waiters: Default::default(),
             progress: Default::default(),
             sleepers: AtomicU64::new(0),
             counters: Counters::default(),
