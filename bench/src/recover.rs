@@ -45,9 +45,9 @@ fn one(dir: &std::path::Path, size: u64, round: u64) -> freehold::Result<()> {
         let span = (size / 4096).min(1 << 26);
         let mut x = 0x9e37_79b9_7f4a_7c15u64 ^ round;
         let before = store.stats().checkpoints;
-        // A checkpoint begins at 49,152 records: as full as the journal gets
+        // A checkpoint begins at 131,072 records: as full as the journal gets
         // unless the checkpoint is slower than the writers.
-        let mut left = 49_000;
+        let mut left = 131_000;
         while left > 0 && store.stats().checkpoints == before {
             write_blocks(&store, &file, 64, 1000, |_| {
                 x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);

@@ -32,7 +32,7 @@ const KEPT: u64 = 16;
 pub(crate) const RECORD_ROOM: usize = 24 << 10;
 
 /// Records between two checkpoints at the most: what replays in about half a second.
-const MAX_RECORDS: u64 = 96 << 10;
+const MAX_RECORDS: u64 = 256 << 10;
 
 pub(crate) struct Journal {
     blocks: u64,

@@ -66,6 +66,8 @@ pub(crate) struct Txn<'a> {
     pub(crate) freed: Vec<(Addr, u64)>,
     /// Lowerings whose records are not durable yet, and up to where they are.
     pending: (&'a Lowerings, Seq),
+    /// All that it does is durable.
+    durable: bool,
     sabotage: Option<&'static str>,
     undo: Vec<SpaceUndo>,
     load: Load,
@@ -84,15 +86,22 @@ impl<'a> Txn<'a> {
             counts: counts.clone(),
             generation,
             share_gen,
-            file_share_gen: 0,
+            // Until a file is named, everything may be shared.
+            file_share_gen: u64::MAX,
             tally: Tally::default(),
             lowered: Vec::new(),
             freed: Vec::new(),
             pending,
+            durable: false,
             sabotage: crate::sabotage::current(),
             undo: Vec::new(),
             load: Load::default(),
         }
+    }
+
+    /// The journal holds already what this transaction does.
+    pub(crate) fn replays(&mut self) {
+        self.durable = true;
     }
 
     /// True in a build that breaks this law on purpose.
@@ -148,12 +157,19 @@ impl<'a> Txn<'a> {
         })
     }
 
-    /// How many blocks from `start` on have no lowering that a crash could undo.
+    /// How many blocks from `start` on have no lowering that a crash could undo,
+    /// this transaction's own included.
     pub(crate) fn settled(&self, start: Addr, len: u64) -> u64 {
-        if self.sabotage("ignore-lowerings") {
+        if self.durable || self.sabotage("ignore-lowerings") {
             return len;
         }
-        self.pending.0.settled(start, len, self.pending.1)
+        let mut len = self.pending.0.settled(start, len, self.pending.1);
+        for (at, n) in &self.lowered {
+            if *at < start + len && start < at + n {
+                len = at.saturating_sub(start);
+            }
+        }
+        len
     }
 
     /// These blocks lose an owner for good only when this change is durable,
@@ -196,6 +212,9 @@ impl<'a> Txn<'a> {
 
     /// The range cut into runs of equal count, those of count one included.
     pub(crate) fn runs(&self, start: Addr, len: u64) -> Result<Vec<(Addr, u64, u32)>, Fault> {
+        if len == 1 {
+            return Ok(vec![(start, 1, self.count(start)?)]);
+        }
         let end = start + len;
         let mut out = Vec::new();
         let mut at = start;

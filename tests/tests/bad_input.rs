@@ -1,7 +1,7 @@
 //! Bad input: each is a clear error, and nothing is lost.
 
 use freehold::{Error, ErrorKind as Kind, File, FormatOptions, OpenOptions, Result, Store};
-use freehold_blockmap::format::superblock;
+use freehold_blockmap::format::{VERSION, superblock};
 use freehold_engine::sim::{SimImage, SimMedium, SimOptions};
 use freehold_tests::fuzz::resum;
 use freehold_tests::specimen::surgery::Surgery;
@@ -93,8 +93,10 @@ fn field(name: &str) -> usize {
 #[test]
 fn newer_formats() {
     for read_only in [false, true] {
-        let version = superblock_with(|b| b[8] = 2);
-        demand(open_image(&version, BLOCKS, read_only), Kind::TooNew, "version 2");
+        let newer = VERSION + 1;
+        let version = superblock_with(|b| b[8..12].copy_from_slice(&newer.to_le_bytes()));
+        let says = format!("version {newer}");
+        demand(open_image(&version, BLOCKS, read_only), Kind::TooNew, &says);
         for bit in [0, 63] {
             let refuse =
                 superblock_with(|b| b[field("refuse_features") + bit / 8] |= 1 << (bit % 8));

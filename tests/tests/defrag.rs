@@ -1,6 +1,9 @@
 //! Moving a file's blocks together: the bytes stay, places get fewer, never more.
 
-use freehold::{File, Store};
+use freehold::{File, OpenOptions, Store};
+use freehold_engine::mem::MemMedium;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 const B: usize = 4096;
 
@@ -88,4 +91,27 @@ fn b6_writes_beside_it_survive() {
         assert!(block[..100].iter().chain(&block[150..]).all(|x| *x == i as u8 | 1), "{i}");
     }
     clean(&store);
+}
+
+/// With a cache of a few nodes nearly each slice waits for a checkpoint: nothing of
+/// the move holds that up (law B3).
+#[test]
+fn b3_it_never_holds_up_the_checkpoint_that_it_waits_for() {
+    let (done, came) = mpsc::channel();
+    std::thread::spawn(move || {
+        let medium = Arc::new(MemMedium::new(64 << 20).expect("memory"));
+        Store::format_on(medium.clone()).expect("a store").close().expect("memory");
+        let options = OpenOptions { cache_bytes: Some(16 << 10), ..Default::default() };
+        let store = Store::open_on(medium, &options).expect("a store");
+        let [a, b] = in_turns(&store, 1000);
+        let was = bytes(&a);
+        let before = store.stats().checkpoints;
+        let report = a.defrag(0, u64::MAX).expect("there is room");
+        assert!(report.extents_after < report.extents_before / 2, "{report:?}");
+        assert!(store.stats().checkpoints > before, "it waited for none");
+        assert!(bytes(&a) == was && bytes(&b) == was);
+        clean(&store);
+        done.send(()).expect("somebody waits");
+    });
+    came.recv_timeout(Duration::from_secs(120)).expect("it ends");
 }

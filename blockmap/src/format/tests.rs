@@ -319,7 +319,7 @@ fn b9_no_bytes_of_a_user_begin_a_block_of_the_journal() {
     for shift in 0..BLOCK {
         let mut block = vec![9; shift];
         block.extend_from_slice(&forged[..BLOCK - shift]);
-        let data = Record::Data { file: 1, block: 0, bytes: vec![vec![9; 5], block].concat() };
+        let data = Record::Data { file: 1, block: 0, bytes: [vec![9; 5], block].concat() };
         let Record::Data { bytes, .. } = &data else { unreachable!() };
         let bytes = bytes[..BLOCK].to_vec();
         let len = bytes.iter().rposition(|b| *b != 0).unwrap() + 1;

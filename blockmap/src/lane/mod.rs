@@ -16,10 +16,12 @@
 mod io;
 mod plain;
 mod slots;
+mod wish;
 
 pub(crate) use io::{Io, RETRIES, Seen, all};
 pub(crate) use plain::Plain;
 pub(crate) use slots::Slots;
+pub(crate) use wish::Wish;
 
 use crate::error::Error;
 use crate::health::Health;
@@ -117,6 +119,7 @@ pub(crate) struct Lane {
     depth: usize,
     latch: Mutex<Inner>,
     mail: Mutex<Mail>,
+    board: Mutex<Vec<Arc<Wish>>>,
     /// Its user is gone: it is driven by others until nothing is in flight.
     orphan: AtomicBool,
 }
@@ -170,6 +173,7 @@ impl Lane {
                 done: VecDeque::with_capacity(2 * depth),
             }),
             mail: Mutex::default(),
+            board: Mutex::default(),
             orphan: AtomicBool::new(false),
         })
     }
@@ -243,6 +247,14 @@ impl Inner {
 
     /// Reaps, runs what can go on, submits. True if anything moved.
     pub(crate) fn step(&mut self, lane: &Lane) -> bool {
+        let moved = self.advance(lane);
+        self.dev.ring();
+        moved
+    }
+
+    /// As [`Inner::step`], for a driver that sleeps next: the device need not begin
+    /// before [`Inner::wait`], which tells it, in the same system call.
+    pub(crate) fn advance(&mut self, lane: &Lane) -> bool {
         let mut moved = self.reap(lane);
         // A task's end may be what another one waits for, so look twice.
         for _ in 0..2 {
@@ -346,7 +358,6 @@ impl Inner {
                 }
             }
         }
-        self.dev.ring();
         moved
     }
 

@@ -31,19 +31,21 @@ struct Slot {
 /// The slots of one queue.
 #[derive(Debug)]
 pub(crate) struct Slots {
-    all: Box<[Slot]>,
-    /// Plain writes in flight: where there are none, nobody need look at the slots.
-    writes: AtomicU32,
+    slots: Box<[Slot]>,
+    /// Plain writes in flight. Raised before the fence of a publication, so whoever
+    /// reads 0 behind its own fence would find no slot with one either. One writer at
+    /// a time, who holds the lane's latch.
+    plain: AtomicU64,
 }
 
 impl Slots {
     pub(crate) fn new(n: usize) -> Self {
-        Slots { all: (0..n).map(|_| Slot::default()).collect(), writes: AtomicU32::new(0) }
+        Slots { slots: (0..n).map(|_| Slot::default()).collect(), plain: AtomicU64::new(0) }
     }
 
     /// Publishes a look-up that may touch any block it finds.
     pub(crate) fn publish(&self, i: usize, epoch: &AtomicU64) {
-        let s = &self.all[i];
+        let s = &self.slots[i];
         if s.depth.fetch_add(1, Ordering::Relaxed) == 0 {
             s.epoch.store(epoch.load(Ordering::SeqCst), Ordering::Release);
             fence(Ordering::SeqCst);
@@ -59,21 +61,23 @@ impl Slots {
         start: u64,
         end: u64,
     ) {
-        let s = &self.all[i];
-        self.writes.fetch_add(1, Ordering::Relaxed);
+        let s = &self.slots[i];
         s.start.store(start, Ordering::Relaxed);
         s.end.store(end, Ordering::Relaxed);
         s.file.store(file, Ordering::Relaxed);
+        self.plain.store(self.plain.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         self.publish(i, epoch);
     }
 
     /// The operation is over: nothing touches what it found.
     pub(crate) fn retire(&self, i: usize) {
-        let s = &self.all[i];
+        let s = &self.slots[i];
         if s.depth.fetch_sub(1, Ordering::Relaxed) == 1 {
             s.epoch.store(0, Ordering::Release);
-            if s.file.swap(0, Ordering::Relaxed) != 0 {
-                self.writes.fetch_sub(1, Ordering::Release);
+            if s.file.load(Ordering::Relaxed) != 0 {
+                s.file.store(0, Ordering::Relaxed);
+                let left = self.plain.load(Ordering::Relaxed) - 1;
+                self.plain.store(left, Ordering::Release);
             }
         }
     }
@@ -81,19 +85,24 @@ impl Slots {
     /// Is every slot idle, or published at this epoch or later?
     pub(crate) fn quiet(&self, epoch: u64) -> bool {
         fence(Ordering::SeqCst);
-        self.all.iter().all(|s| match s.epoch.load(Ordering::Acquire) {
+        self.slots.iter().all(|s| match s.epoch.load(Ordering::Acquire) {
             0 => true,
             e => e >= epoch,
         })
     }
 
+    /// Is no plain write in flight at all?
+    pub(crate) fn has_no_writes(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.plain.load(Ordering::Acquire) == 0
+    }
+
     /// Is a plain write to any of these blocks in flight?
     pub(crate) fn writes(&self, file: u64, start: u64, end: u64) -> bool {
-        fence(Ordering::SeqCst);
-        if self.writes.load(Ordering::Acquire) == 0 {
+        if self.has_no_writes() {
             return false;
         }
-        self.all.iter().any(|s| {
+        self.slots.iter().any(|s| {
             s.epoch.load(Ordering::Acquire) != 0
                 && s.file.load(Ordering::Relaxed) == file
                 && s.start.load(Ordering::Relaxed) < end

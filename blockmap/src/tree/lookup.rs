@@ -75,12 +75,27 @@ pub(crate) fn path_nodes<S: Schema>(
     key: &S::Key,
     out: &mut Vec<Addr>,
 ) -> Result<(), Fault> {
+    path_all(root, key, |at, _| {
+        out.push(at);
+        Ok(true)
+    })?;
+    Ok(())
+}
+
+/// Is it so for all nodes on the way to `key`, by their blocks and stamps? Root first.
+pub(crate) fn path_all<S: Schema>(
+    root: &Arc<Link<S>>,
+    key: &S::Key,
+    mut all: impl FnMut(Addr, u64) -> Result<bool, Fault>,
+) -> Result<bool, Fault> {
     let (mut link, mut shift) = (root.clone(), 0u64);
     loop {
-        out.push(link.at.addr);
         let node = link.get()?;
+        if !all(link.at.addr, node.stamp)? {
+            return Ok(false);
+        }
         match &node.body {
-            Body::Leaf(_) => return Ok(()),
+            Body::Leaf(_) => return Ok(true),
             Body::Inner(c) => {
                 let here = S::moved(key, shift.wrapping_neg());
                 let child = &c[child_index(c, &here)];

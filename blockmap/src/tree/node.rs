@@ -76,16 +76,28 @@ impl<S: Schema> Child<S> {
     }
 }
 
-impl<S: Schema> Clone for Body<S> {
-    fn clone(&self) -> Self {
+/// Entries for which a list that is changed keeps room: moving a few thousand bytes
+/// for each entry that comes costs more than they do.
+pub(super) const SPARE: usize = 4;
+
+impl<S: Schema> Body<S> {
+    /// A copy that can grow by a few entries.
+    pub(super) fn roomy(&self) -> Self {
+        fn copy<T: Clone>(from: &[T]) -> Vec<T> {
+            let mut to = Vec::with_capacity(from.len() + SPARE);
+            to.extend_from_slice(from);
+            to
+        }
         match self {
-            Body::Leaf(e) => Body::Leaf(e.clone()),
-            Body::Inner(c) => Body::Inner(c.clone()),
+            Body::Leaf(e) => Body::Leaf(copy(e)),
+            Body::Inner(c) => Body::Inner(copy(c)),
         }
     }
 }
 
-/// An immutable node. `stamp` is law B1's, in leaves of file maps.
+/// An immutable node. `stamp` is law B1's, in nodes of file maps: the store's count of
+/// shares when it was made. Whoever has the node, and was shared before that only, has
+/// it alone. Leaves keep it on the medium; an inner node that was read has 0.
 #[derive(Debug)]
 pub(crate) struct Node<S: Schema> {
     pub(crate) stamp: u64,
@@ -297,15 +309,15 @@ impl<S: Schema> Node<S> {
         const HEAP: usize = 16;
         let lists = match &mut self.body {
             Body::Leaf(e) => {
-                e.shrink_to_fit();
+                tighten(e);
                 let apart: usize = e.iter().map(|(k, _)| S::apart(k)).sum();
-                e.len() * size_of::<(S::Key, S::Val)>() + apart
+                e.capacity() * size_of::<(S::Key, S::Val)>() + apart
             }
             Body::Inner(c) => {
-                c.shrink_to_fit();
+                tighten(c);
                 let apart: usize = c.iter().map(|c| S::apart(&c.key)).sum();
-                let child = size_of::<Child<S>>() + size_of::<Link<S>>() + 2 * HEAP;
-                c.len() * child + apart
+                let child = size_of::<Link<S>>() + 2 * HEAP;
+                c.capacity() * size_of::<Child<S>>() + c.len() * child + apart
             }
         };
         lists + size_of::<Kept<S>>() + 3 * HEAP + PLACE
@@ -317,6 +329,13 @@ impl<S: Schema> Node<S> {
             Body::Leaf(e) => e.first().map(|(k, _)| k),
             Body::Inner(c) => c.first().map(|c| &c.key),
         }
+    }
+}
+
+/// Leaves little room that is not needed.
+fn tighten<T>(list: &mut Vec<T>) {
+    if list.capacity() - list.len() > 2 * SPARE {
+        list.shrink_to(list.len() + SPARE);
     }
 }
 

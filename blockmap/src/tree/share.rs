@@ -6,6 +6,7 @@ use super::{Fault, Kept, Link, Node, Schema};
 use crate::format::header::PAYLOAD;
 use crate::format::types::{Addr, NodeRef};
 use crate::txn::Txn;
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// A node taken apart, to be changed and built again.
@@ -35,8 +36,10 @@ pub(crate) fn own<S: Schema>(txn: &mut Txn<'_>, child: Child<S>) -> Result<Owned
     let node = child.node()?;
     let Child { shift, link, .. } = child;
     txn.reads(link.at.generation);
-    let shared = S::SHARED && txn.count(link.at.addr)? > 1;
-    if S::SHARED && !shared && txn.settled(link.at.addr, 1) == 0 {
+    // What was made since the file's last sharing has had one parent ever since.
+    let ours = !S::SHARED || node.stamp >= txn.file_share_gen;
+    let shared = !ours && txn.count(link.at.addr)? > 1;
+    if !ours && !shared && txn.settled(link.at.addr, 1) == 0 {
         hold_down(txn, &node.body);
     }
     let addr = if shared {
@@ -83,12 +86,12 @@ fn taken<S: Schema>(link: Arc<Link<S>>, node: Arc<Kept<S>>) -> OwnedBody<S> {
         Body::Inner(c) => OwnedBody::Inner(c),
     };
     let Some(held) = Arc::into_inner(link).and_then(Link::into_node) else {
-        return unpack(node.body.clone());
+        return unpack(node.body.roomy());
     };
     drop(held);
     match Arc::try_unwrap(node) {
         Ok(node) => unpack(node.into_node().body),
-        Err(node) => unpack(node.body.clone()),
+        Err(node) => unpack(node.body.roomy()),
     }
 }
 
@@ -120,7 +123,7 @@ pub(crate) fn build<S: Schema>(
     body: OwnedBody<S>,
 ) -> Result<Children<S>, Fault> {
     let mut spare = (addr != 0).then_some(addr);
-    let mut out = Vec::new();
+    let mut out = Vec::with_capacity(1);
     match body {
         OwnedBody::Leaf(e) => {
             for part in chunk(e, |(k, v)| S::entry_len(k, v)) {
@@ -132,7 +135,7 @@ pub(crate) fn build<S: Schema>(
         OwnedBody::Inner(c) => {
             for part in chunk(c, |c| inner_len::<S>(&c.key)) {
                 let key = part[0].key.clone();
-                let node = Node { stamp: 0, body: Body::Inner(part) };
+                let node = Node { stamp: txn.stamp::<S>(), body: Body::Inner(part) };
                 out.push(Child::here(key, place(txn, &mut spare, level, node)?));
             }
         }
@@ -207,18 +210,18 @@ fn settle<S: Schema>(txn: &mut Txn<'_>, child: Child<S>) -> Result<Arc<Link<S>>,
 
 /// Cuts a list into blocks' worth of about equal size. A list that grew at its
 /// end, as under appends, leaves full nodes behind instead of half-full ones.
-fn chunk<T>(items: Vec<T>, len: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+fn chunk<T>(items: Vec<T>, len: impl Fn(&T) -> usize) -> SmallVec<[Vec<T>; 1]> {
     let total: usize = items.iter().map(&len).sum();
     if items.is_empty() {
-        return Vec::new();
+        return SmallVec::new();
     }
     if total <= PAYLOAD {
-        return vec![items];
+        return SmallVec::from_buf([items]);
     }
     let parts = total.div_ceil(PAYLOAD);
     let goal = if parts == 2 { total * 2 / 3 } else { total / parts + 1 };
     let goal = goal.min(PAYLOAD);
-    let mut out = Vec::with_capacity(parts + 1);
+    let mut out = SmallVec::with_capacity(parts + 1);
     let (mut part, mut used) = (Vec::new(), 0);
     for item in items {
         let n = len(&item);

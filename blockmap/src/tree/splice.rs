@@ -1,10 +1,11 @@
 //! Replacing a range of keys: the one way to change entries.
 
 use super::drop::drop_link;
-use super::node::{Child, SMALL};
+use super::node::{Child, SMALL, SPARE};
 use super::share::{Children, OwnedBody, root_of};
 use super::{Fault, Schema, Tree, build, own};
 use crate::txn::Txn;
+use smallvec::SmallVec;
 
 /// Everything with a key in `[lo, hi)`, or the part of it that lies inside,
 /// goes, and `new` takes its place.
@@ -60,6 +61,9 @@ fn splice_children<S: Schema>(
         None => children.len(),
         Some(h) => children.partition_point(|c| c.key < *h).max(a + 1),
     };
+    if b == a + 1 && !new.is_empty() {
+        return splice_one(txn, children, a, Splice { lo, hi, new, release });
+    }
     // Where the first child behind those begins.
     let behind = children.get(b).map(|c| c.key.clone());
     let touched: Children<S> = children.splice(a..b, []).collect();
@@ -84,6 +88,31 @@ fn splice_children<S: Schema>(
     let span = a..a + result.len();
     children.splice(a..a, result);
     merge_small(txn, children, span)
+}
+
+/// A splice that ends inside one child, as most do.
+fn splice_one<S: Schema>(
+    txn: &mut Txn<'_>,
+    children: &mut Children<S>,
+    at: usize,
+    s: Splice<S>,
+) -> Result<(), Fault> {
+    // The last child stands in for it meanwhile.
+    let child = children.swap_remove(at);
+    let mut made = splice_child(txn, child, s)?;
+    let n = made.len();
+    if n == 1 {
+        children.append(&mut made);
+        let end = children.len() - 1;
+        children.swap(at, end);
+    } else {
+        if let Some(last) = children.get(at).cloned() {
+            children.push(last);
+            children.remove(at);
+        }
+        children.splice(at..at, made);
+    }
+    merge_small(txn, children, at..at + n)
 }
 
 /// Joins a node that the splice left small with a neighbour, where both fit
@@ -141,11 +170,12 @@ pub(crate) fn edit_entries<S: Schema>(
         None => entries.len(),
         Some(h) => entries.partition_point(|(k, _)| k < h).max(a),
     };
-    let (mut left, mut right) = (Vec::new(), Vec::new());
+    let (mut left, mut right) = (None, None);
     for (k, v) in &entries[a..b] {
         let cut = S::cut(k, v, &s.lo, s.hi.as_ref());
-        left.extend(cut.left);
-        right.extend(cut.right);
+        // The first entry alone can reach below, and the last one beyond.
+        left = left.or(cut.left);
+        right = cut.right.or(right);
         if let Some((k, v)) = cut.mid {
             txn.tally::<S>(&k, &v, -1);
             if s.release {
@@ -156,15 +186,18 @@ pub(crate) fn edit_entries<S: Schema>(
     s.new.iter().for_each(|(k, v)| txn.tally::<S>(k, v, 1));
     let from = a.saturating_sub(1);
     let to = (b + 1).min(entries.len());
-    let mut window = entries[from..a].to_vec();
+    let mut window: SmallVec<[_; 6]> = entries[from..a].iter().cloned().collect();
     for e in left.into_iter().chain(s.new).chain(right).chain(entries[b..to].iter().cloned()) {
         match window.last().and_then(|last| S::merge(last, &e)) {
             Some(joined) => *window.last_mut().expect("just looked at it") = joined,
             None => window.push(e),
         }
     }
-    // No more room than it takes: leaves stay as long as the map does.
-    entries.reserve_exact(window.len().saturating_sub(to - from));
+    // Little more room than it takes: leaves stay as long as the map does.
+    let grown = window.len().saturating_sub(to - from);
+    if entries.len() + grown > entries.capacity() {
+        entries.reserve_exact(grown + SPARE);
+    }
     txn.tally_entries::<S>(window.len() as i64 - (to - from) as i64);
     entries.splice(from..to, window);
     Ok(())

@@ -46,10 +46,13 @@ impl Volume {
             self.health.writable()?;
             let seen = io.seen(&self.epoch);
             // The lock ends with this statement: what follows takes it again.
-            let done = step(&mut self.core());
+            let (done, dues) = {
+                let mut core = self.core();
+                (step(&mut core), core.dues(self.blocks))
+            };
             let fault = match done {
                 Ok(r) => {
-                    self.after_change();
+                    self.after_change(dues);
                     return Ok(r);
                 }
                 Err(fault) => fault,

@@ -11,7 +11,7 @@ use super::file::FileState;
 use crate::error::Result;
 use crate::format::BLOCK;
 use crate::format::journal::encode_group;
-use crate::format::types::{GroupHead, Seq};
+use crate::format::types::GroupHead;
 use crate::journal::{Sealed, ring_runs};
 use crate::lane::{Io, all};
 use std::pin::Pin;
@@ -24,8 +24,6 @@ impl Volume {
         loop {
             let done = self.commit_once(&io).await;
             self.announce();
-            // What failed, all hear.
-            self.waiters.wake(if done.is_ok() { self.durable() } else { Seq::MAX });
             if done.is_err() || self.wanted.load(Ordering::Acquire) <= self.durable() {
                 break;
             }

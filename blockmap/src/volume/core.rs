@@ -47,6 +47,17 @@ pub(crate) enum Class {
 /// a leaf's worth of counts in as many leaves of the count tree.
 pub(crate) const OP_NODES: u64 = 224;
 
+/// What a change leaves to be done by others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Dues {
+    pub(crate) checkpoint: bool,
+    /// So much waits for a group that this record shall become durable.
+    pub(crate) commit: Option<Seq>,
+}
+
+/// Bytes of records that wait for a group, at the most, until one is written unasked.
+const UNASKED: usize = 256 << 10;
+
 pub(crate) struct Core {
     pub(crate) shelf: Shelf,
     pub(crate) counts: Tree<Counts>,
@@ -120,6 +131,15 @@ impl Core {
         waiting >= (blocks / 64).max(1024) && waiting > self.space.free_blocks() / 2
     }
 
+    /// Is there enough for a checkpoint or a group? The store has so many blocks.
+    pub(super) fn dues(&self, blocks: u64) -> Dues {
+        let j = &self.journal;
+        Dues {
+            checkpoint: j.is_half_full() || self.wants_room(blocks) || self.wants_checkpoint(),
+            commit: (j.pending_bytes() > UNASKED).then(|| j.last_seq()),
+        }
+    }
+
     /// Does a change and writes it into the journal's buffer.
     pub(crate) fn execute(&mut self, class: Class, record: &Record) -> Result<Seq, Fault> {
         self.execute_all(class, std::slice::from_ref(record))
@@ -127,26 +147,52 @@ impl Core {
 
     /// Does several changes as one: a crash keeps all of them or none.
     pub(crate) fn execute_all(&mut self, class: Class, records: &[Record]) -> Result<Seq, Fault> {
-        self.admit(class, 0)?;
-        let mut bytes = Vec::with_capacity(64);
-        for record in records {
-            encode_record(&mut bytes, record).map_err(|e| Fault::format("record", 0, &e))?;
+        self.execute_each(class, &[records])
+    }
+
+    /// Does several changes together, or, with a fault, none. A crash keeps all that
+    /// came before one that it keeps. They have room as if they were one: the caller
+    /// sees to it that their records take no more than [`RECORD_ROOM`].
+    ///
+    /// [`RECORD_ROOM`]: crate::journal::RECORD_ROOM
+    pub(crate) fn execute_each(&mut self, class: Class, units: &[&[Record]]) -> Result<Seq, Fault> {
+        self.admit(class, OP_NODES * units.len().saturating_sub(1) as u64)?;
+        let mut bytes = Vec::with_capacity(64 * units.len());
+        let mut ends = Vec::with_capacity(units.len());
+        for unit in units {
+            for record in *unit {
+                encode_record(&mut bytes, record).map_err(|e| Fault::format("record", 0, &e))?;
+            }
+            ends.push(bytes.len());
         }
-        let count = records.len() as u32;
-        let last = self.journal.last_seq() + Seq::from(count);
-        self.apply(records, last, true)?;
-        Ok(self.journal.push(&bytes, count))
+        let count: usize = units.iter().map(|u| u.len()).sum();
+        let last = self.journal.last_seq() + count as Seq;
+        self.apply(units.iter().copied().flatten(), last, true)?;
+        let mut begin = 0;
+        for (unit, end) in units.iter().zip(ends) {
+            self.journal.push(&bytes[begin..end], unit.len() as u32);
+            begin = end;
+        }
+        Ok(last)
     }
 
-    /// Does a change that the journal holds already.
-    pub(crate) fn replay(&mut self, record: &Record, seq: Seq) -> Result<(), Fault> {
-        self.apply(std::slice::from_ref(record), seq, false)
+    /// Does changes that the journal holds already; `last` is the last one's number.
+    pub(crate) fn replay(&mut self, records: &[Record], last: Seq) -> Result<(), Fault> {
+        self.apply(records, last, false)
     }
 
-    fn apply(&mut self, records: &[Record], seq: Seq, live: bool) -> Result<(), Fault> {
+    fn apply<'r>(
+        &mut self,
+        records: impl IntoIterator<Item = &'r Record>,
+        seq: Seq,
+        live: bool,
+    ) -> Result<(), Fault> {
         let pending = (&self.lowerings, self.settled);
         let mut txn =
             Txn::new(&mut self.space, &self.counts, self.generation, self.share_gen, pending);
+        if !live {
+            txn.replays();
+        }
         let mut staged = Staged::default();
         for record in records {
             if let Err(fault) = self.shelf.stage(&mut txn, record, &mut staged) {

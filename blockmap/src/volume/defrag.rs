@@ -178,11 +178,13 @@ impl Volume {
         if !same || !may_move(file, start..end) {
             return Ok(false);
         }
-        let _seen = io.seen(&self.epoch);
         // Law B7: the medium copies what is there.
         for (_, e) in slice {
             self.blocks_home(io, e.phys, u64::from(e.len)).await?;
         }
+        // The range is held: nobody frees these blocks. No longer seen than they are read,
+        // because what the record may have to wait for waits for all who are (law B3).
+        let seen = io.seen(&self.epoch);
         let mut extents = Vec::with_capacity(slice.len());
         for (k, e) in slice {
             let phys = to + (k - start);
@@ -191,6 +193,7 @@ impl Volume {
             }
             extents.push((*k, Extent { phys, own: true, ..*e }));
         }
+        drop(seen);
         let record = Record::Map { file: file.id, start, len: end - start, size: 0, extents };
         self.change(io, |core| core.execute(Class::Normal, &record)).await?;
         Ok(true)

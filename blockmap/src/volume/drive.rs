@@ -1,7 +1,7 @@
 //! Driving lanes: the maintenance lane, other threads' idle lanes, and a
 //! blocking call's own.
 
-use super::core::Core;
+use super::core::Dues;
 use super::{Duty, Volume};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::Seq;
@@ -69,26 +69,14 @@ impl Volume {
     }
 
     /// After a change of the map: is there enough for a checkpoint, or too much in memory?
-    pub(super) fn after_change(&self) {
-        let due = self.due(&self.core());
-        self.see_to(due);
-    }
-
-    /// Does it want a checkpoint, how many bytes wait for a group, and the last record.
-    pub(super) fn due(&self, core: &Core) -> (bool, usize, Seq) {
-        let j = &core.journal;
-        let due = j.is_half_full() || core.wants_room(self.blocks) || core.wants_checkpoint();
-        (due, j.pending_bytes(), j.last_seq())
-    }
-
-    pub(super) fn see_to(&self, (due, pending, last): (bool, usize, Seq)) {
+    pub(super) fn after_change(&self, dues: Dues) {
         if self.cache.is_over() {
             self.trim();
         }
-        if due && !self.duty.checkpointing.load(Ordering::Acquire) {
+        if dues.checkpoint && !self.duty.checkpointing.load(Ordering::Acquire) {
             self.ask_checkpoint();
         }
-        if pending > 256 << 10 {
+        if let Some(last) = dues.commit {
             self.want(last);
         }
     }
@@ -121,6 +109,45 @@ impl Volume {
             return false;
         }
         let Some(mut inner) = self.maint.try_lock() else { return false };
+        self.begin_duties(&mut inner);
+        let moved = inner.step(&self.maint);
+        self.end_duties(&inner);
+        if moved {
+            self.tell_waiters();
+        }
+        moved
+    }
+
+    /// A commit may have ended: those who wait for it hear so.
+    fn tell_waiters(&self) {
+        // What failed, all hear.
+        self.waiters.wake(self.health.sound().map_or(Seq::MAX, |()| self.durable()));
+    }
+
+    /// Drives the maintenance lane for a thread that waits for its commit, and sleeps
+    /// on its device until it is `over`. False, at once, if somebody else drives it.
+    pub(super) fn maintain_until(self: &Arc<Self>, over: impl Fn() -> bool) -> bool {
+        let Some(mut inner) = self.maint.try_lock() else { return false };
+        while !over() {
+            self.begin_duties(&mut inner);
+            let before = self.durable();
+            let moved = inner.advance(&self.maint);
+            if self.durable() > before && self.waiters.any() {
+                // The device has its next group before anybody is woken.
+                inner.dev.ring();
+                self.tell_waiters();
+            }
+            if !over() && (inner.dev.in_flight() > 0 || !moved) {
+                let _ = inner.wait(Some(NAP));
+            }
+        }
+        // What others wait for goes on meanwhile.
+        inner.dev.ring();
+        self.end_duties(&inner);
+        true
+    }
+
+    fn begin_duties(self: &Arc<Self>, inner: &mut Inner) {
         let d = &self.duty;
         let unwell = self.health.sound().is_err();
         let due = self.wanted.load(Ordering::Acquire) > self.durable();
@@ -142,7 +169,11 @@ impl Volume {
             let vol = self.clone();
             inner.spawn(&self.maint, |io| vol.reap_task(io));
         }
-        let moved = inner.step(&self.maint);
+    }
+
+    fn end_duties(&self, inner: &Inner) {
+        let d = &self.duty;
+        let unwell = self.health.sound().is_err();
         let due = self.wanted.load(Ordering::Acquire) > self.durable() && !unwell;
         if inner.idle() && !due && !d.pending() {
             // A request may have come between the look and the store. Reading what
@@ -152,7 +183,6 @@ impl Volume {
                 d.any.store(true, Ordering::Release);
             }
         }
-        moved
     }
 
     /// Drives the idle lanes of others, because something there may be what
@@ -231,7 +261,8 @@ impl Volume {
     /// This thread waits no more. If it drove the maintenance lane, somebody else must
     /// now, and may be asleep.
     pub(super) fn hand_over(&self) {
-        let left = self.duty.any.load(Ordering::Relaxed);
+        // Who has the lane now will do the same.
+        let left = self.duty.any.load(Ordering::Relaxed) && self.maint.try_lock().is_some();
         if left && !self.waiters.wake_one() && self.sleepers.load(Ordering::SeqCst) > 0 {
             *self.progress.0.lock().expect("no holder panics") += 1;
             self.progress.1.notify_one();

@@ -14,34 +14,18 @@ use std::sync::atomic::{AtomicU32, Ordering, fence};
 #[derive(Debug)]
 struct Entry {
     id: u64,
-    ranges: Ranges,
-}
-
-/// First block and the one behind the last, of each range.
-#[derive(Debug)]
-enum Ranges {
-    One([(u64, u64); 1]),
-    Many(Box<[(u64, u64)]>),
+    /// First block and the one behind the last, of the first range and of all others.
+    first: (u64, u64),
+    more: Box<[(u64, u64)]>,
 }
 
 impl Entry {
-    fn new(id: u64, ranges: &[(u64, u64)]) -> Self {
-        let ranges = match ranges {
-            [one] => Ranges::One([*one]),
-            many => Ranges::Many(many.into()),
-        };
-        Entry { id, ranges }
-    }
-
-    fn ranges(&self) -> &[(u64, u64)] {
-        match &self.ranges {
-            Ranges::One(one) => one,
-            Ranges::Many(many) => many,
-        }
+    fn ranges(&self) -> impl Iterator<Item = &(u64, u64)> {
+        std::iter::once(&self.first).chain(&self.more)
     }
 
     fn meets(&self, start: u64, end: u64) -> bool {
-        self.ranges().iter().any(|(s, e)| *s < end && start < *e)
+        self.ranges().any(|(s, e)| *s < end && start < *e)
     }
 }
 
@@ -61,7 +45,8 @@ struct Table {
 impl Table {
     fn enter(&mut self, ranges: &[(u64, u64)]) -> u64 {
         self.next += 1;
-        self.entries.push(Entry::new(self.next, ranges));
+        let entry = Entry { id: self.next, first: ranges[0], more: ranges[1..].into() };
+        self.entries.push(entry);
         self.next
     }
 }
@@ -72,7 +57,8 @@ impl RangeLocks {
         self.copiers.load(Ordering::SeqCst) != 0
     }
 
-    /// Asks for ranges of file blocks, all as one; the answer names the request.
+    /// Asks for ranges of file blocks, one or more, all as one; the answer names the
+    /// request.
     /// Because they are one request, and requests are granted by age, two that ask for
     /// the same ranges never wait for each other.
     pub(crate) fn enter(&self, ranges: &[(u64, u64)]) -> u64 {
@@ -102,7 +88,7 @@ impl RangeLocks {
         let t = self.table.lock().expect("no holder panics");
         let Some(me) = t.entries.iter().find(|e| e.id == id) else { return false };
         let earlier = t.entries.iter().take_while(|e| e.id != id);
-        !earlier.into_iter().any(|e| me.ranges().iter().any(|(start, end)| e.meets(*start, *end)))
+        !earlier.into_iter().any(|e| me.ranges().any(|(start, end)| e.meets(*start, *end)))
     }
 
     /// Gives the range up. True if there are others, who may wait for that.

@@ -36,6 +36,7 @@ mod names;
 mod open;
 mod plan;
 mod prompt;
+mod publish;
 mod queue;
 mod range_ops;
 mod ranges;

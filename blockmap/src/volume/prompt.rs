@@ -32,7 +32,7 @@ impl Volume {
         let end = off + bytes.len() as u64;
         let (first, last) = (off / B, end.div_ceil(B));
         let Some(_held) = self.hold_now(file, first, last) else { return Ok(None) };
-        let (seq, due) = {
+        let (seq, dues) = {
             let mut core = self.core();
             self.health.writable()?;
             let old = file.load();
@@ -47,9 +47,9 @@ impl Volume {
                 return Ok(None);
             };
             self.counters.copied.fetch_add(copies, Ordering::Relaxed);
-            (seq, self.due(&core))
+            (seq, core.dues(self.blocks))
         };
-        self.see_to(due);
+        self.after_change(dues);
         self.after_log();
         Ok(Some(seq))
     }
@@ -95,12 +95,12 @@ impl Volume {
         self.want(seq);
         let over = || self.durable() >= seq || self.health.sound().is_err();
         while !over() {
-            if self.maintain() || over() || self.drive_commit() {
-                continue;
+            if self.maintain_until(over) {
+                break;
             }
             self.waiters.enter(seq);
-            // Whoever gives the latch up now sees this thread waiting.
-            if !over() && !self.maint_is_free() {
+            // Whoever gives the latch up from now on sees this thread waiting.
+            if !over() && !self.maintain_until(over) {
                 std::thread::park_timeout(NAP);
             }
             self.waiters.leave();
@@ -110,19 +110,5 @@ impl Volume {
             true => Ok(()),
             false => self.health.sound(),
         }
-    }
-
-    /// Sleeps on the maintenance lane's device. False, at once, if another thread has
-    /// the lane.
-    fn drive_commit(&self) -> bool {
-        let Some(mut maint) = self.maint.try_lock() else { return false };
-        if maint.dev.in_flight() > 0 {
-            let _ = maint.wait(Some(NAP));
-        }
-        true
-    }
-
-    fn maint_is_free(&self) -> bool {
-        self.maint.try_lock().is_some()
     }
 }

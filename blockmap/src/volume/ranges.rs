@@ -68,6 +68,12 @@ pub(super) fn extents_in(
     start: u64,
     end: u64,
 ) -> Result<Vec<(u64, Extent, bool)>, Fault> {
+    if end == start + 1 {
+        return Ok(match v.lookup(start)? {
+            Piece::Hole(_) => Vec::new(),
+            Piece::Extent { e, current } => vec![(start, Extent { len: 1, ..e }, current)],
+        });
+    }
     let mut out = Vec::new();
     let mut keep = |k: u64, e: Extent, stamp: u64| {
         let (a, b) = (k.max(start), (k + u64::from(e.len)).min(end));
@@ -231,12 +237,11 @@ pub(super) fn reflink_range(
 pub(super) fn unshared(txn: &Txn<'_>, v: &Version, block: u64) -> Result<u64, Fault> {
     let Piece::Extent { e, .. } = v.lookup(block)? else { return Ok(0) };
     if let Some(root) = v.root() {
-        let mut path = Vec::new();
-        crate::tree::path_nodes(root, &block, &mut path)?;
-        for node in path {
-            if txn.count(node)? > 1 || txn.settled(node, 1) == 0 {
-                return Ok(0);
-            }
+        let alone = |node, stamp| {
+            Ok(stamp >= v.share_gen || txn.count(node)? == 1 && txn.settled(node, 1) == 1)
+        };
+        if !crate::tree::path_all(root, &block, alone)? {
+            return Ok(0);
         }
     }
     let mut alone = 0;

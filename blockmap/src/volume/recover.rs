@@ -27,6 +27,9 @@ use std::time::{Duration, Instant};
 /// Records whose nodes are fetched together.
 const AHEAD: usize = 256;
 
+/// Records that are applied as one change at the most.
+const TOGETHER: usize = AHEAD;
+
 /// What opening a store took.
 #[derive(Debug, Clone, Default)]
 pub struct RecoveryReport {
@@ -216,11 +219,15 @@ impl Volume {
         for (i, chunk) in records.chunks(AHEAD).enumerate() {
             self.warm(io, chunk).await;
             let mut done = 0;
+            let mut most = TOGETHER;
             self.look(io, |v| {
                 let mut core = v.core();
-                while let Some(r) = chunk.get(done) {
-                    core.replay(r, first + (i * AHEAD + done) as u64)?;
-                    done += 1;
+                while done < chunk.len() {
+                    let some = together(&chunk[done..], most);
+                    let last = first + (i * AHEAD + done + some.len()) as u64 - 1;
+                    // If a node is missing after all, each try shall get further.
+                    core.replay(some, last).inspect_err(|_| most = 1)?;
+                    done += some.len();
                 }
                 Ok(())
             })
@@ -269,6 +276,24 @@ impl Volume {
             from = next;
         }
     }
+}
+
+/// The records at the beginning that can be applied as one change: they change maps
+/// of files that are there, and nothing that a later one of them would have to see.
+fn together(records: &[Record], most: usize) -> &[Record] {
+    let maps = |r: &&Record| {
+        matches!(
+            r,
+            Record::Map { .. }
+                | Record::Convert { .. }
+                | Record::Zero { .. }
+                | Record::Grow { .. }
+                | Record::Atomic { .. }
+                | Record::Data { .. }
+        )
+    };
+    let n = records.iter().take(most).take_while(maps).count();
+    &records[..n.max(1)]
 }
 
 /// Law B8: every address that a record names is taken before any is applied.

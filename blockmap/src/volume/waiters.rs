@@ -40,6 +40,11 @@ impl Waiters {
         ready.iter().for_each(Thread::unpark);
     }
 
+    /// Does anybody wait?
+    pub(crate) fn any(&self) -> bool {
+        !self.0.lock().expect("no holder panics").is_empty()
+    }
+
     /// Wakes one, to drive. False if nobody waits.
     pub(crate) fn wake_one(&self) -> bool {
         let one = self.0.lock().expect("no holder panics").pop();

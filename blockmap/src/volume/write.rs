@@ -76,8 +76,8 @@ pub(super) struct Part {
 }
 
 /// What a write will do.
-struct Plan {
-    parts: Vec<Part>,
+pub(super) struct Plan {
+    pub(super) parts: Vec<Part>,
     /// What was there: for the edges.
     old: Arc<Version>,
     /// New blocks that take the place of written ones.
@@ -198,7 +198,7 @@ impl Volume {
         let early = crate::sabotage::breaks("publish-before-data");
         let units = records(file.id, &plan.parts, end, plan.old.size);
         let units: Vec<_> = units.into_iter().map(|r| vec![r]).collect();
-        if early && let Err(e) = self.publish(io, &plan, &units).await {
+        if early && let Err(e) = self.publish(io, &plan, units.clone()).await {
             return Err((e, back));
         }
         let data = match self.write_parts(io, first, &plan.parts, data, fua).await {
@@ -208,7 +208,7 @@ impl Volume {
                 return Err((e, back.or(data)));
             }
         };
-        if !early && let Err(e) = self.publish(io, &plan, &units).await {
+        if !early && let Err(e) = self.publish(io, &plan, units).await {
             return Err((e, back.or(Some(data))));
         }
         self.counters.copied.fetch_add(plan.copies, Ordering::Relaxed);
@@ -286,6 +286,11 @@ impl Volume {
         fua: bool,
     ) -> std::result::Result<Buffer, (Error, Option<Buffer>)> {
         let most = u64::from(self.medium.geometry().max_transfer) / B;
+        if let [p] = parts
+            && p.len <= most
+        {
+            return io.write(p.phys, data, fua).await.map_err(|e| (e, None));
+        }
         let mut runs = Vec::new();
         for p in parts {
             let mut done = 0;
@@ -303,41 +308,6 @@ impl Volume {
         }
         writes.reverse();
         super::read::rejoin(all(writes).await, None)
-    }
-
-    /// Pushes the records that make the data reachable. Each step is remembered,
-    /// so that a fault in one does not do those before it again.
-    async fn publish(self: &Arc<Self>, io: &Io, plan: &Plan, units: &[Vec<Record>]) -> Result<()> {
-        let mut done = 0;
-        let result = self
-            .change(io, |core| {
-                while let Some(unit) = units.get(done) {
-                    core.execute_all(Class::Normal, unit)?;
-                    done += 1;
-                }
-                Ok(())
-            })
-            .await;
-        if result.is_err() {
-            let rest = &units[done..];
-            let unpublished = |p: &&Part| {
-                rest.iter().flatten().any(|r| {
-                    matches!(r, Record::Map { start, len, .. }
-                    if (*start..start + len).contains(&p.block))
-                })
-            };
-            let parts: Vec<Part> = plan.parts.iter().filter(unpublished).copied().collect();
-            self.give_back(&parts);
-        }
-        result
-    }
-
-    /// New blocks that no record claimed.
-    pub(super) fn give_back(&self, parts: &[Part]) {
-        let mut core = self.core();
-        for p in parts.iter().filter(|p| p.how == How::New) {
-            core.space.reclaim(p.phys, p.len);
-        }
     }
 
     /// Writes any bytes at any offset. Blocks.

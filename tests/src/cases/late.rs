@@ -121,7 +121,12 @@ pub fn b7_a_lost_write_home_loses_nothing() -> Verdict {
         }
         let place = file.extent_at(0).map_err(text)?.address.ok_or("no block")? / BLOCK;
         demand(sim.peek(place).iter().all(|b| *b == 0), || "it is home at once".to_owned())?;
-        sim.fail(FailPlan { kind: OpKind::Write, after, sticky: true, error: freehold_engine::medium::ErrorKind::Io });
+        sim.fail(FailPlan {
+            kind: OpKind::Write,
+            after,
+            sticky: true,
+            error: freehold_engine::medium::ErrorKind::Io,
+        });
         let end = store.checkpoint().expect_err("a checkpoint writes");
         demand(end.kind() == ErrorKind::Poisoned, || format!("a lost write is reported as {end}"))?;
         let read = |file: &File| -> Result<Vec<u8>, String> {

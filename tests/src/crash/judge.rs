@@ -79,6 +79,8 @@ struct Suspect<'a> {
     partial: Option<(&'a Effect, Arc<Content>)>,
     /// A batch grows a file in no order.
     strict: bool,
+    /// The operation that may have been done in part puts data where it goes.
+    writes: bool,
 }
 
 impl View<'_> {
@@ -126,9 +128,11 @@ impl View<'_> {
         if size < old_size.min(end) || size > old_size.max(end) {
             return Err(format!("file {id} has {size} bytes, and should have {old_size}..={end}"));
         }
-        let strict = !matches!(story.ops.get(self.p), Some(Op::Batch { .. } | Op::Scatter { .. }));
+        let next = story.ops.get(self.p);
+        let strict = !matches!(next, Some(Op::Batch { .. } | Op::Scatter { .. }));
+        let writes = !strict || matches!(next, Some(Op::Write { .. } | Op::Durable { .. }));
         let q = self.p.max(self.moment.synced(id));
-        Ok(Suspect { id, q, size, old_size, partial, strict })
+        Ok(Suspect { id, q, size, old_size, partial, strict, writes })
     }
 
     fn sector(&self, s: &Suspect<'_>, at: u64, got: &[u8]) -> Result<(), String> {
@@ -224,8 +228,12 @@ impl View<'_> {
             let mut bytes = [0; SECTOR as usize];
             new.peek(at, &mut bytes);
             out.push(bytes);
-            // What its records made reachable may have been written in place since.
+            // What its records made reachable may have been written in place since;
+            // what they only took away or set aside, no write reaches without a record.
             let (mut open, mut now) = ([true; SECTOR as usize], bytes);
+            if !s.writes {
+                close(&mut open, effect, s.id, at);
+            }
             for op in self.p + 1..=self.moment.running {
                 let effect = &self.moment.story.effects[op];
                 close(&mut open, effect, s.id, at);

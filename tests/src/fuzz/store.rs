@@ -395,7 +395,7 @@ fn one(store: &Store, file: &File, i: u64) -> Result<()> {
         6 => file.reflink_range(0, &store.create(format!("part {i}").as_bytes())?, 0, 4096)?,
         _ => file.zero(100, 30_000)?,
     }
-    if i % 3 == 0 {
+    if i.is_multiple_of(3) {
         file.write_atomic(&[(3000, &[5; 3000]), (size.min(1 << 40), &[6; 100])])?;
     }
     file.write_at(&[4; 100], 10)

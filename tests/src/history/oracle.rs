@@ -201,24 +201,8 @@ impl State {
                 let written = vec![touch(*off, end)];
                 Ok(Effect { written, mapped, in_parts: true, ..Effect::default() })
             }
-            Op::Collapse { off, len, .. } | Op::Insert { off, len, .. } => {
-                let taken = matches!(op, Op::Collapse { .. });
-                let outside = if taken { off + len >= size } else { *off >= size };
-                if off % BLOCK != 0 || len % BLOCK != 0 || outside {
-                    return Err(ErrorKind::Invalid);
-                }
-                if *len == 0 {
-                    return Ok(Effect::default());
-                }
-                let content = self.content(id);
-                if taken {
-                    content.collapse(*off, *len)
-                } else {
-                    content.insert(*off, *len)
-                }
-                let mapped = vec![Touch { file: id, start: *off, end: EVERYTHING }];
-                Ok(Effect { mapped, synced: Some(id), ..Effect::default() })
-            }
+            Op::Collapse { off, len, .. } => self.shift(id, *off, *len, true),
+            Op::Insert { off, len, .. } => self.shift(id, *off, *len, false),
             Op::Allocate { off, len, .. } if *len > 0 => {
                 let content = self.content(id);
                 content.size = content.size.max(off + len);
@@ -227,6 +211,26 @@ impl State {
             }
             _ => Ok(Effect::default()),
         }
+    }
+
+    /// A range is taken out, or put in: what lies behind it moves.
+    fn shift(&mut self, id: u32, off: u64, len: u64, taken: bool) -> Expected {
+        let size = self.files[&id].size;
+        let outside = if taken { off + len >= size } else { off >= size };
+        if !off.is_multiple_of(BLOCK) || !len.is_multiple_of(BLOCK) || outside {
+            return Err(ErrorKind::Invalid);
+        }
+        if len == 0 {
+            return Ok(Effect::default());
+        }
+        let content = self.content(id);
+        if taken {
+            content.collapse(off, len)
+        } else {
+            content.insert(off, len)
+        }
+        let mapped = vec![Touch { file: id, start: off, end: EVERYTHING }];
+        Ok(Effect { mapped, synced: Some(id), ..Effect::default() })
     }
 
     fn write(&mut self, id: u32, parts: &[(u64, u64)], tag: u32) -> Effect {
