@@ -32,7 +32,7 @@ const BROKEN: &[(&str, &str)] = &[
     ("log-no-data", "b7_a_durable_write_is_there"),
     ("forget-late", "b7_late_bytes_are_found"),
     ("checkpoint-before-home", "b7_a_checkpoint_brings_late_bytes_home"),
-    ("keep-older-late", "b7_late_bytes_written_again_on_their_way_home"),
+    ("keep-older-late", "b7_readers_beside_homing"),
     ("keep-cut-tail", "b12_no_strangers_bytes"),
 ];
 

@@ -2,18 +2,18 @@
 //!
 //! A durable write that needs a record would need a flush of its data before the
 //! record is written (law B4). A small one puts its blocks into the record's own
-//! group instead. The data still goes home first, to the block that the record
-//! will map, so readers find it there; but nothing waits for that to be durable:
-//! until a checkpoint, a crash finds the bytes in the journal and writes them home
-//! again. So a durable append is one write home and one to the journal, no flush.
+//! group instead, and nowhere else: a durable append is one write to the journal and no
+//! flush. The bytes stay in memory ([`super::late`]) until they are brought home
+//! ([`super::home`]); until a checkpoint, a crash finds them in the journal and brings
+//! them home again.
 //!
 //! What that asks for: as long as a crash would replay bytes into a block, nothing
 //! newer may stand there that the journal does not hold as well. [`Logged`] knows
 //! these blocks. A plain write to one goes to a new block, as if it were shared; a
-//! newer logged write goes over it. [`LoggedRange`] tells the same to the fast way
+//! newer logged write takes its place. [`LoggedRange`] tells the same to the fast way
 //! of plain writes, by file blocks, without the lock.
 //!
-//! Why this is safe: docs/decisions/0008-logged-writes-go-home-first.md.
+//! Why this is safe: docs/decisions/0011-logged-writes-go-home-late.md.
 
 use super::Volume;
 use super::core::{Class, Core};
