@@ -121,6 +121,31 @@ fn b7_reading_only_shows_logged_bytes() {
 }
 
 #[test]
+fn b7_late_bytes_are_found() {
+    holds(cases::b7_late_bytes_are_found());
+}
+
+#[test]
+fn b7_a_checkpoint_brings_late_bytes_home() {
+    holds(cases::b7_a_checkpoint_brings_late_bytes_home());
+}
+
+#[test]
+fn b7_late_bytes_written_again_on_their_way_home() {
+    holds(cases::b7_late_bytes_written_again_on_their_way_home());
+}
+
+#[test]
+fn b7_a_lost_write_home_loses_nothing() {
+    holds(cases::b7_a_lost_write_home_loses_nothing());
+}
+
+#[test]
+fn b7_readers_beside_homing() {
+    holds(cases::b7_readers_beside_homing());
+}
+
+#[test]
 fn b8_recovery_starts_again_from_the_checkpoint() {
     holds(cases::b8_recovery_starts_again_from_the_checkpoint());
 }

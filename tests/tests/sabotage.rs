@@ -32,6 +32,9 @@ const BROKEN: &[(&str, &str)] = &[
     ("place-over-move", "b5_what_was_moved_is_not_written_before_that_is_durable"),
     ("place-over-logged", "b7_the_log_does_not_bring_older_bytes_back"),
     ("log-no-data", "b7_a_durable_write_is_there"),
+    ("forget-late", "b7_late_bytes_are_found"),
+    ("checkpoint-before-home", "b7_a_checkpoint_brings_late_bytes_home"),
+    ("keep-older-late", "b7_readers_beside_homing"),
     ("keep-cut-tail", "b12_no_strangers_bytes"),
 ];
 

@@ -247,6 +247,14 @@ impl Inner {
 
     /// Reaps, runs what can go on, submits. True if anything moved.
     pub(crate) fn step(&mut self, lane: &Lane) -> bool {
+        let moved = self.advance(lane);
+        self.dev.ring();
+        moved
+    }
+
+    /// As [`Inner::step`], for a driver that sleeps next: the device need not begin
+    /// before [`Inner::wait`], which tells it, in the same system call.
+    pub(crate) fn advance(&mut self, lane: &Lane) -> bool {
         let mut moved = self.reap(lane);
         // A task's end may be what another one waits for, so look twice.
         for _ in 0..2 {
@@ -350,7 +358,6 @@ impl Inner {
                 }
             }
         }
-        self.dev.ring();
         moved
     }
 

@@ -77,6 +77,8 @@ impl Volume {
         self.write_tree(io, &files).await?;
         self.write_tree(io, &space).await?;
         self.write_bitmaps(io, &placed).await?;
+        // Law B7: the journal before the cut is about to go.
+        self.cut_home(io, cut.generation).await?;
         // This flush may cover less than what a sync that comes now must cover: the
         // sync sees that, as with a commit's flush.
         self.flushing.fetch_max(cut.seq, Ordering::AcqRel);

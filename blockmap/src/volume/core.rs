@@ -10,6 +10,7 @@
 //! Why one lock: docs/decisions/0003-one-lock-for-the-map.md.
 
 use super::file::{FileState, Version};
+use super::late::{Bytes, Late};
 use super::logged::Logged;
 use super::shelf::{Shelf, Staged};
 use crate::format::Counts;
@@ -75,8 +76,10 @@ pub(crate) struct Core {
     pub(crate) settling: Option<(Seq, u64)>,
     /// Blocks that replay would write (law B7).
     pub(crate) logged: Logged,
+    /// Those of them whose bytes are not at home.
+    pub(crate) late: Arc<Late>,
     /// Replay: what it is to write there.
-    pub(crate) homes: BTreeMap<Addr, Vec<u8>>,
+    pub(crate) homes: BTreeMap<Addr, Bytes>,
     pub(crate) deferred: Vec<Deferred>,
     /// Blocks in `deferred`.
     pub(crate) deferred_blocks: u64,
@@ -223,8 +226,10 @@ impl Core {
         for l in staged.logged.drain(..) {
             self.logged.add(l.at, self.generation);
             l.file.logged.add(l.block, l.block + 1, self.generation);
-            if !live {
-                self.homes.insert(l.at, l.bytes);
+            // Before the map shows them.
+            match live {
+                true => self.late.put(l.at, l.bytes, self.generation),
+                false => drop(self.homes.insert(l.at, l.bytes)),
             }
         }
         self.dirty.extend(staged.gone);

@@ -178,6 +178,10 @@ impl Volume {
         if !same || !may_move(file, start..end) {
             return Ok(false);
         }
+        // Law B7: the medium copies what is there.
+        for (_, e) in slice {
+            self.blocks_home(io, e.phys, u64::from(e.len)).await?;
+        }
         // The range is held: nobody frees these blocks. No longer seen than they are read,
         // because what the record may have to wait for waits for all who are (law B3).
         let seen = io.seen(&self.epoch);

@@ -4,6 +4,7 @@
 use super::core::Dues;
 use super::{Duty, Volume};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::types::Seq;
 use crate::lane::{Inner, Io, Lane};
 use std::future::Future;
 use std::sync::atomic::Ordering;
@@ -14,7 +15,7 @@ use std::time::Duration;
 const BLOCKING_DEPTH: u32 = 64;
 
 /// A waiter looks around this often even if nobody tells it anything.
-const NAP: Duration = Duration::from_micros(500);
+pub(super) const NAP: Duration = Duration::from_micros(500);
 
 impl Volume {
     /// A lane of its own device queue, known to all who wait.
@@ -108,6 +109,45 @@ impl Volume {
             return false;
         }
         let Some(mut inner) = self.maint.try_lock() else { return false };
+        self.begin_duties(&mut inner);
+        let moved = inner.step(&self.maint);
+        self.end_duties(&inner);
+        if moved {
+            self.tell_waiters();
+        }
+        moved
+    }
+
+    /// A commit may have ended: those who wait for it hear so.
+    fn tell_waiters(&self) {
+        // What failed, all hear.
+        self.waiters.wake(self.health.sound().map_or(Seq::MAX, |()| self.durable()));
+    }
+
+    /// Drives the maintenance lane for a thread that waits for its commit, and sleeps
+    /// on its device until it is `over`. False, at once, if somebody else drives it.
+    pub(super) fn maintain_until(self: &Arc<Self>, over: impl Fn() -> bool) -> bool {
+        let Some(mut inner) = self.maint.try_lock() else { return false };
+        while !over() {
+            self.begin_duties(&mut inner);
+            let before = self.durable();
+            let moved = inner.advance(&self.maint);
+            if self.durable() > before && self.waiters.any() {
+                // The device has its next group before anybody is woken.
+                inner.dev.ring();
+                self.tell_waiters();
+            }
+            if !over() && (inner.dev.in_flight() > 0 || !moved) {
+                let _ = inner.wait(Some(NAP));
+            }
+        }
+        // What others wait for goes on meanwhile.
+        inner.dev.ring();
+        self.end_duties(&inner);
+        true
+    }
+
+    fn begin_duties(self: &Arc<Self>, inner: &mut Inner) {
         let d = &self.duty;
         let unwell = self.health.sound().is_err();
         let due = self.wanted.load(Ordering::Acquire) > self.durable();
@@ -120,12 +160,20 @@ impl Volume {
             let vol = self.clone();
             inner.spawn(&self.maint, |io| vol.checkpoint_task(io));
         }
+        if d.home.load(Ordering::Acquire) && !unwell && begin(&d.homing) {
+            let vol = self.clone();
+            inner.spawn(&self.maint, |io| vol.home_task(io));
+        }
         if d.reap.load(Ordering::Acquire) && !unwell && begin(&d.reaping) {
             d.reap.store(false, Ordering::Release);
             let vol = self.clone();
             inner.spawn(&self.maint, |io| vol.reap_task(io));
         }
-        let moved = inner.step(&self.maint);
+    }
+
+    fn end_duties(&self, inner: &Inner) {
+        let d = &self.duty;
+        let unwell = self.health.sound().is_err();
         let due = self.wanted.load(Ordering::Acquire) > self.durable() && !unwell;
         if inner.idle() && !due && !d.pending() {
             // A request may have come between the look and the store. Reading what
@@ -135,7 +183,6 @@ impl Volume {
                 d.any.store(true, Ordering::Release);
             }
         }
-        moved
     }
 
     /// Drives the idle lanes of others, because something there may be what
@@ -214,8 +261,9 @@ impl Volume {
     /// This thread waits no more. If it drove the maintenance lane, somebody else must
     /// now, and may be asleep.
     pub(super) fn hand_over(&self) {
-        let left = self.duty.any.load(Ordering::Relaxed);
-        if left && self.sleepers.load(Ordering::SeqCst) > 0 {
+        // Who has the lane now will do the same.
+        let left = self.duty.any.load(Ordering::Relaxed) && self.maint.try_lock().is_some();
+        if left && !self.waiters.wake_one() && self.sleepers.load(Ordering::SeqCst) > 0 {
             *self.progress.0.lock().expect("no holder panics") += 1;
             self.progress.1.notify_one();
         }
@@ -284,6 +332,6 @@ fn begin(flag: &std::sync::atomic::AtomicBool) -> bool {
 
 impl Duty {
     fn pending(&self) -> bool {
-        self.checkpoint.load(Ordering::Acquire) || self.reap.load(Ordering::Acquire)
+        [&self.checkpoint, &self.home, &self.reap].iter().any(|d| d.load(Ordering::Acquire))
     }
 }

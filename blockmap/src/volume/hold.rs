@@ -16,8 +16,9 @@ pub(super) struct Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.file.locks.leave(self.id);
-        self.vol.announce();
+        if self.file.locks.leave(self.id) {
+            self.vol.announce();
+        }
     }
 }
 
@@ -50,6 +51,21 @@ impl Volume {
         let writes = |r: &(u64, u64)| lanes.iter().any(|l| l.slots.writes(file.id, r.0, r.1));
         io.until(|| file.locks.granted(held.id) && !(drain && ranges.iter().any(writes))).await;
         held
+    }
+
+    /// As [`Volume::hold`], only if there is nothing to wait for.
+    pub(super) fn hold_now(
+        self: &Arc<Self>,
+        file: &Arc<FileState>,
+        start: u64,
+        end: u64,
+    ) -> Option<Held> {
+        let id = file.locks.enter_now(start, end)?;
+        let held = Held { vol: self.clone(), file: file.clone(), id };
+        let lanes = self.lanes.lock().expect("no holder panics");
+        let in_flight = lanes.iter().any(|l| l.slots.writes(file.id, start, end));
+        drop(lanes);
+        (!in_flight).then_some(held)
     }
 
     /// Is no plain write in flight on any lane? After a request for a range.

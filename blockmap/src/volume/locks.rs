@@ -42,6 +42,15 @@ struct Table {
     next: u64,
 }
 
+impl Table {
+    fn enter(&mut self, ranges: &[(u64, u64)]) -> u64 {
+        self.next += 1;
+        let entry = Entry { id: self.next, first: ranges[0], more: ranges[1..].into() };
+        self.entries.push(entry);
+        self.next
+    }
+}
+
 impl RangeLocks {
     /// Does anybody have or want any range? For plain writes, after their slot is published.
     pub(crate) fn busy(&self) -> bool {
@@ -55,12 +64,23 @@ impl RangeLocks {
     pub(crate) fn enter(&self, ranges: &[(u64, u64)]) -> u64 {
         let mut t = self.table.lock().expect("no holder panics");
         self.copiers.fetch_add(1, Ordering::SeqCst);
-        t.next += 1;
-        let id = t.next;
-        t.entries.push(Entry { id, first: ranges[0], more: ranges[1..].into() });
+        let id = t.enter(ranges);
         drop(t);
         fence(Ordering::SeqCst);
         id
+    }
+
+    /// As [`RangeLocks::enter`], of one range and only if it is granted at once.
+    pub(crate) fn enter_now(&self, start: u64, end: u64) -> Option<u64> {
+        let mut t = self.table.lock().expect("no holder panics");
+        if t.entries.iter().any(|e| e.meets(start, end)) {
+            return None;
+        }
+        self.copiers.fetch_add(1, Ordering::SeqCst);
+        let id = t.enter(&[(start, end)]);
+        drop(t);
+        fence(Ordering::SeqCst);
+        Some(id)
     }
 
     /// Is it this request's turn: does no earlier one overlap it?
@@ -71,11 +91,12 @@ impl RangeLocks {
         !earlier.into_iter().any(|e| me.ranges().any(|(start, end)| e.meets(*start, *end)))
     }
 
-    /// Gives the range up.
-    pub(crate) fn leave(&self, id: u64) {
+    /// Gives the range up. True if there are others, who may wait for that.
+    pub(crate) fn leave(&self, id: u64) -> bool {
         let mut t = self.table.lock().expect("no holder panics");
         t.entries.retain(|e| e.id != id);
         self.copiers.fetch_sub(1, Ordering::SeqCst);
+        !t.entries.is_empty()
     }
 
     /// Does anybody have or want a part of this range?
@@ -101,8 +122,12 @@ mod tests {
         assert!(l.granted(b) && !l.granted(c));
         l.leave(b);
         assert!(l.granted(c) && l.overlaps(8, 10) && !l.overlaps(9, 20));
-        l.leave(c);
-        l.leave(d);
+        assert_eq!((l.enter_now(3, 6), l.enter_now(8, 10), l.leave(c)), (None, None, true));
+        assert!(!l.leave(d));
+        let now = l.enter_now(3, 6).expect("nobody has it");
+        let later = l.enter(&[(0, 4)]);
+        assert!(l.granted(now) && !l.granted(later) && l.leave(now) && l.granted(later));
+        l.leave(later);
         assert!(!l.busy());
     }
 

@@ -2,34 +2,38 @@
 //!
 //! A durable write that needs a record would need a flush of its data before the
 //! record is written (law B4). A small one puts its blocks into the record's own
-//! group instead. The data still goes home first, to the block that the record
-//! will map, so readers find it there; but nothing waits for that to be durable:
-//! until a checkpoint, a crash finds the bytes in the journal and writes them home
-//! again. So a durable append is one write home and one to the journal, no flush.
+//! group instead, and nowhere else: a durable append is one write to the journal and no
+//! flush. The bytes stay in memory ([`super::late`]) until they are brought home
+//! ([`super::home`]); until a checkpoint, a crash finds them in the journal and brings
+//! them home again.
 //!
 //! What that asks for: as long as a crash would replay bytes into a block, nothing
 //! newer may stand there that the journal does not hold as well. [`Logged`] knows
 //! these blocks. A plain write to one goes to a new block, as if it were shared; a
-//! newer logged write goes over it. [`LoggedRange`] tells the same to the fast way
+//! newer logged write takes its place. [`LoggedRange`] tells the same to the fast way
 //! of plain writes, by file blocks, without the lock.
 //!
-//! Why this is safe: docs/decisions/0008-logged-writes-go-home-first.md.
+//! Why this is safe: docs/decisions/0011-logged-writes-go-home-late.md.
 
 use super::Volume;
+use super::core::{Class, Core};
 use super::file::{FileHandle, FileState};
+use super::hold::Held;
+use super::plan::{copies, decide};
 use super::read::CHUNK;
-use super::write::{B, Part, Plan, Writing, check_range, records};
+use super::write::{B, How, Part, Writing, check_range, records, set_aside};
 use crate::error::{Error, Result};
-use crate::format::types::{Addr, Record};
+use crate::format::types::{Addr, Record, Seq};
 use crate::format::{BLOCK, FIRST_BLOCK};
 use crate::lane::{Finished, Io, all};
+use crate::tree::Fault;
 use freehold_engine::memory::Buffer;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// The longest write that is logged.
-const MOST: usize = 16 << 10;
+pub(super) const LOGGED_MOST: usize = 16 << 10;
 
 /// Blocks that recovery writes home at a time.
 const SLICE: usize = 64;
@@ -106,31 +110,12 @@ impl LoggedRange {
     }
 }
 
-/// The records of a write in the units in which they are pushed. A logged write's
-/// are one: its bytes are in the journal if and only if its map is. `data` begins
-/// at file block `first`; the file grows to `end`.
-pub(super) fn units(
-    file: u64,
-    plan: &Plan,
-    (first, end): (u64, u64),
-    logged: Option<&[u8]>,
-) -> Vec<Vec<Record>> {
-    let mut records = records(file, &plan.parts, end, plan.old.size);
-    match logged {
-        None => records.into_iter().map(|r| vec![r]).collect(),
-        Some(data) => {
-            records.extend(data_records(file, &plan.parts, first, data));
-            if records.is_empty() { Vec::new() } else { vec![records] }
-        }
-    }
-}
-
 /// The records that carry the blocks of these parts; `data` begins at file block `first`.
 fn data_records(file: u64, parts: &[Part], first: u64, data: &[u8]) -> Vec<Record> {
     if crate::sabotage::breaks("log-no-data") {
         return Vec::new();
     }
-    let blocks = parts.iter().filter(|p| p.how.travels()).flat_map(|p| p.block..p.block + p.len);
+    let blocks = parts.iter().flat_map(|p| p.block..p.block + p.len);
     blocks
         .map(|block| {
             let bytes = &data[(block - first) as usize * BLOCK..][..BLOCK];
@@ -138,6 +123,51 @@ fn data_records(file: u64, parts: &[Part], first: u64, data: &[u8]) -> Vec<Recor
             Record::Data { file, block, bytes: bytes[..len].to_vec() }
         })
         .collect()
+}
+
+/// A write whose bytes go into the journal: whole blocks `first..last`; the file
+/// grows up to `end`.
+pub(super) struct Logging<'a> {
+    pub(super) file: &'a Arc<FileState>,
+    pub(super) first: u64,
+    pub(super) last: u64,
+    pub(super) end: u64,
+    pub(super) data: &'a [u8],
+}
+
+impl Core {
+    /// Decides where each block goes, maps it there and puts all bytes into the journal:
+    /// one change. Its last record, and how many blocks were copied. None, with nothing
+    /// done, where the bytes can go straight to their blocks and no record is needed.
+    pub(super) fn log(
+        &mut self,
+        write: &Logging<'_>,
+        durable: Seq,
+    ) -> std::result::Result<Option<(Seq, u64)>, Fault> {
+        let file = write.file;
+        let (old, mut parts) = decide(self, file, (write.first, write.last), durable, true)?;
+        if write.end <= old.size && parts.iter().all(|p| p.how == How::Place) {
+            return Ok(None);
+        }
+        // A group is written anyway: what could go in place goes with it.
+        parts.iter_mut().filter(|p| p.how == How::Place).for_each(|p| p.how = How::Again);
+        let new: u64 = parts.iter().filter(|p| p.how == How::New).map(|p| p.len).sum();
+        if new > 0 {
+            self.admit(Class::Normal, new)?;
+        }
+        let copies = copies(&parts);
+        let parts = set_aside(self, file, parts)?;
+        let mut records = records(file.id, &parts, write.end, old.size);
+        records.extend(data_records(file.id, &parts, write.first, write.data));
+        match self.execute_all(Class::Normal, &records) {
+            Ok(seq) => Ok(Some((seq, copies))),
+            Err(fault) => {
+                let new = parts.iter().filter(|p| p.how == How::New);
+                new.for_each(|p| self.space.reclaim(p.phys, p.len));
+                Err(fault)
+            }
+        }
+    }
 }
 
 impl Volume {
@@ -150,29 +180,93 @@ impl Volume {
         buf: Buffer,
         len: usize,
     ) -> (Result<usize>, Option<Buffer>) {
-        let logged = len <= MOST;
-        let (done, buf) = self.write_as(io, file, off, buf, len, logged).await;
-        let done = match done {
-            Ok(n) => self.made_durable(io, file, logged).await.map(|()| n),
-            failed => failed,
-        };
-        (done, buf)
+        if len > LOGGED_MOST {
+            let (done, buf) = self.write_task(io, file, off, buf, len).await;
+            let target = file.last_seq.load(Ordering::Acquire);
+            return (self.and_then(done, self.sync_to(io, target)).await, buf);
+        }
+        if len == 0 {
+            let target = file.last_seq.load(Ordering::Acquire);
+            return (self.and_then(Ok(0), self.committed(io, target)).await, Some(buf));
+        }
+        let (done, buf) = self.write_logged(io, file, off, buf, len).await;
+        // What did not travel in the journal went through to the medium: there is
+        // nothing to flush.
+        let target = file.last_seq.load(Ordering::Acquire);
+        (self.and_then(done, self.committed(io, target)).await, buf)
     }
 
-    /// What a write needs after its data has landed. A logged one has left nothing
-    /// that a flush would have to cover: it went through with forced unit access,
-    /// or its bytes are in the journal.
-    async fn made_durable(
+    async fn and_then(
+        &self,
+        done: Result<usize>,
+        durable: impl Future<Output = Result<()>>,
+    ) -> Result<usize> {
+        let n = done?;
+        durable.await.map(|()| n)
+    }
+
+    /// Into the journal, or where no record is needed straight to its place.
+    async fn write_logged(
         self: &Arc<Self>,
         io: &Io,
         file: &Arc<FileState>,
-        logged: bool,
-    ) -> Result<()> {
-        let target = file.last_seq.load(Ordering::Acquire);
-        if !logged {
-            return self.sync_to(io, target).await;
+        off: u64,
+        buf: Buffer,
+        len: usize,
+    ) -> (Result<usize>, Option<Buffer>) {
+        let held = match self.hold_for_log(io, file, off, len as u64).await {
+            Ok(held) => held,
+            Err(e) => return (Err(e), Some(buf)),
+        };
+        let end = off + len as u64;
+        let logged = match self.log_blocks(io, file, off, &buf[..len]).await {
+            Ok(logged) => logged,
+            Err(e) => return (Err(e), Some(buf)),
+        };
+        if logged {
+            return (Ok(len), Some(buf));
         }
-        self.committed(io, target).await
+        let done = self.write_up_to(io, file, off, (buf, len), (end, true)).await;
+        drop(held);
+        match done {
+            Ok(buf) => (Ok(len), Some(buf)),
+            Err((e, buf)) => (Err(e), buf),
+        }
+    }
+
+    async fn hold_for_log(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        off: u64,
+        len: u64,
+    ) -> Result<Held> {
+        self.late_room(io).await?;
+        self.hold_for_write(io, file, off, len).await
+    }
+
+    /// The range is held. False, with nothing done, if no record is needed.
+    async fn log_blocks(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        off: u64,
+        bytes: &[u8],
+    ) -> Result<bool> {
+        let end = off + bytes.len() as u64;
+        let (first, last) = (off / B, end.div_ceil(B));
+        let cut = !off.is_multiple_of(B) || !end.is_multiple_of(B);
+        let around = match cut {
+            true => Some(self.edges(io, file, &file.load(), (off, bytes)).await?),
+            false => None,
+        };
+        let data = around.as_deref().unwrap_or(bytes);
+        let logging = Logging { file, first, last, end, data };
+        let logged = self.change(io, |core| core.log(&logging, self.durable())).await?;
+        let Some((_, copies)) = logged else { return Ok(false) };
+        self.counters.copied.fetch_add(copies, Ordering::Relaxed);
+        self.after_log();
+        Ok(true)
     }
 
     /// Writes any bytes at any offset; they are durable when this returns. Blocks.
@@ -191,16 +285,27 @@ impl Volume {
         while done < from.len() {
             let at = off + done as u64;
             let n = (from.len() - done).min(CHUNK - (at % B) as usize);
+            let bytes = &from[done..done + n];
+            done += n;
+            // What appends is no overwrite.
+            if at >= file.size()
+                && let Some(seq) = self.log_now(file.state(), at, bytes)?
+            {
+                self.await_durable(seq)?;
+                continue;
+            }
             let mut buf = self.medium.pool().take(n)?;
-            buf[..n].copy_from_slice(&from[done..done + n]);
-            if let Some(buf) = self.overwrite_now(file.state(), at, buf, n)? {
+            buf[..n].copy_from_slice(bytes);
+            let Some(buf) = self.overwrite_now(file.state(), at, buf, n)? else { continue };
+            if let Some(seq) = self.log_now(file.state(), at, bytes)? {
+                self.await_durable(seq)?;
+            } else {
                 let state = file.state().clone();
                 let vol = self.clone();
                 self.run(
                     move |io| async move { vol.durable_task(&io, &state, at, buf, n).await.0 },
                 )?;
             }
-            done += n;
         }
         Ok(())
     }
@@ -254,11 +359,11 @@ impl Volume {
     }
 
     /// After replay of a store that must not be written: readers find the logged
-    /// bytes in memory.
+    /// bytes in memory, and nobody brings them home.
     pub(super) fn keep_homes(&self) {
-        let homes = std::mem::take(&mut self.core().homes);
-        if !homes.is_empty() {
-            let _ = self.overlay.set(homes.into_iter().collect::<HashMap<_, _>>());
+        let mut core = self.core();
+        for (at, bytes) in std::mem::take(&mut core.homes) {
+            self.late.put(at, bytes, core.generation);
         }
     }
 
@@ -271,18 +376,6 @@ impl Volume {
                 Err(Error::corrupt("journal", *at, "logged bytes for a block that is not data"))
             }
             None => Ok(()),
-        }
-    }
-
-    /// What the journal holds for blocks that were just read, where it was not
-    /// written home.
-    pub(super) fn overlay(&self, phys: Addr, bytes: &mut [u8]) {
-        let Some(homes) = self.overlay.get() else { return };
-        for (at, block) in (phys..).zip(bytes.chunks_exact_mut(BLOCK)) {
-            if let Some(logged) = homes.get(&at) {
-                block.fill(0);
-                block[..logged.len()].copy_from_slice(logged);
-            }
         }
     }
 }

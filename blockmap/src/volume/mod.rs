@@ -25,6 +25,8 @@ mod drive;
 mod file;
 mod format;
 mod hold;
+mod home;
+mod late;
 mod limits;
 mod list;
 mod load;
@@ -33,6 +35,7 @@ mod logged;
 mod names;
 mod open;
 mod plan;
+mod prompt;
 mod publish;
 mod queue;
 mod range_ops;
@@ -44,6 +47,7 @@ mod reflink;
 mod shelf;
 mod shift;
 mod stats;
+mod waiters;
 mod warm;
 mod write;
 mod zero;
@@ -62,12 +66,11 @@ pub use recover::RecoveryReport;
 pub use stats::{FileStat, Space, Stats, VolumeInfo};
 
 use crate::cache::Cache;
-use crate::format::types::{Addr, Seq, Superblock};
+use crate::format::types::{Seq, Superblock};
 use crate::health::Health;
 use crate::lane::Lane;
 use core::Core;
 use freehold_engine::medium::Medium;
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
@@ -96,8 +99,10 @@ pub struct Volume {
     idle: Mutex<Vec<Arc<Lane>>>,
     /// Writes that had landed when the last flush was submitted; none: not known yet.
     flushed: Mutex<Option<u64>>,
-    /// Law B7, of a store that must not be written: what the journal has for blocks.
-    overlay: std::sync::OnceLock<HashMap<Addr, Vec<u8>>>,
+    /// Law B7: what is in the journal and not yet at home.
+    late: Arc<late::Late>,
+    /// Threads that wait for nothing but a commit.
+    waiters: waiters::Waiters,
     progress: (Mutex<u64>, Condvar),
     /// Threads that sleep on `progress`.
     sleepers: AtomicU64,
@@ -114,6 +119,8 @@ struct Duty {
     committing: AtomicBool,
     checkpoint: AtomicBool,
     checkpointing: AtomicBool,
+    home: AtomicBool,
+    homing: AtomicBool,
     reap: AtomicBool,
     reaping: AtomicBool,
 }

@@ -197,6 +197,7 @@ impl Parts {
             settled: history.next_seq - 1,
             settling: None,
             logged: Logged::default(),
+            late: Arc::default(),
             homes: BTreeMap::new(),
             deferred: Vec::new(),
             deferred_blocks: 0,
@@ -219,6 +220,7 @@ impl Parts {
         let maint = Lane::new(medium.queue(64)?, health.clone());
         let marked = self.core.generation - 1;
         let cache = self.core.space.cache().clone();
+        let late = self.core.late.clone();
         Ok(Arc::new(Volume {
             id: self.id,
             blocks: self.blocks,
@@ -236,7 +238,8 @@ impl Parts {
             lanes: Mutex::default(),
             idle: Mutex::default(),
             flushed: Mutex::default(),
-            overlay: std::sync::OnceLock::new(),
+            late,
+            waiters: Default::default(),
             progress: Default::default(),
             sleepers: AtomicU64::new(0),
             counters: Counters::default(),

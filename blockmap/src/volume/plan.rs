@@ -4,15 +4,39 @@ use super::core::Core;
 use super::file::{FileState, Piece, Version};
 use super::logged::Logged;
 use super::ranges::{extents_in, rewrite, unshared};
-use super::write::{How, Part};
-use crate::format::types::Extent;
+use super::write::{B, How, Part};
+use crate::format::types::{Extent, Seq};
 use crate::tree::Fault;
 use crate::txn::Txn;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// The file as it is, and what a write to these blocks does with each.
+pub(super) fn decide(
+    core: &mut Core,
+    file: &FileState,
+    blocks: (u64, u64),
+    durable: Seq,
+    logged: bool,
+) -> std::result::Result<(Arc<Version>, Vec<Part>), Fault> {
+    let old = file.load();
+    let shrunk = file.shrink_seq.load(Ordering::Acquire) > durable
+        && !crate::sabotage::breaks("place-over-cut");
+    // Law B5: the cut-off tail of the last block may be overwritten in place only once
+    // the cut is durable, and any write to the block overwrites its tail too.
+    let no_place = (shrunk && !old.size.is_multiple_of(B)).then_some(old.size / B);
+    let parts = classify(core, &old, blocks, no_place, logged)?;
+    Ok((old, parts))
+}
+
+/// New blocks that take the place of written ones.
+pub(super) fn copies(parts: &[Part]) -> u64 {
+    parts.iter().filter(|p| p.how == How::New && p.phys != 0).map(|p| p.len).sum()
+}
 
 /// What stands where, and so what is to be done with it. For `New` the address
 /// is that of the written block that is copied away from, or 0.
-pub(super) fn classify(
+fn classify(
     core: &mut Core,
     old: &Version,
     (first, last): (u64, u64),

@@ -234,8 +234,7 @@ impl VolumeQueue {
         tag: u64,
     ) -> std::result::Result<(), Buffer> {
         let blocks = (buf.len() / BLOCK) as u64;
-        let simple = off.is_multiple_of(BLOCK as u64) && self.vol.overlay.get().is_none();
-        if !simple || buf.len() > self.max_transfer {
+        if !off.is_multiple_of(BLOCK as u64) || buf.len() > self.max_transfer {
             return Err(buf);
         }
         let Some(i) = inner.free_plain.pop() else { return Err(buf) };
@@ -253,7 +252,8 @@ impl VolumeQueue {
                 _ => None,
             }
         };
-        let Some((at, bytes)) = found else {
+        // After the look-up: what is not late is at home.
+        let Some((at, bytes)) = found.filter(|(at, _)| !self.vol.late.may_have(*at, blocks)) else {
             self.lane.slots.retire(i as usize);
             inner.free_plain.push(i);
             return Err(buf);

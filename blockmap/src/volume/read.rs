@@ -2,6 +2,7 @@
 
 use super::Volume;
 use super::file::{FileHandle, FileState, Piece, Version};
+use super::late::Bytes;
 use super::ranges::extents_in;
 use super::stats::{FileStat, shared_blocks};
 use crate::error::{Error, ErrorKind, Result};
@@ -89,32 +90,60 @@ impl Volume {
         };
         let most = u64::from(self.medium.geometry().max_transfer) / B;
         let cuts = pieces(first, blocks, &found, most);
+        let cuts = self.split_late(cuts);
         let spare =
             (buf.len() > blocks as usize * BLOCK).then(|| buf.split_off(blocks as usize * BLOCK));
         let mut parts: Vec<Part> = Vec::with_capacity(cuts.len());
         // From the back, so that each piece is what is left behind.
-        for (block, _, phys) in cuts.iter().rev() {
+        for (block, _, place) in cuts.into_iter().rev() {
             let at = (block - first) as usize * BLOCK;
             let mut part = buf.split_off(at);
             let io = io.clone();
-            match phys {
-                Some(at) => {
-                    let at = *at;
+            match place {
+                Place::Medium(at) => {
                     parts.push(Box::pin(async move { io.read(at, part).await }));
                 }
-                None => {
+                Place::Hole => {
                     part.fill(0);
+                    parts.push(Box::pin(async move { Ok(part) }));
+                }
+                Place::Late(bytes) => {
+                    part.fill(0);
+                    part[..bytes.len()].copy_from_slice(&bytes);
                     parts.push(Box::pin(async move { Ok(part) }));
                 }
             }
         }
         parts.reverse();
-        let mut buf = rejoin(all(parts).await, spare)?;
-        for (block, n, phys) in cuts.iter().filter_map(|(b, n, p)| Some((b, n, (*p)?))) {
-            let at = (block - first) as usize * BLOCK;
-            self.overlay(phys, &mut buf[at..at + *n as usize * BLOCK]);
+        rejoin(all(parts).await, spare)
+    }
+
+    /// Blocks that are late are not read from the medium. Asked when the map has been
+    /// looked at, and before the medium is.
+    fn split_late(&self, cuts: Vec<(u64, u64, Place)>) -> Vec<(u64, u64, Place)> {
+        if self.late.len() == 0 {
+            return cuts;
         }
-        Ok(buf)
+        let mut out = Vec::with_capacity(cuts.len());
+        for (block, n, place) in cuts {
+            let Place::Medium(phys) = place else {
+                out.push((block, n, place));
+                continue;
+            };
+            let mut done = 0;
+            for (at, bytes) in self.late.among(phys, n) {
+                let skip = at - phys;
+                if skip > done {
+                    out.push((block + done, skip - done, Place::Medium(phys + done)));
+                }
+                out.push((block + skip, 1, Place::Late(bytes)));
+                done = skip + 1;
+            }
+            if done < n {
+                out.push((block + done, n - done, Place::Medium(phys + done)));
+            }
+        }
+        out
     }
 
     /// What stands behind one place: the rest of its extent, or a hole of one block
@@ -213,29 +242,38 @@ impl Volume {
 
 type Part = Pin<Box<dyn Future<Output = Result<Buffer>> + Send>>;
 
-/// The range as commands: (first block, blocks, address or hole).
+/// Where some blocks are to be read.
+enum Place {
+    Hole,
+    Medium(u64),
+    /// One block that is late (law B7).
+    Late(Bytes),
+}
+
+/// The range as commands: (first block, blocks, where).
 fn pieces(
     first: u64,
     blocks: u64,
     found: &[(u64, Extent, bool)],
     most: u64,
-) -> Vec<(u64, u64, Option<u64>)> {
+) -> Vec<(u64, u64, Place)> {
     let mut out = Vec::with_capacity(2 * found.len() + 1);
     let mut at = first;
     for (k, e, _) in found {
         if *k > at {
-            out.push((at, k - at, None));
+            out.push((at, k - at, Place::Hole));
         }
         let mut done = 0;
         while done < u64::from(e.len) {
             let n = (u64::from(e.len) - done).min(most);
-            out.push((k + done, n, (!e.unwritten).then_some(e.phys + done)));
+            let place = if e.unwritten { Place::Hole } else { Place::Medium(e.phys + done) };
+            out.push((k + done, n, place));
             done += n;
         }
         at = k + u64::from(e.len);
     }
     if at < first + blocks {
-        out.push((at, first + blocks - at, None));
+        out.push((at, first + blocks - at, Place::Hole));
     }
     out
 }

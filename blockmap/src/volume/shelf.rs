@@ -1,6 +1,7 @@
 //! Names and files, and what each record does to them.
 
 use super::file::{FileState, Piece, Version};
+use super::late::Bytes;
 use super::{atomic, limits, ranges, zero};
 use crate::format::types::{Addr, Extent, FileId, Record};
 use crate::format::{BLOCK, FILE_LIMIT, Files, Names};
@@ -45,8 +46,7 @@ pub(crate) struct LoggedBlock {
     pub(crate) file: Arc<FileState>,
     pub(crate) block: u64,
     pub(crate) at: Addr,
-    /// For replay.
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Bytes,
 }
 
 impl Staged {
@@ -180,7 +180,7 @@ impl Shelf {
             }
         };
         st.put(&file, (*v).clone());
-        st.logged.push(LoggedBlock { file, block, at, bytes: bytes.to_vec() });
+        st.logged.push(LoggedBlock { file, block, at, bytes: bytes.into() });
         Ok(())
     }
 

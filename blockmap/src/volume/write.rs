@@ -17,8 +17,7 @@ use super::Volume;
 use super::core::{Class, Core};
 use super::file::{FileHandle, FileState, Version};
 use super::hold::Held;
-use super::logged::units;
-use super::plan::{classify, remember_own};
+use super::plan::{copies, decide, remember_own};
 use super::ranges::extents_in;
 use super::read::CHUNK;
 use crate::error::{Error, ErrorKind, Result};
@@ -60,15 +59,8 @@ pub(super) enum How {
     Convert,
     /// To a new block.
     New,
-    /// In place over bytes that the journal holds, and so will it these (law B7).
+    /// Into the journal, which holds the block's bytes already, and home later (law B7).
     Again,
-}
-
-impl How {
-    /// Does a logged write put these bytes into the journal?
-    pub(super) fn travels(self) -> bool {
-        self != How::Place
-    }
 }
 
 /// A write of one run.
@@ -87,7 +79,7 @@ pub(super) struct Part {
 pub(super) struct Plan {
     pub(super) parts: Vec<Part>,
     /// What was there: for the edges.
-    pub(super) old: Arc<Version>,
+    old: Arc<Version>,
     /// New blocks that take the place of written ones.
     copies: u64,
 }
@@ -102,20 +94,6 @@ impl Volume {
         buf: Buffer,
         len: usize,
     ) -> (Result<usize>, Option<Buffer>) {
-        self.write_as(io, file, off, buf, len, false).await
-    }
-
-    /// As [`Volume::write_task`]. If it is `logged`, what is written needs no flush:
-    /// it is through, or in the journal's next group (law B7).
-    pub(super) async fn write_as(
-        self: &Arc<Self>,
-        io: &Io,
-        file: &Arc<FileState>,
-        off: u64,
-        buf: Buffer,
-        len: usize,
-        logged: bool,
-    ) -> (Result<usize>, Option<Buffer>) {
         if len == 0 {
             return (Ok(0), Some(buf));
         }
@@ -124,7 +102,7 @@ impl Volume {
             Err(e) => return (Err(e), Some(buf)),
         };
         let end = off + len as u64;
-        let done = self.write_up_to(io, file, off, (buf, len), (end, logged)).await;
+        let done = self.write_up_to(io, file, off, (buf, len), (end, false)).await;
         drop(held);
         match done {
             Ok(buf) => (Ok(len), Some(buf)),
@@ -134,7 +112,7 @@ impl Volume {
 
     /// Takes the range of a write; a gap between the old end and the write is
     /// made to read as zeroes first.
-    async fn hold_for_write(
+    pub(super) async fn hold_for_write(
         self: &Arc<Self>,
         io: &Io,
         file: &Arc<FileState>,
@@ -189,17 +167,18 @@ impl Volume {
         self.write_up_to(io, file, off, (buf, len), (off + len as u64, false)).await
     }
 
-    /// As [`Volume::write_held`]; the file grows up to `end` at the most.
-    async fn write_up_to(
+    /// As [`Volume::write_held`]; the file grows up to `end` at the most. With forced
+    /// unit access, if that is asked for: then the data needs no flush.
+    pub(super) async fn write_up_to(
         self: &Arc<Self>,
         io: &Io,
         file: &Arc<FileState>,
         off: u64,
         (buf, len): (Buffer, usize),
-        (end, logged): (u64, bool),
+        (end, fua): (u64, bool),
     ) -> std::result::Result<Buffer, (Error, Option<Buffer>)> {
         let (first, last) = (off / B, (off + len as u64).div_ceil(B));
-        let plan = match self.plan(io, file, first, last, logged).await {
+        let plan = match self.plan(io, file, first, last).await {
             Ok(plan) => plan,
             Err(e) => return Err((e, Some(buf))),
         };
@@ -217,11 +196,12 @@ impl Volume {
             }
         };
         let early = crate::sabotage::breaks("publish-before-data");
-        let units = units(file.id, &plan, (first, end), logged.then_some(&data[..]));
+        let units = records(file.id, &plan.parts, end, plan.old.size);
+        let units: Vec<_> = units.into_iter().map(|r| vec![r]).collect();
         if early && let Err(e) = self.publish(io, &plan, units.clone()).await {
             return Err((e, back));
         }
-        let data = match self.write_parts(io, first, &plan.parts, data, logged).await {
+        let data = match self.write_parts(io, first, &plan.parts, data, fua).await {
             Ok(data) => data,
             Err((e, data)) => {
                 self.give_back(&plan.parts);
@@ -242,25 +222,16 @@ impl Volume {
         file: &Arc<FileState>,
         first: u64,
         last: u64,
-        logged: bool,
     ) -> Result<Plan> {
         let vol = self.clone();
         self.change(io, move |core| {
-            let old = file.load();
-            let shrunk = file.shrink_seq.load(Ordering::Acquire) > vol.durable()
-                && !crate::sabotage::breaks("place-over-cut");
-            // Law B5: the cut-off tail of the last block may be overwritten in
-            // place only once the cut is durable, and any write to the block
-            // overwrites its tail too.
-            let no_place = (shrunk && !old.size.is_multiple_of(B)).then_some(old.size / B);
-            let wanted = classify(core, &old, (first, last), no_place, logged)?;
+            let (old, wanted) = decide(core, file, (first, last), vol.durable(), false)?;
             let new: u64 = wanted.iter().filter(|p| p.how == How::New).map(|p| p.len).sum();
             if new > 0 {
                 core.admit(Class::Normal, new)?;
             }
             remember_own(core, file, &wanted);
-            let copies =
-                wanted.iter().filter(|p| p.how == How::New && p.phys != 0).map(|p| p.len).sum();
+            let copies = copies(&wanted);
             let parts = set_aside(core, file, wanted)?;
             Ok(Plan { parts, old, copies })
         })
@@ -268,7 +239,7 @@ impl Volume {
     }
 
     /// The whole blocks of an unaligned write: what is kept around it, and it.
-    async fn edges(
+    pub(super) async fn edges(
         self: &Arc<Self>,
         io: &Io,
         file: &FileState,
@@ -312,35 +283,28 @@ impl Volume {
         first: u64,
         parts: &[Part],
         mut data: Buffer,
-        logged: bool,
+        fua: bool,
     ) -> std::result::Result<Buffer, (Error, Option<Buffer>)> {
         let most = u64::from(self.medium.geometry().max_transfer) / B;
         if let [p] = parts
             && p.len <= most
         {
-            let done = match (logged, p.how.travels()) {
-                (true, true) => io.write_home(p.phys, data).await,
-                (fua, _) => io.write(p.phys, data, fua).await,
-            };
-            return done.map_err(|e| (e, None));
+            return io.write(p.phys, data, fua).await.map_err(|e| (e, None));
         }
         let mut runs = Vec::new();
         for p in parts {
             let mut done = 0;
             while done < p.len {
                 let n = (p.len - done).min(most);
-                runs.push((p.block + done, p.phys + done, p.how));
+                runs.push((p.block + done, p.phys + done));
                 done += n;
             }
         }
         let mut writes: Vec<Writing<Buffer>> = Vec::new();
-        for (block, phys, how) in runs.into_iter().rev() {
+        for (block, phys) in runs.into_iter().rev() {
             let part = data.split_off(((block - first) * B) as usize);
             let io = io.clone();
-            writes.push(match (logged, how.travels()) {
-                (true, true) => Box::pin(async move { io.write_home(phys, part).await }),
-                (fua, _) => Box::pin(async move { io.write(phys, part, fua).await }),
-            });
+            writes.push(Box::pin(async move { io.write(phys, part, fua).await }));
         }
         writes.reverse();
         super::read::rejoin(all(writes).await, None)

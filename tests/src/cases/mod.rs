@@ -4,11 +4,13 @@
 
 mod flights;
 mod histories;
+mod late;
 mod logged;
 mod media;
 
 pub use flights::*;
 pub use histories::*;
+pub use late::*;
 pub use logged::*;
 pub use media::*;
 
@@ -52,6 +54,11 @@ pub const ALL: &[(&str, Case)] = named![
     b7_what_was_cut_off_does_not_come_back,
     b7_two_crashes_in_a_row,
     b7_reading_only_shows_logged_bytes,
+    b7_late_bytes_are_found,
+    b7_a_checkpoint_brings_late_bytes_home,
+    b7_late_bytes_written_again_on_their_way_home,
+    b7_a_lost_write_home_loses_nothing,
+    b7_readers_beside_homing,
     b8_recovery_starts_again_from_the_checkpoint,
     b10_removal_goes_on_after_a_crash,
     b11_names_are_a_serial_history,
