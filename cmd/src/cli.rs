@@ -16,8 +16,9 @@ A store is named by a URI: file:PATH, or PATH alone (a regular file or a block d
 mem:SIZE (memory, for bench).
 Sizes and offsets are in bytes, or with K, M, G, T.
 
-Exit codes: 0 done and durable; 1 failed (check: there are findings; diff: they differ); 2 the command makes no
-sense, or the store cannot be opened. FREEHOLD_LOG=debug shows what the library does.";
+Exit codes: 0 done and durable; 1 failed (check: there are findings; diff: they differ);
+2 the command makes no sense, or the store cannot be opened.
+FREEHOLD_LOG=debug shows what the library does.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]

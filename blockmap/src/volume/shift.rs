@@ -135,7 +135,7 @@ fn check_blocks(off: u64, len: u64) -> Result<()> {
     if off.is_multiple_of(B) && len.is_multiple_of(B) {
         return Ok(());
     }
-    Err(invalid("the offset and the length are multiples of 4096"))
+    Err(invalid("the offset and the length must be multiples of 4096"))
 }
 
 fn invalid(why: &str) -> Error {
