@@ -41,6 +41,16 @@ fn b3_a_read_in_flight_keeps_its_blocks() {
 }
 
 #[test]
+fn b2_a_read_in_flight_shows_no_other_files_bytes() {
+    holds(cases::b2_a_read_in_flight_shows_no_other_files_bytes());
+}
+
+#[test]
+fn b5_a_read_in_flight_shows_no_moved_bytes() {
+    holds(cases::b5_a_read_in_flight_shows_no_moved_bytes());
+}
+
+#[test]
 fn b4_data_is_durable_before_its_record() {
     holds(cases::b4_data_is_durable_before_its_record());
 }

@@ -267,13 +267,11 @@ impl Volume {
 
     /// The checkpoint before is history: what only it named becomes free.
     async fn supersede(self: &Arc<Self>, io: &Io, cut: &Cut) {
-        let ready = {
+        let (ready, durable) = {
             let mut core = self.core();
             core.journal.trim(cut.pos, cut.seq + 1);
-            core.settled = self.durable();
-            core.lowerings.prune(self.durable());
             core.logged.supersede(cut.generation);
-            core.take_deferred(cut.generation)
+            (core.take_deferred(cut.generation), self.durable())
         };
         let epoch = self.epoch.fetch_add(1, Ordering::SeqCst) + 1;
         let lanes = self.all_lanes();
@@ -281,6 +279,9 @@ impl Volume {
             io.until(|| lanes.iter().all(|l| l.slots.quiet(epoch))).await;
         }
         let mut core = self.core();
+        core.settled = core.settled.max(durable);
+        let settled = core.settled;
+        core.lowerings.prune(settled);
         core.drop_load();
         core.reclaim(&ready);
         core.forget_idle_files();

@@ -195,6 +195,7 @@ impl Parts {
             dirty: BTreeSet::new(),
             lowerings: Lowerings::default(),
             settled: history.next_seq - 1,
+            settling: None,
             logged: Logged::default(),
             late: Arc::default(),
             homes: BTreeMap::new(),

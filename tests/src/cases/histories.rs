@@ -299,7 +299,7 @@ pub fn b8_recovery_starts_again_from_the_checkpoint() -> Verdict {
     // before the first of its records makes a node.
     let mut set_up = vec![create(0)];
     set_up.extend(alternate(A, 2, 100));
-    for i in 0..40 {
+    for i in 0..70 {
         let copy = Op::Reflink { who: A, to: 1 };
         set_up.extend([copy, write(B, 0, 1, 200 + i), Op::Remove { name: 1 }]);
     }

@@ -66,6 +66,8 @@ pub const ALL: &[(&str, Case)] = named![
     b12_no_strangers_bytes,
     d1_a_second_write_to_a_new_block,
     b3_a_read_in_flight_keeps_its_blocks,
+    b2_a_read_in_flight_shows_no_other_files_bytes,
+    b5_a_read_in_flight_shows_no_moved_bytes,
     b6_two_writes_of_one_block_survive,
     d2_a_reported_reflink_does_not_change,
     m2_a_thread_that_never_polls,
