@@ -23,6 +23,7 @@ use report::Circumstances;
 use results::{Results, Side};
 use scale::Scale;
 use stage::Stage;
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -83,6 +84,7 @@ fn run(args: &Args) -> Outcome {
     };
     let rounds = args.repeat.unwrap_or(scale.repeat).max(1);
     let stage = Stage::new(&args.work, "image", scale.device, args.plain)?;
+    let written = OnceCell::new();
     let mut missing = Vec::new();
     for side in Side::ALL {
         let left_out = !args.side.is_empty() && !args.side.iter().any(|s| s == side.option());
@@ -97,7 +99,8 @@ fn run(args: &Args) -> Outcome {
         let start = Instant::now();
         let few = if workload.once { 1 } else { rounds };
         for round in 0..few {
-            let site = Site { stage: &stage, dir: &args.work, scale: &scale, round };
+            let (stage, written) = (&stage, &written);
+            let site = Site { stage, written, dir: &args.work, scale: &scale, round };
             sides(&site, workload, &missing, &mut results, &mut failed);
         }
         print!("{}", report::print(workload, &results));

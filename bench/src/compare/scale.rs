@@ -13,6 +13,8 @@ pub(crate) struct Scale {
     pub(crate) repeat: usize,
     /// Bytes of the device.
     pub(crate) device: u64,
+    /// Bytes of the device that was written whole before; none: the other one is used.
+    pub(crate) written: Option<u64>,
     /// Bytes of the file that is read, overwritten and reflinked.
     pub(crate) file: u64,
     /// Writes after a reflink, in blocks.
@@ -41,6 +43,7 @@ impl Scale {
             time: Duration::from_millis(1500),
             repeat: 3,
             device: 64 << 30,
+            written: Some(5 << 30),
             file: 1 << 30,
             after: 131_072,
             extents: &[1, 1_000, 100_000, 400_000],
@@ -59,6 +62,7 @@ impl Scale {
             name: "quick",
             time: Duration::from_millis(700),
             repeat: 1,
+            written: Some(3 << 30),
             file: 512 << 20,
             after: 65_536,
             extents: &[1, 1_000, 100_000],
@@ -76,6 +80,7 @@ impl Scale {
             time: Duration::from_millis(30),
             repeat: 1,
             device: 256 << 20,
+            written: None,
             file: 4 << 20,
             after: 512,
             extents: &[1, 100],

@@ -11,6 +11,7 @@ use freehold_engine::medium::Medium;
 use freehold_engine::uri::encode;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::fs::File;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,6 +24,8 @@ pub(crate) struct Stage {
     image: PathBuf,
     size: u64,
     device: Option<PathBuf>,
+    /// All of it was written before, and stays so.
+    written: bool,
 }
 
 /// A mounted file system; dropping it unmounts.
@@ -46,7 +49,24 @@ impl Stage {
     pub(crate) fn new(dir: &Path, name: &str, size: u64, plain: bool) -> Outcome<Stage> {
         let image = dir.join(name);
         File::create(&image)?.set_len(size)?;
-        let mut stage = Stage { image, size, device: None };
+        let mut stage = Stage { image, size, device: None, written: false };
+        if !plain && rustix::process::geteuid().is_root() {
+            stage.device = attach(&stage.image).ok();
+        }
+        Ok(stage)
+    }
+
+    /// A stage whose every block was written once, so that what the system below asks
+    /// for a block's first write is in nobody's figures.
+    pub(crate) fn written(dir: &Path, name: &str, size: u64, plain: bool) -> Outcome<Stage> {
+        let image = dir.join(name);
+        let mut file = File::create(&image)?;
+        let piece = vec![0xa5; 1 << 20];
+        for _ in 0..size / piece.len() as u64 {
+            file.write_all(&piece)?;
+        }
+        file.sync_all()?;
+        let mut stage = Stage { image, size, device: None, written: true };
         if !plain && rustix::process::geteuid().is_root() {
             stage.device = attach(&stage.image).ok();
         }
@@ -56,7 +76,7 @@ impl Stage {
     /// A stage on an image that is there.
     pub(crate) fn adopt(image: &Path) -> Outcome<Stage> {
         let size = std::fs::metadata(image)?.len();
-        let mut stage = Stage { image: image.to_owned(), size, device: None };
+        let mut stage = Stage { image: image.to_owned(), size, device: None, written: false };
         stage.device = Some(attach(image)?);
         Ok(stage)
     }
@@ -103,6 +123,9 @@ impl Stage {
 
     /// Gives all blocks back, so that each side begins on an empty device.
     fn wipe(&self) -> Outcome {
+        if self.written {
+            return Ok(());
+        }
         match &self.device {
             Some(device) => command(Command::new("blkdiscard").arg("-f").arg(device)),
             None => Ok(File::create(&self.image)?.set_len(self.size)?),

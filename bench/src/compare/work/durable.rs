@@ -12,7 +12,7 @@ pub(crate) const HOW: &str = "Each writer is a thread with a file of its own. XF
     as well, and neighbouring writes that it has joined as one.";
 
 pub(crate) fn run(site: &Site<'_>, side: Side, results: &mut Results) -> Outcome {
-    let bed = bed::make(site.stage, side)?;
+    let bed = bed::make(site.written()?, side)?;
     let mut first = 0;
     for append in [false, true] {
         if append && side == Side::Raw {

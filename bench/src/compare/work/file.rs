@@ -8,7 +8,8 @@ use crate::outcome::Outcome;
 use crate::results::{Results, Side, Unit};
 use std::time::Duration;
 
-pub(crate) const HOW: &str = "The file is written whole in sequence first. Operations are 4 KiB \
+pub(crate) const HOW: &str = "The device was written whole before, so that the first write to a block costs \
+    the system below no more than a later one. The file is written whole in sequence first. Operations are 4 KiB \
     at random blocks, direct, through io_uring on every side; nothing is synced meanwhile. \
     Overwrites after a reflink are the first ones after it, a fixed number of them, and end \
     early after 8 seconds. \"Each block once\" goes through all blocks of a fresh reflink in random \
@@ -18,11 +19,11 @@ const NAME: &str = "file";
 
 pub(crate) fn run(site: &Site<'_>, side: Side, results: &mut Results) -> Outcome {
     if side == Side::Freehold {
-        let ours = Ours::new(site.stage)?;
+        let ours = Ours::new(site.written()?)?;
         all(site, side, &ours, results)?;
         return metadata(site, &ours, results);
     }
-    let bed = bed::make(site.stage, side)?;
+    let bed = bed::make(site.written()?, side)?;
     all(site, side, bed.as_ref(), results)
 }
 

@@ -17,7 +17,8 @@ pub(crate) const HOW: &str = "Every second block of the file is written, with da
     medium drops (metadata goes to the device). Memory is the growth of the process (resident \
     set) while the map was made. Reads are of random blocks, \
     through `File` and `Queue` at QD32, from a medium that completes them at once: what they take \
-    longer than in a file of one extent is the look-up. `iomap` also tells what is shared. \
+    longer than in a file of one extent is the look-up; it waits for memory some three times, \
+    and how long one such load takes here is shown below. `iomap` also tells what is shared. \
     The reflink is the last row of its own table.";
 
 pub(crate) fn run(site: &Site<'_>, side: Side, results: &mut Results) -> Outcome {
@@ -48,6 +49,10 @@ pub(crate) fn run(site: &Site<'_>, side: Side, results: &mut Results) -> Outcome
         results.add("map", format!("`iomap` among {extents} extents"), Unit::Time, side, call);
     }
     results.add("map", "read of a block of one extent", Unit::Time, side, alone);
+    for _ in 0..3 {
+        let name = format!("one load from {} MiB of memory", 30 * extents >> 20);
+        results.add("map", name, Unit::Time, side, load(30 * extents));
+    }
     let mut times = Vec::new();
     for i in 0..5 {
         let start = Instant::now();
@@ -117,6 +122,30 @@ fn memory(results: &mut Results, name: String, before: Option<u64>, extents: u64
         let each = after.saturating_sub(before) as f64 / extents as f64;
         results.add("map", name, Unit::Number, Side::Freehold, each);
     }
+}
+
+/// Seconds for a load from a random place in so many bytes, when the place is known only
+/// from the load before: what this machine's memory takes, whoever asks.
+fn load(bytes: u64) -> f64 {
+    const LINE: usize = 8;
+    let lines = (bytes as usize / 64).max(2);
+    let mut memory = vec![0u64; lines * LINE];
+    // One cycle through all lines (Sattolo).
+    let mut order: Vec<u32> = (0..lines as u32).collect();
+    let mut rng = Rng::new(5);
+    for i in (1..lines).rev() {
+        order.swap(i, rng.below(i as u64) as usize);
+    }
+    for i in 0..lines {
+        memory[order[i] as usize * LINE] = u64::from(order[(i + 1) % lines]);
+    }
+    let (mut at, loads) = (0, 2_000_000);
+    let start = Instant::now();
+    for _ in 0..loads {
+        at = memory[at as usize * LINE];
+    }
+    black_box(at);
+    start.elapsed().as_secs_f64() / f64::from(loads)
 }
 
 /// Bytes of memory that this process has.

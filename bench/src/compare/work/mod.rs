@@ -14,17 +14,32 @@ use crate::outcome::Outcome;
 use crate::results::{Results, Side};
 use crate::scale::Scale;
 use crate::stage::Stage;
+use std::cell::OnceCell;
 use std::path::Path;
 
 /// What each workload is given.
 pub(crate) struct Site<'a> {
     /// The device of all sides.
     pub(crate) stage: &'a Stage,
+    /// Made when it is first asked for.
+    pub(crate) written: &'a OnceCell<Stage>,
     /// Where images lie.
     pub(crate) dir: &'a Path,
     pub(crate) scale: &'a Scale,
     /// Counts from zero.
     pub(crate) round: usize,
+}
+
+impl<'a> Site<'a> {
+    /// A device of all sides whose every block was written before.
+    pub(crate) fn written(&self) -> Outcome<&'a Stage> {
+        let Some(size) = self.scale.written else { return Ok(self.stage) };
+        if self.written.get().is_none() {
+            let plain = !self.stage.is_device();
+            let _ = self.written.set(Stage::written(self.dir, "written", size, plain)?);
+        }
+        Ok(self.written.get().unwrap_or(self.stage))
+    }
 }
 
 /// A workload: its name, what it is, and which sides it is for.

@@ -26,7 +26,7 @@ pub(crate) fn run(site: &Site<'_>, side: Side, results: &mut Results) -> Outcome
         ("during checkpoints", Load::Checkpoints),
     ];
     for (name, load) in loads {
-        let ours = Ours::new(site.stage)?;
+        let ours = Ours::new(site.written()?)?;
         ours.put("other", 0, 16 << 20)?;
         let writer = ours.writer(0, false)?;
         ours.settle()?;
