@@ -109,6 +109,9 @@ impl Space {
     }
 }
 
+/// A tree of descriptors, and what has just been put into it.
+pub(crate) type Placed = (Tree<format::Space>, Vec<(u64, GroupDesc)>);
+
 /// Gives some changed groups of the view new places and puts these into the tree of
 /// descriptors. Doing so takes blocks, which may change another group: it ends because
 /// a group is placed once and new nodes of this generation stay.
@@ -116,7 +119,7 @@ pub(crate) fn place_some(
     txn: &mut Txn<'_>,
     tree: &Tree<format::Space>,
     most: usize,
-) -> Result<(Tree<format::Space>, Vec<(u64, GroupDesc)>), Fault> {
+) -> Result<Placed, Fault> {
     let mut tree = tree.clone();
     let mut done = Vec::with_capacity(most);
     while done.len() < most
@@ -139,7 +142,7 @@ pub(crate) fn count_some(
     txn: &mut Txn<'_>,
     tree: &Tree<format::Space>,
     some: &[(u64, GroupDesc)],
-) -> Result<(Tree<format::Space>, Vec<(u64, GroupDesc)>), Fault> {
+) -> Result<Placed, Fault> {
     let mut tree = tree.clone();
     let mut out = Vec::with_capacity(some.len());
     for (g, desc) in some {

@@ -15,10 +15,10 @@ use super::core::{Core, Deferred};
 use super::file::{FileState, Version};
 use super::shelf::CONDEMNED;
 use crate::error::Result;
-use crate::format::types::{FileId, GROUP_BLOCKS, GroupDesc};
-use crate::format::{self, Files};
+use crate::format::Files;
+use crate::format::types::{FileId, GROUP_BLOCKS};
 use crate::lane::Io;
-use crate::space::{count_some, place_some};
+use crate::space::{Placed, count_some, place_some};
 use crate::tree::{Fault, Splice, Tree, find, splice};
 use crate::txn::Txn;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -99,11 +99,7 @@ impl Volume {
     }
 
     /// The tree of descriptors with a new place for each changed bitmap, and these.
-    pub(super) async fn place_bitmaps(
-        self: &Arc<Self>,
-        io: &Io,
-        cut: &Cut,
-    ) -> Result<(Tree<format::Space>, Vec<(u64, GroupDesc)>)> {
+    pub(super) async fn place_bitmaps(self: &Arc<Self>, io: &Io, cut: &Cut) -> Result<Placed> {
         let (mut tree, mut placed) = (self.core().space.tree().clone(), Vec::new());
         loop {
             let (next, some) =
@@ -135,7 +131,7 @@ impl Volume {
             let mut done = 0;
             while done < d.len {
                 let len = (d.len - done).min(MANY * GROUP_BLOCKS);
-                slice.push(Deferred { start: d.start + done, len, ..d });
+                slice.push(Deferred { start: d.start + done, len });
                 work += 1 + len / GROUP_BLOCKS;
                 done += len;
                 if work >= MANY {
