@@ -156,6 +156,11 @@ fn b8_recovery_starts_again_from_the_checkpoint() {
 }
 
 #[test]
+fn b9_files_are_changed_between_the_slices_of_a_checkpoint() {
+    holds(cases::b9_files_are_changed_between_the_slices_of_a_checkpoint());
+}
+
+#[test]
 fn b9_a_hole_in_the_journal_is_damage() {
     holds(cases::b9_a_hole_in_the_journal_is_damage());
 }

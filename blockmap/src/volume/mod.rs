@@ -19,6 +19,7 @@ mod check;
 mod checkpoint;
 mod commit;
 mod core;
+mod cutting;
 mod defrag;
 mod diff;
 mod drive;

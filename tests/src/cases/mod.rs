@@ -60,6 +60,7 @@ pub const ALL: &[(&str, Case)] = named![
     b7_late_bytes_written_again_on_their_way_home,
     b7_a_lost_write_home_loses_nothing,
     b7_readers_beside_homing,
+    b9_files_are_changed_between_the_slices_of_a_checkpoint,
     b8_recovery_starts_again_from_the_checkpoint,
     b10_removal_goes_on_after_a_crash,
     b11_names_are_a_serial_history,
