@@ -26,6 +26,11 @@ fn b2_a_lowering_that_is_not_durable_counts() {
 }
 
 #[test]
+fn b2_a_record_that_lowers_and_changes() {
+    holds(cases::b2_a_record_that_lowers_and_changes());
+}
+
+#[test]
 fn b3_freed_blocks_wait() {
     holds(cases::b3_freed_blocks_wait());
 }
@@ -148,6 +153,11 @@ fn b7_readers_beside_homing() {
 #[test]
 fn b8_recovery_starts_again_from_the_checkpoint() {
     holds(cases::b8_recovery_starts_again_from_the_checkpoint());
+}
+
+#[test]
+fn b9_files_are_changed_between_the_slices_of_a_checkpoint() {
+    holds(cases::b9_files_are_changed_between_the_slices_of_a_checkpoint());
 }
 
 #[test]

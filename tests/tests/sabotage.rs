@@ -35,6 +35,7 @@ const BROKEN: &[(&str, &str)] = &[
     ("forget-late", "b7_late_bytes_are_found"),
     ("checkpoint-before-home", "b7_a_checkpoint_brings_late_bytes_home"),
     ("keep-older-late", "b7_readers_beside_homing"),
+    ("forget-the-cut", "b9_files_are_changed_between_the_slices_of_a_checkpoint"),
     ("keep-cut-tail", "b12_no_strangers_bytes"),
 ];
 

@@ -16,8 +16,12 @@ use std::sync::Arc;
 /// The logical bitmaps of one checkpoint.
 #[derive(Default)]
 pub(crate) struct CutSpace {
+    /// Groups that have changed since the cut, as the view has them.
     images: BTreeMap<u64, Arc<Words>>,
-    dirty: BTreeSet<u64>,
+    /// Groups of the view that its checkpoint writes: those whose bitmaps have a new
+    /// place, and the others.
+    placed: BTreeSet<u64>,
+    unplaced: BTreeSet<u64>,
     /// The change being made belongs to the checkpoint.
     pub(super) open: bool,
     /// Free blocks by the logical bitmaps.
@@ -32,14 +36,17 @@ impl CutSpace {
 
     /// The group is part of the view.
     pub(super) fn has(&self, g: u64) -> bool {
-        self.images.contains_key(&g) || self.dirty.contains(&g)
+        [&self.placed, &self.unplaced].iter().any(|s| s.contains(&g))
+            || self.images.contains_key(&g)
     }
 
     /// The checkpoint's own change.
     pub(super) fn set(&mut self, g: u64, now: &Arc<Words>, bit: usize, n: usize, on: bool) {
         let image = self.images.entry(g).or_insert_with(|| now.clone());
         bits::fill(Arc::make_mut(image), bit, n, on);
-        self.dirty.insert(g);
+        if !self.placed.contains(&g) {
+            self.unplaced.insert(g);
+        }
         if on {
             self.free = self.free.saturating_sub(n as u64);
         } else {
@@ -51,9 +58,8 @@ impl CutSpace {
 impl Space {
     /// Begins a checkpoint's view: the logical bitmaps as they are now.
     pub(crate) fn begin_cut(&mut self) {
-        let dirty = std::mem::take(&mut self.dirty);
-        let images = dirty.iter().map(|g| (*g, self.groups[g].logical.clone())).collect();
-        self.cut = Some(CutSpace { images, dirty, open: false, free: self.unused });
+        let unplaced = std::mem::take(&mut self.dirty);
+        self.cut = Some(CutSpace { unplaced, free: self.unused, ..CutSpace::default() });
     }
 
     /// What follows belongs to the checkpoint (`true`) or no longer does.
@@ -72,7 +78,8 @@ impl Space {
     /// Drops a view whose checkpoint failed; its groups are dirty again.
     pub(crate) fn abandon_cut(&mut self) {
         if let Some(cut) = self.cut.take() {
-            self.dirty.extend(cut.dirty);
+            self.dirty.extend(cut.placed);
+            self.dirty.extend(cut.unplaced);
         }
     }
 
@@ -83,42 +90,69 @@ impl Space {
 
     /// The bitmap of one group of the view.
     pub(crate) fn cut_image(&self, g: u64) -> Option<Arc<Words>> {
-        self.cut.as_ref().and_then(|c| c.images.get(&g)).cloned()
+        let cut = self.cut.as_ref()?;
+        let image = || self.groups.get(&g).map(|now| now.logical.clone());
+        cut.images.get(&g).cloned().or_else(image)
     }
 
-    /// The next group of the view that has changed and is not in `done`.
-    pub(crate) fn cut_next(&self, done: &BTreeMap<u64, GroupDesc>) -> Option<u64> {
-        self.cut.as_ref()?.dirty.iter().find(|g| !done.contains_key(g)).copied()
+    /// The next group of the view that has changed, has no new place and is not in `done`.
+    fn cut_next(&self, done: &[(u64, GroupDesc)]) -> Option<u64> {
+        let mut left = self.cut.as_ref()?.unplaced.iter();
+        left.find(|g| done.iter().all(|(d, _)| d != *g)).copied()
+    }
+
+    fn cut_placed(&mut self, g: u64) {
+        if let Some(cut) = &mut self.cut {
+            cut.unplaced.remove(&g);
+            cut.placed.insert(g);
+        }
     }
 }
 
-/// Gives each changed group of the view a new place and puts that into the tree
-/// of descriptors. Doing so takes blocks, which may change another group: it ends
-/// because a group is placed once and new nodes of this generation stay.
-pub(crate) fn place_bitmaps(
+/// A tree of descriptors, and what has just been put into it.
+pub(crate) type Placed = (Tree<format::Space>, Vec<(u64, GroupDesc)>);
+
+/// Gives some changed groups of the view new places and puts these into the tree of
+/// descriptors. Doing so takes blocks, which may change another group: it ends because
+/// a group is placed once and new nodes of this generation stay.
+pub(crate) fn place_some(
     txn: &mut Txn<'_>,
     tree: &Tree<format::Space>,
-) -> Result<(Tree<format::Space>, BTreeMap<u64, GroupDesc>), Fault> {
+    most: usize,
+) -> Result<Placed, Fault> {
     let mut tree = tree.clone();
-    let mut done = BTreeMap::new();
-    while let Some(g) = txn.space().cut_next(&done) {
+    let mut done = Vec::with_capacity(most);
+    while done.len() < most
+        && let Some(g) = txn.space().cut_next(&done)
+    {
         if let Some(old) = find(&tree, &g)? {
             txn.free(old.addr, 1)?;
         }
         let addr = txn.alloc_node()?;
         let desc = GroupDesc { addr, generation: txn.generation, free: 0 };
         tree = describe(txn, &tree, g, desc)?;
-        done.insert(g, desc);
+        done.push((g, desc));
     }
-    // All blocks are taken now. Putting the exact numbers in takes no more: the
-    // nodes are of this generation and the entries keep their size.
-    for (g, desc) in &mut done {
+    done.iter().for_each(|(g, _)| txn.space().cut_placed(*g));
+    Ok((tree, done))
+}
+
+/// Puts the free blocks of some groups into the tree, when all have been placed.
+pub(crate) fn count_some(
+    txn: &mut Txn<'_>,
+    tree: &Tree<format::Space>,
+    some: &[(u64, GroupDesc)],
+) -> Result<Placed, Fault> {
+    let mut tree = tree.clone();
+    let mut out = Vec::with_capacity(some.len());
+    for (g, desc) in some {
         let image = txn.space().cut_image(*g);
         let used = image.map_or(0, |w| bits::count(&w, 0, GROUP_BLOCKS as usize));
-        desc.free = (GROUP_BLOCKS as usize - used) as u32;
-        tree = describe(txn, &tree, *g, *desc)?;
+        let desc = GroupDesc { free: (GROUP_BLOCKS as usize - used) as u32, ..*desc };
+        tree = describe(txn, &tree, *g, desc)?;
+        out.push((*g, desc));
     }
-    Ok((tree, done))
+    Ok((tree, out))
 }
 
 fn describe(

@@ -25,7 +25,7 @@ mod tests;
 
 pub(crate) use bits::Words;
 use cut::CutSpace;
-pub(crate) use cut::place_bitmaps;
+pub(crate) use cut::{Placed, count_some, place_some};
 
 use crate::cache::{Cache, Hold};
 use crate::format::types::{Addr, GROUP_BLOCKS, GroupDesc, Kind};

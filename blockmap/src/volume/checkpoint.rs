@@ -1,9 +1,9 @@
 //! Checkpoints: the map as it was at one record, written beside what goes on.
 //!
-//! 1. *Cut*, under the lock: close the journal group, take the roots, the files
-//!    that changed and the view of the space maps; the next generation begins.
+//! 1. *Cut*, under the lock: close the journal group, take the roots, the set of files
+//!    that changed and a view of the space maps; the next generation begins.
 //! 2. Put the changed files' records into the file tree, and the changed groups'
-//!    bitmaps into the space tree. These nodes belong to the cut.
+//!    bitmaps into the space tree. These nodes belong to the cut ([`super::cutting`]).
 //! 3. Write all nodes and bitmaps of the cut, a few at a time. They go to blocks
 //!    that no checkpoint names; the map changes meanwhile by making new nodes.
 //! 4. Barrier, then the superblock into the other slot.
@@ -13,27 +13,26 @@
 
 use super::Volume;
 use super::core::Core;
-use super::file::Version;
-use super::shelf::CONDEMNED;
 use crate::cache::Hold;
 use crate::error::Result;
 use crate::format::types::{FileId, GroupDesc, NodeRef, Record, Seq, Superblock};
-use crate::format::{BLOCK, Counts, Files, Names, bitmap, superblock};
+use crate::format::{BLOCK, Counts, Names, bitmap, superblock};
 use crate::lane::{Io, all};
-use crate::space::place_bitmaps;
-use crate::tree::{Body, Fault, Link, Schema, Splice, Tree, find, splice};
+use crate::tree::{Body, Fault, Link, Schema, Tree};
 use crate::txn::Txn;
-use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Nodes written at a time; also the longest a slice keeps others waiting.
-const SLICE: usize = 16;
+pub(super) const SLICE: usize = 16;
+
+/// Nodes looked at before others have a turn.
+const LOOKS: usize = 512;
 
 /// The map at one record.
-struct Cut {
-    generation: u64,
+pub(super) struct Cut {
+    pub(super) generation: u64,
     seq: Seq,
     group: u64,
     pos: u64,
@@ -41,8 +40,6 @@ struct Cut {
     counts: Tree<Counts>,
     share_gen: u64,
     next_file: FileId,
-    /// Changed files; none: the file is gone.
-    files: Vec<(FileId, Option<Arc<Version>>)>,
 }
 
 type Write = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
@@ -62,14 +59,12 @@ impl Volume {
 
     async fn checkpoint_once(self: &Arc<Self>, io: &Io) -> Result<()> {
         let cut = self.cut();
-        let files = self.put_files(io, &cut).await?;
-        let old_space = self.core().space.tree().clone();
-        let (space, placed) =
-            self.cut_change(io, cut.generation, |txn| place_bitmaps(txn, &old_space)).await?;
+        let (files, changed) = self.put_files(io, &cut).await?;
+        let (space, placed) = self.place_bitmaps(io, &cut).await?;
         self.core().pledged = 0;
         self.write_tree(io, &cut.names).await?;
         self.write_tree(io, &cut.counts).await?;
-        for (_, version) in &cut.files {
+        for (_, version) in &changed {
             if let Some(root) = version.as_ref().and_then(|v| v.root()) {
                 self.write_tree(io, &Tree { root: Some(root.clone()) }).await?;
             }
@@ -89,10 +84,6 @@ impl Volume {
         let mark = {
             let mut core = self.core();
             core.shelf.tree = files;
-            // Their records are no longer in it.
-            for (id, _) in cut.files.iter().filter(|(_, v)| v.is_none()) {
-                core.shelf.gone.remove(id);
-            }
             core.space.end_cut(space);
             self.durable.fetch_max(cut.seq, Ordering::AcqRel);
             core.push_mark(cut.generation)
@@ -102,6 +93,7 @@ impl Volume {
             io.until(|| self.durable() >= mark || self.health.sound().is_err()).await;
         }
         self.health.sound()?;
+        self.forget_gone(io, &changed).await;
         self.supersede(io, &cut).await;
         Ok(())
     }
@@ -112,8 +104,7 @@ impl Volume {
         let (group, pos) = core.journal.cut();
         core.pledged = core.checkpoint_needs();
         let dirty = std::mem::take(&mut core.dirty);
-        let files =
-            dirty.into_iter().map(|id| (id, core.shelf.files.get(&id).map(|f| f.load()))).collect();
+        core.cutting.begin(dirty);
         core.space.begin_cut();
         core.generation += 1;
         core.cut_load();
@@ -126,13 +117,12 @@ impl Volume {
             counts: core.counts.clone(),
             share_gen: core.share_gen,
             next_file: core.shelf.next_file,
-            files,
         }
     }
 
     /// A change that belongs to the cut: its nodes are of its generation, and
     /// its blocks are in its view of the space maps.
-    async fn cut_change<R>(
+    pub(super) async fn cut_change<R>(
         self: &Arc<Self>,
         io: &Io,
         generation: u64,
@@ -147,20 +137,6 @@ impl Volume {
                 Err(fault) => held.extend(self.mend(io, fault).await?),
             }
         }
-    }
-
-    /// The file tree with the records of the changed files.
-    async fn put_files(self: &Arc<Self>, io: &Io, cut: &Cut) -> Result<Tree<Files>> {
-        let mut tree = self.core().shelf.tree.clone();
-        for slice in cut.files.chunks(SLICE) {
-            tree = self
-                .cut_change(io, cut.generation, |txn| {
-                    slice.iter().try_fold(tree.clone(), |t, (id, v)| put_file(txn, &t, *id, v))
-                })
-                .await?;
-            io.pause().await;
-        }
-        Ok(tree)
     }
 
     /// Writes every node below a root that is not on the medium yet, children
@@ -178,6 +154,9 @@ impl Volume {
                 stack.extend(children.iter().map(|c| c.link.clone()).filter(|l| !l.is_written()));
             }
             found.push(link);
+            if found.len().is_multiple_of(LOOKS) {
+                io.pause().await;
+            }
         }
         found.reverse();
         for batch in found.chunks(SLICE) {
@@ -207,15 +186,10 @@ impl Volume {
         Ok(())
     }
 
-    async fn write_bitmaps(
-        self: &Arc<Self>,
-        io: &Io,
-        placed: &BTreeMap<u64, GroupDesc>,
-    ) -> Result<()> {
-        let placed: Vec<_> = placed.iter().collect();
+    async fn write_bitmaps(self: &Arc<Self>, io: &Io, placed: &[(u64, GroupDesc)]) -> Result<()> {
         for slice in placed.chunks(SLICE) {
             let mut writes: Vec<Write> = Vec::with_capacity(slice.len());
-            for &(g, desc) in slice {
+            for (g, desc) in slice {
                 let mut buf = self.medium.pool().take(BLOCK)?;
                 let image = self.core().space.cut_image(*g);
                 let Some(words) = image else { continue };
@@ -278,19 +252,21 @@ impl Volume {
         if !crate::sabotage::breaks("no-epochs") {
             io.until(|| lanes.iter().all(|l| l.slots.quiet(epoch))).await;
         }
-        let mut core = self.core();
-        core.settled = core.settled.max(durable);
-        let settled = core.settled;
-        core.lowerings.prune(settled);
-        core.drop_load();
-        core.reclaim(&ready);
-        core.forget_idle_files();
+        {
+            let mut core = self.core();
+            core.settled = core.settled.max(durable);
+            let settled = core.settled;
+            core.lowerings.prune(settled);
+            core.drop_load();
+        }
+        self.reclaim_all(io, ready).await;
         self.marked.fetch_max(cut.generation, Ordering::AcqRel);
-        if !core.shelf.condemned.is_empty() {
+        if !self.core().shelf.condemned.is_empty() {
             // A removal that stopped on a full store has room now.
             self.ask_reap();
         }
         self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
+        self.forget_idle_files(io).await;
     }
 }
 
@@ -326,33 +302,4 @@ impl Core {
         let _ = crate::format::record::encode_record(&mut bytes, &Record::Mark { checkpoint });
         self.journal.push(&bytes, 1)
     }
-
-    /// Files that nobody has open and that a checkpoint holds leave memory.
-    fn forget_idle_files(&mut self) {
-        let Core { shelf, dirty, .. } = self;
-        let condemned = &shelf.condemned;
-        shelf.files.retain(|id, f| {
-            dirty.contains(id) || condemned.contains(id) || Arc::strong_count(f) > 1
-        });
-    }
-}
-
-/// A file's record into the tree, under the key that says whether it is condemned.
-fn put_file(
-    txn: &mut Txn<'_>,
-    tree: &Tree<Files>,
-    id: FileId,
-    version: &Option<Arc<Version>>,
-) -> std::result::Result<Tree<Files>, Fault> {
-    let mut tree = tree.clone();
-    let condemned = version.as_ref().is_some_and(|v| v.condemned);
-    for (key, mine) in [(id, !condemned), (id | CONDEMNED, condemned)] {
-        let new = match version {
-            Some(v) if mine => vec![(key, v.record())],
-            _ if find(&tree, &key)?.is_some() => Vec::new(),
-            _ => continue,
-        };
-        tree = splice(txn, tree, Splice { lo: key, hi: Some(key + 1), new, release: false })?;
-    }
-    Ok(tree)
 }

@@ -9,6 +9,7 @@
 //! The lock is held for microseconds. Reads, and writes in place, never take it.
 //! Why one lock: docs/decisions/0003-one-lock-for-the-map.md.
 
+use super::cutting::Cutting;
 use super::file::{FileState, Version};
 use super::late::{Bytes, Late};
 use super::logged::Logged;
@@ -28,8 +29,6 @@ use std::sync::atomic::Ordering;
 /// Blocks that were freed and are not reusable yet (law B3).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deferred {
-    /// Reusable when the checkpoint of this number is durable and marked.
-    pub(crate) generation: u64,
     pub(crate) start: Addr,
     pub(crate) len: u64,
 }
@@ -68,6 +67,8 @@ pub(crate) struct Core {
     pub(crate) share_gen: u64,
     /// Files whose records the next checkpoint must write.
     pub(crate) dirty: BTreeSet<FileId>,
+    /// Those whose records the checkpoint under way has yet to write.
+    pub(crate) cutting: Cutting,
     pub(crate) lowerings: Lowerings,
     /// Lowerings up to this record are done with: it is durable, and no look-up from
     /// before it is in flight.
@@ -80,7 +81,8 @@ pub(crate) struct Core {
     pub(crate) late: Arc<Late>,
     /// Replay: what it is to write there.
     pub(crate) homes: BTreeMap<Addr, Bytes>,
-    pub(crate) deferred: Vec<Deferred>,
+    /// Reusable when the checkpoint of that number is durable and marked.
+    pub(crate) deferred: BTreeMap<u64, Vec<Deferred>>,
     /// Blocks in `deferred`.
     pub(crate) deferred_blocks: u64,
     /// Blocks that only removals and checkpoints may take.
@@ -214,6 +216,7 @@ impl Core {
         }
         self.defer(&done.freed);
         for (file, _) in &staged.versions {
+            self.cutting.keep(file);
             self.dirty.insert(file.id);
             file.named_by(seq);
             if staged.shrinks && live {
@@ -263,6 +266,7 @@ impl Core {
                 let seq = self.journal.next_seq();
                 done.lowered.iter().for_each(|(s, n)| self.lowerings.add(*s, *n, seq));
                 self.defer(&done.freed);
+                self.cutting.keep(file);
                 file.version.store(Arc::new(version));
                 self.dirty.insert(file.id);
                 Ok(())
@@ -287,20 +291,19 @@ impl Core {
     pub(super) fn defer_at(&mut self, generation: u64, freed: &[(Addr, u64)]) {
         for &(start, len) in freed {
             self.deferred_blocks += len;
-            match self.deferred.last_mut() {
-                Some(d) if d.generation == generation && d.start + d.len == start => d.len += len,
-                _ => self.deferred.push(Deferred { generation, start, len }),
+            let waiting = self.deferred.entry(generation).or_default();
+            match waiting.last_mut() {
+                Some(d) if d.start + d.len == start => d.len += len,
+                _ => waiting.push(Deferred { start, len }),
             }
         }
     }
 
     /// The freed blocks that checkpoint `generation` no longer names.
     pub(crate) fn take_deferred(&mut self, generation: u64) -> Vec<Deferred> {
-        let (ready, rest) = std::mem::take(&mut self.deferred)
-            .into_iter()
-            .partition(|d| d.generation <= generation);
-        self.deferred = rest;
-        ready
+        let rest = self.deferred.split_off(&(generation + 1));
+        let ready = std::mem::replace(&mut self.deferred, rest);
+        ready.into_values().flatten().collect()
     }
 
     /// They are reusable now.

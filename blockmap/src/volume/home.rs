@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// So many late blocks are worth bringing home.
-const MANY: usize = 64;
+const MANY: usize = 128;
 
 /// So many are the most; who writes more waits.
 const MOST: usize = 512;

@@ -19,6 +19,7 @@ mod check;
 mod checkpoint;
 mod commit;
 mod core;
+mod cutting;
 mod defrag;
 mod diff;
 mod drive;
@@ -129,6 +130,12 @@ impl Volume {
     /// The one history. Held for microseconds, never across I/O.
     fn core(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// A transaction that comes to nothing.
+    #[cfg(test)]
+    pub(crate) fn look_at_changes(&self, look: impl FnOnce(&mut crate::txn::Txn<'_>)) {
+        look(&mut self.core().view());
     }
 
     /// The medium under the store.

@@ -1,6 +1,7 @@
 //! Opening: which superblock counts, and a volume made from it.
 
 use super::core::Core;
+use super::cutting::Cutting;
 use super::logged::Logged;
 use super::shelf::Shelf;
 use super::stats::Counters;
@@ -17,7 +18,7 @@ use crate::space::Space;
 use crate::tree::Tree;
 use freehold_engine::medium::{Completion, Medium, Op, Queue};
 use freehold_engine::memory::Buffer;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -183,6 +184,7 @@ impl Parts {
                 names: Tree::at(sb.names),
                 tree: Tree::at(sb.files),
                 files: HashMap::new(),
+                circle: VecDeque::new(),
                 gone: BTreeSet::new(),
                 condemned: BTreeSet::new(),
                 next_file: sb.next_file,
@@ -193,13 +195,14 @@ impl Parts {
             generation: sb.checkpoint + 1,
             share_gen: sb.share_gen,
             dirty: BTreeSet::new(),
+            cutting: Cutting::default(),
             lowerings: Lowerings::default(),
             settled: history.next_seq - 1,
             settling: None,
             logged: Logged::default(),
             late: Arc::default(),
             homes: BTreeMap::new(),
-            deferred: Vec::new(),
+            deferred: BTreeMap::new(),
             deferred_blocks: 0,
             pledged: 0,
             load: Default::default(),

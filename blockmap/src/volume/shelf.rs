@@ -7,7 +7,7 @@ use crate::format::types::{Addr, Extent, FileId, Record};
 use crate::format::{BLOCK, FILE_LIMIT, Files, Names};
 use crate::tree::{Fault, Splice, Tree, find, splice};
 use crate::txn::Txn;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 /// The key under which condemned files stand in the file tree.
@@ -19,6 +19,8 @@ pub(crate) struct Shelf {
     /// Records as the last checkpoint has them; files in memory are newer.
     pub(crate) tree: Tree<Files>,
     pub(crate) files: HashMap<FileId, Arc<FileState>>,
+    /// Their numbers, in the order in which they are looked at to let go of them.
+    pub(crate) circle: VecDeque<FileId>,
     /// Files whose last has gone, although `tree` still has their records.
     pub(crate) gone: BTreeSet<FileId>,
     pub(crate) condemned: BTreeSet<FileId>,
@@ -89,6 +91,7 @@ impl Shelf {
         let Some(record) = record else { return Ok(None) };
         limits::file(id, &record)?;
         let file = FileState::new(id, Version::from_record(&record));
+        self.circle.push_back(id);
         self.files.insert(id, file.clone());
         Ok(Some(file))
     }
@@ -362,6 +365,7 @@ impl Shelf {
         }
         for file in staged.created {
             self.next_file = self.next_file.max(file.id + 1);
+            self.circle.push_back(file.id);
             self.files.insert(file.id, file);
         }
         for (file, version) in staged.versions {

@@ -3,7 +3,7 @@
 //! the journal, must do right by them.
 
 use super::{Verdict, demand, text};
-use crate::crash::everywhere;
+use crate::crash::{Plan, everywhere, history_after};
 use crate::history::{BLOCK, Op, When, Who};
 use freehold::{ErrorKind, File, OpenOptions, Store};
 use freehold_engine::sim::{FailPlan, OpKind, SimMedium, SimOptions, Survival};
@@ -97,14 +97,47 @@ pub fn b7_a_checkpoint_brings_late_bytes_home() -> Verdict {
     everywhere(&set_up, &ops, 4).map(drop)
 }
 
+/// A checkpoint that begins by itself goes on in slices while its files are changed,
+/// removed and made: it holds them as they were at its cut.
+pub fn b9_files_are_changed_between_the_slices_of_a_checkpoint() -> Verdict {
+    const LAST: u8 = 250;
+    let write = |name: u8, tag: u32| match tag % 3 {
+        0 => logged(Who::Name(name), 0, 700, tag),
+        _ => plain(Who::Name(name), u64::from(tag % 5) * BLOCK, BLOCK, tag),
+    };
+    let mut ops: Vec<Op> = (0..=LAST).map(create).collect();
+    ops.push(Op::SyncAll);
+    for i in 0..60u8 {
+        // From the last to the first, against the order of the slices.
+        let name = LAST - i;
+        ops.push(write(name, 1 + u32::from(i)));
+        ops.push(if i % 7 == 3 { Op::Remove { name } } else { Op::Sync { who: Who::Name(name) } });
+    }
+    let points: Result<Vec<u64>, String> = (0..14)
+        .map(|seed| {
+            let plan = Plan {
+                seed,
+                blocks: 2048,
+                window: false,
+                steps: 30,
+                outcomes: 1,
+                again: 0,
+                before: 4 * seed,
+            };
+            history_after(&plan, &[], &ops).map_err(|e| format!("{plan:?}: {e}"))
+        })
+        .collect();
+    points.map(drop)
+}
+
 /// More late blocks than are left to gather: they are brought home, and written again
 /// while they are on their way.
 pub fn b7_late_bytes_written_again_on_their_way_home() -> Verdict {
     let many = |first: u64, tag| {
-        let parts = (0..9).map(|i| ((first + i * 4) * BLOCK, 4 * BLOCK)).collect();
+        let parts = (0..18).map(|i| ((first + i * 4) * BLOCK, 4 * BLOCK)).collect();
         Op::Batch { who: A, parts, tag, sync: When::Each }
     };
-    let ops = [many(0, 1), many(30, 2), logged(A, 10, 9000, 3), many(2, 4), look(A)];
+    let ops = [many(0, 1), many(60, 2), logged(A, 10, 9000, 3), many(2, 4), look(A)];
     everywhere(&[create(0)], &ops, 1).map(drop)
 }
 
@@ -190,7 +223,10 @@ fn write_log(file: &File, record: usize, done: &AtomicU64) -> Verdict {
         file.write_durable_at(&log_bytes(at, record), at).map_err(text)?;
         done.store(at + record as u64, Ordering::Release);
     }
-    Ok(())
+    let mut all = vec![0; 700 * record];
+    file.read_at(&mut all, 0).map_err(text)?;
+    let wrong = all.iter().zip(log_bytes(0, all.len())).position(|(a, b)| *a != b);
+    wrong.map_or(Ok(()), |at| Err(format!("byte {at} of {} is another", all.len())))
 }
 
 fn read_along(store: &Store, file: &File, done: &AtomicU64, over: &AtomicBool) -> Verdict {
