@@ -1,7 +1,9 @@
 //! Lowered counts whose records are not durable yet (law B2).
 //!
 //! Until the record is durable, a crash brings the old owner back: the block may
-//! not be overwritten in place, although its exact count says one.
+//! not be overwritten in place, although its exact count says one. Nor while a read is
+//! in flight that found the block through the owner that is gone: it would show what
+//! the other one writes.
 
 use crate::format::types::{Addr, Seq};
 use std::collections::BTreeMap;
@@ -10,12 +12,14 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default)]
 pub(crate) struct Lowerings {
     runs: BTreeMap<Addr, (u64, Seq)>,
+    newest: Seq,
 }
 
 impl Lowerings {
     /// The counts of a range were lowered by this record.
     pub(crate) fn add(&mut self, start: Addr, len: u64, seq: Seq) {
         let end = start + len;
+        self.newest = self.newest.max(seq);
         self.cut(start);
         self.cut(end);
         let inside: Vec<Addr> = self.runs.range(start..end).map(|(k, _)| *k).collect();
@@ -49,6 +53,11 @@ impl Lowerings {
     /// Forgets what is durable.
     pub(crate) fn prune(&mut self, durable: Seq) {
         self.runs.retain(|_, (_, seq)| *seq > durable);
+    }
+
+    /// Nothing was lowered after this record.
+    pub(crate) fn none_after(&self, seq: Seq) -> bool {
+        self.newest <= seq
     }
 
     pub(crate) fn len(&self) -> usize {

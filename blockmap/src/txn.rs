@@ -319,3 +319,24 @@ fn put_run(out: &mut Vec<(u64, CountRun)>, mut at: Addr, mut len: u64, count: u3
         len -= n;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::volume::{FormatSpec, Volume};
+    use freehold_engine::{FormatOptions, format_target};
+
+    /// What a transaction has lowered itself is not settled for what it does next; what
+    /// the journal holds already is.
+    #[test]
+    fn b2_its_own_lowerings_count() {
+        let medium = format_target("mem:16M", &FormatOptions::default()).expect("memory");
+        let vol = Volume::format(medium, &FormatSpec::default()).expect("a store");
+        vol.look_at_changes(|txn| {
+            assert_eq!(txn.settled(98, 10), 10);
+            txn.hold(100, 4);
+            assert_eq!((txn.settled(98, 10), txn.settled(103, 1), txn.settled(104, 6)), (2, 0, 6));
+            txn.replays();
+            assert_eq!(txn.settled(98, 10), 10);
+        });
+    }
+}

@@ -373,7 +373,7 @@ fn a_removed_file_through_its_handle() {
     store.create(b"many").unwrap().write_at(b"new", 0).unwrap();
     assert_eq!(file.size(), (1 << 20) + 9000);
     drop((file, back));
-    for name in [&b"back"[..], b"many@1", b"many@2", b"many"] {
+    for name in [&b"back"[..], b"many@1", b"many@2", b"moved", b"many"] {
         store.remove(name).unwrap();
     }
     for _ in 0..4 {

@@ -26,6 +26,11 @@ fn b2_a_lowering_that_is_not_durable_counts() {
 }
 
 #[test]
+fn b2_a_record_that_lowers_and_changes() {
+    holds(cases::b2_a_record_that_lowers_and_changes());
+}
+
+#[test]
 fn b3_freed_blocks_wait() {
     holds(cases::b3_freed_blocks_wait());
 }
@@ -33,6 +38,16 @@ fn b3_freed_blocks_wait() {
 #[test]
 fn b3_a_read_in_flight_keeps_its_blocks() {
     holds(cases::b3_a_read_in_flight_keeps_its_blocks());
+}
+
+#[test]
+fn b2_a_read_in_flight_shows_no_other_files_bytes() {
+    holds(cases::b2_a_read_in_flight_shows_no_other_files_bytes());
+}
+
+#[test]
+fn b5_a_read_in_flight_shows_no_moved_bytes() {
+    holds(cases::b5_a_read_in_flight_shows_no_moved_bytes());
 }
 
 #[test]

@@ -18,6 +18,8 @@ const BROKEN: &[(&str, &str)] = &[
     ("no-journal-flush", "crash 20"),
     ("no-checkpoint-barrier", "crash 20"),
     ("no-epochs", "b3_a_read_in_flight_keeps_its_blocks"),
+    ("ignore-readers", "b2_a_read_in_flight_shows_no_other_files_bytes"),
+    ("ignore-readers", "b5_a_read_in_flight_shows_no_moved_bytes"),
     ("no-drain", "d2_a_reported_reflink_does_not_change"),
     ("publish-before-data", "b4_data_is_durable_before_its_record"),
     ("early-reuse", "b3_freed_blocks_wait"),

@@ -241,20 +241,24 @@ impl Volume {
 
     /// The checkpoint before is history: what only it named becomes free.
     async fn supersede(self: &Arc<Self>, io: &Io, cut: &Cut) {
-        let ready = {
+        let (ready, durable) = {
             let mut core = self.core();
             core.journal.trim(cut.pos, cut.seq + 1);
-            core.settled = self.durable();
-            core.lowerings.prune(self.durable());
             core.logged.supersede(cut.generation);
-            core.take_deferred(cut.generation)
+            (core.take_deferred(cut.generation), self.durable())
         };
         let epoch = self.epoch.fetch_add(1, Ordering::SeqCst) + 1;
         let lanes = self.all_lanes();
         if !crate::sabotage::breaks("no-epochs") {
             io.until(|| lanes.iter().all(|l| l.slots.quiet(epoch))).await;
         }
-        self.core().drop_load();
+        {
+            let mut core = self.core();
+            core.settled = core.settled.max(durable);
+            let settled = core.settled;
+            core.lowerings.prune(settled);
+            core.drop_load();
+        }
         self.reclaim_all(io, ready).await;
         self.marked.fetch_max(cut.generation, Ordering::AcqRel);
         if !self.core().shelf.condemned.is_empty() {

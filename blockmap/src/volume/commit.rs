@@ -57,9 +57,10 @@ impl Volume {
         let mut core = self.core();
         core.journal.confirm(group);
         self.durable.fetch_max(seq, Ordering::AcqRel);
-        core.settled = self.durable();
+        self.settle(&mut core);
         if core.lowerings.len() > 1024 {
-            core.lowerings.prune(seq);
+            let settled = core.settled;
+            core.lowerings.prune(settled);
         }
         Ok(())
     }

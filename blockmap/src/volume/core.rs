@@ -70,8 +70,11 @@ pub(crate) struct Core {
     /// Those whose records the checkpoint under way has yet to write.
     pub(crate) cutting: Cutting,
     pub(crate) lowerings: Lowerings,
-    /// Records up to this one are durable, as far as the lowerings are concerned.
+    /// Lowerings up to this record are done with: it is durable, and no look-up from
+    /// before it is in flight.
     pub(crate) settled: Seq,
+    /// The same up to this record, as soon as no look-up from before this epoch is.
+    pub(crate) settling: Option<(Seq, u64)>,
     /// Blocks that replay would write (law B7).
     pub(crate) logged: Logged,
     /// Those of them whose bytes are not at home.

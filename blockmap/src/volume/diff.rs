@@ -5,6 +5,7 @@ use super::file::{FileHandle, Map, Version};
 use super::write::B;
 use crate::error::{Error, ErrorKind, Result};
 use crate::tree::{Diff, Walker};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Differences found before others have a turn.
@@ -53,10 +54,8 @@ impl Volume {
                     .look(&io, |_| {
                         while out.len() < begun + AT_ONCE {
                             match diff.next()? {
-                                Some((block, _)) if block * B >= end => return Ok(false),
-                                Some((block, blocks)) => {
-                                    put(&mut out, block * B, ((block + blocks) * B).min(end));
-                                }
+                                Some(found) if bytes(found, end).is_empty() => return Ok(false),
+                                Some(found) => put(&mut out, bytes(found, end)),
                                 None => return Ok(false),
                             }
                         }
@@ -68,7 +67,7 @@ impl Volume {
                 }
                 io.pause().await;
             }
-            put(&mut out, end, x.size.max(y.size));
+            put(&mut out, end..x.size.max(y.size));
             Ok(out)
         })
     }
@@ -81,13 +80,35 @@ fn walker(v: &Version) -> Walker {
     }
 }
 
-/// Adds `from..to`, to the last range if it touches that.
-fn put(out: &mut Vec<DiffRange>, from: u64, to: u64) {
+/// Which bytes before `end` these blocks hold. A damaged map may have blocks where no
+/// file can.
+fn bytes((block, blocks): (u64, u64), end: u64) -> Range<u64> {
+    let to = block.saturating_add(blocks).saturating_mul(B).min(end);
+    block.saturating_mul(B).min(to)..to
+}
+
+/// Adds a range, to the last one if it touches that.
+fn put(out: &mut Vec<DiffRange>, Range { start: from, end: to }: Range<u64>) {
     if from >= to {
         return;
     }
     match out.last_mut() {
         Some(last) if last.offset + last.len == from => last.len += to - from,
         _ => out.push(DiffRange { offset: from, len: to - from }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_behind_all_files_are_behind_the_end() {
+        assert_eq!(bytes((2, 3), 4 * B + 9), 2 * B..4 * B + 9);
+        assert!(bytes((5, 1), 4 * B + 9).is_empty());
+        for block in [1 << 52, (1 << 52) + 1, u64::MAX] {
+            assert!(bytes((block, u64::MAX), i64::MAX as u64).is_empty());
+        }
+        assert_eq!(bytes((1, u64::MAX), i64::MAX as u64), B..i64::MAX as u64);
     }
 }

@@ -1,9 +1,11 @@
 //! Taking ranges of a file (law B6): waiting for one's turn and for plain writes in flight.
 
 use super::Volume;
+use super::core::Core;
 use super::file::FileState;
 use crate::lane::Io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// A range of a file, taken until this is dropped.
 pub(super) struct Held {
@@ -70,5 +72,44 @@ impl Volume {
     fn writes_nothing(&self) -> bool {
         let lanes = self.lanes.lock().expect("no holder panics");
         lanes.iter().all(|l| l.slots.has_no_writes()) && self.maint.slots.has_no_writes()
+    }
+
+    /// From here on nobody reads through a map from before this call.
+    pub(super) async fn readers_gone(self: &Arc<Self>, io: &Io) {
+        if crate::sabotage::breaks("ignore-readers") {
+            return;
+        }
+        let epoch = self.next_epoch();
+        io.until(|| self.is_quiet(epoch)).await;
+    }
+
+    /// Law B2: what durable records lowered binds nobody any more, once no look-up from
+    /// before is in flight. Waits for none: the next call finds it.
+    pub(super) fn settle(&self, core: &mut Core) {
+        let durable = self.durable();
+        let careless = crate::sabotage::breaks("ignore-readers");
+        if careless || core.lowerings.none_after(core.settled) {
+            core.settled = core.settled.max(durable);
+            return;
+        }
+        let before = core.settling.take();
+        let (seq, epoch) = before.unwrap_or_else(|| (durable, self.next_epoch()));
+        if !self.is_quiet(epoch) {
+            core.settling = Some((seq, epoch));
+            return;
+        }
+        core.settled = core.settled.max(seq);
+        if seq < durable {
+            self.settle(core);
+        }
+    }
+
+    /// Look-ups that begin now are seen to be newer than those that are in flight.
+    fn next_epoch(&self) -> u64 {
+        self.epoch.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    fn is_quiet(&self, epoch: u64) -> bool {
+        self.all_lanes().iter().all(|l| l.slots.quiet(epoch))
     }
 }

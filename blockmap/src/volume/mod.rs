@@ -132,6 +132,12 @@ impl Volume {
         self.core.lock().unwrap_or_else(|e| e.into_inner())
     }
 
+    /// A transaction that comes to nothing.
+    #[cfg(test)]
+    pub(crate) fn look_at_changes(&self, look: impl FnOnce(&mut crate::txn::Txn<'_>)) {
+        look(&mut self.core().view());
+    }
+
     /// The medium under the store.
     pub fn medium(&self) -> &Arc<dyn Medium> {
         &self.medium

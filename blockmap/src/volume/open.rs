@@ -198,6 +198,7 @@ impl Parts {
             cutting: Cutting::default(),
             lowerings: Lowerings::default(),
             settled: history.next_seq - 1,
+            settling: None,
             logged: Logged::default(),
             late: Arc::default(),
             homes: BTreeMap::new(),

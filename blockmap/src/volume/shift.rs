@@ -7,7 +7,8 @@
 //! owner, but a block that is overwritten in place before the record is durable
 //! would, after a crash, show the new bytes at its old place in the file. So the
 //! range from the first moved block on is held until the record is durable, and
-//! these verbs are durable when they return.
+//! these verbs are durable when they return. Nor may a read in flight that found the
+//! block at its old place see the new bytes: it is waited for, too.
 
 use super::Volume;
 use super::core::{Class, Core};
@@ -112,7 +113,9 @@ impl Volume {
         if crate::sabotage::breaks("place-over-move") {
             return Ok(());
         }
-        self.sync_to(io, seq).await
+        self.sync_to(io, seq).await?;
+        self.readers_gone(io).await;
+        Ok(())
     }
 }
 

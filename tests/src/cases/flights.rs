@@ -138,6 +138,74 @@ pub fn b3_a_read_in_flight_keeps_its_blocks() -> Verdict {
     Ok(())
 }
 
+/// What is read at a place is what stood there at some time: `others` are bytes that
+/// never did, written in place while the read was in flight.
+fn reads_its_own(
+    store: &Store,
+    sim: &SimMedium,
+    (file, block): (&File, usize),
+    others: Vec<u8>,
+    change: impl FnOnce() -> Verdict + Send + 'static,
+) -> Verdict {
+    let mut queue = store.queue(4).map_err(text)?;
+    let buf = queue.buffer(others.len()).map_err(text)?;
+    hold(sim, OpKind::Read, 0..PLAIN);
+    let at = (block * BLOCK) as u64;
+    queue.read(file, at, buf, 1).map_err(|r| format!("refused: {:?}", r.error))?;
+    let other = elsewhere(change);
+    let early = other.within(2 * CHANCE);
+    sim.release();
+    let read = finish(&mut queue)?;
+    let bytes = read.buf.ok_or("a read gives its buffer back")?;
+    match early {
+        Some(done) => done?,
+        None => other.join("a change beside a read")?,
+    }
+    let mut sectors = bytes.chunks(512).zip(others.chunks(512));
+    demand(sectors.all(|(is, other)| is != other), || {
+        "a read in flight shows what never stood there".into()
+    })
+}
+
+/// Law B2: a block that lost its other owner is not overwritten in place while a read
+/// that found it through that owner is in flight.
+pub fn b2_a_read_in_flight_shows_no_other_files_bytes() -> Verdict {
+    for seed in 0..2 {
+        let (sim, store) = store(seed)?;
+        let file = filled(&store, b"read", 8, 1)?;
+        let copy = file.reflink(b"copy").map_err(text)?;
+        store.sync().map_err(text)?;
+        let others = tagged(2, 3, 2 * BLOCK as u64, BLOCK as u64);
+        let (f, new) = (file.clone(), others.clone());
+        reads_its_own(&store, &sim, (&file, 2), others, move || {
+            f.write_at(&[9; BLOCK], 2 * BLOCK as u64).map_err(text)?;
+            f.sync().map_err(text)?;
+            copy.write_at(&new, 2 * BLOCK as u64).map_err(text)?;
+            copy.sync().map_err(text)
+        })?;
+    }
+    Ok(())
+}
+
+/// Law B5: a block that was moved inside its file is not overwritten in place while a
+/// read that found it at its old place is in flight.
+pub fn b5_a_read_in_flight_shows_no_moved_bytes() -> Verdict {
+    for seed in 0..4 {
+        let (sim, store) = store(seed)?;
+        let file = filled(&store, b"read", 8, 1)?;
+        let to = if seed % 2 == 0 { 4 } else { 6 };
+        let others = tagged(1, 3, to * BLOCK as u64, BLOCK as u64);
+        let (f, new) = (file.clone(), others.clone());
+        reads_its_own(&store, &sim, (&file, 5), others, move || {
+            let at = 3 * BLOCK as u64;
+            let moved = if to < 5 { f.collapse(at, BLOCK as u64) } else { f.insert(at, 4096) };
+            moved.map_err(text)?;
+            f.write_at(&new, to * BLOCK as u64).map_err(text)
+        })?;
+    }
+    Ok(())
+}
+
 /// Law B6: what reads a block in order to write it back waits for plain writes
 /// in flight, so that both writes survive.
 pub fn b6_two_writes_of_one_block_survive() -> Verdict {

@@ -356,6 +356,7 @@ fn sane(e: Error) {
 /// Everything that can be read, but no more of a file than a little at its ends.
 fn look(store: &Store) {
     let mut buf = vec![0; 64 << 10];
+    let mut before: Option<File> = None;
     for name in names(store).unwrap_or_default().iter().take(300) {
         let Ok(file) = store.open_file(name) else { continue };
         let size = file.size();
@@ -365,6 +366,10 @@ fn look(store: &Store) {
         let _ = file.iomap(0, 1 << 24).map_err(sane);
         let _ = file.iomap(size.saturating_sub(1 << 20), u64::MAX).map_err(sane);
         let _ = file.stat().map_err(sane);
+        if let Some(before) = &before {
+            let _ = file.diff(before).map_err(sane);
+        }
+        before = Some(file);
     }
 }
 
@@ -385,7 +390,7 @@ fn change(store: &Store) -> Result<()> {
 
 fn one(store: &Store, file: &File, i: u64) -> Result<()> {
     let size = file.size();
-    match i % 8 {
+    match i % 12 {
         0 => file.write_at(&[2; 5000], size.min(1 << 40))?,
         1 => file.truncate(size / 2)?,
         2 => file.punch(4096, 100_000)?,
@@ -393,7 +398,11 @@ fn one(store: &Store, file: &File, i: u64) -> Result<()> {
         4 => drop(file.reflink(format!("copy {i}").as_bytes())?),
         5 => store.create(format!("new {i}").as_bytes())?.write_at(&[3; 4096], 0)?,
         6 => file.reflink_range(0, &store.create(format!("part {i}").as_bytes())?, 0, 4096)?,
-        _ => file.zero(100, 30_000)?,
+        7 => file.zero(100, 30_000)?,
+        8 => file.collapse(4096, 8192)?,
+        9 => file.insert(4096, 1 << 40)?,
+        10 => drop(file.defrag(0, u64::MAX)?),
+        _ => file.write_durable_at(&[7; 700], 5000)?,
     }
     if i.is_multiple_of(3) {
         file.write_atomic(&[(3000, &[5; 3000]), (size.min(1 << 40), &[6; 100])])?;

@@ -190,6 +190,7 @@ impl Driver {
             Op::Collapse { who, off, len } => self.file(*who).and_then(|f| f.collapse(*off, *len)),
             Op::Insert { who, off, len } => self.file(*who).and_then(|f| f.insert(*off, *len)),
             Op::Allocate { who, off, len } => self.file(*who).and_then(|f| f.allocate(*off, *len)),
+            Op::Diff { a, b } => self.file(*a).and_then(|_| self.file(*b)).map(drop),
             Op::Sync { who } => self.file(*who).and_then(|f| f.sync()),
             Op::Read { who, .. } | Op::Look { who } => self.file(*who).map(drop),
         })
@@ -322,6 +323,15 @@ impl Driver {
                 let f = self.file(*who).map_err(|e| Failure::of(&e, "open"))?;
                 let id = self.state.find(*who).expect("the oracle has found it");
                 full::look(&f, &self.state.files[&id], id).map_err(Failure::Wrong)
+            }
+            Op::Diff { a, b } => {
+                let side = |who: &Who| {
+                    let id = self.state.find(*who).expect("the oracle has found it");
+                    self.file(*who).map(|f| (f, &*self.state.files[&id]))
+                };
+                let (a, b) =
+                    side(a).and_then(|a| Ok((a, side(b)?))).map_err(|e| Failure::of(&e, "open"))?;
+                full::diff(a, b).map_err(Failure::Wrong)
             }
             Op::Write { who, .. }
             | Op::Durable { who, .. }

@@ -198,3 +198,27 @@ pub(super) fn between(f: &File, old: &Content, new: &Content) -> Result<Content,
     now.size = size;
     Ok(now)
 }
+
+/// What is told of two files covers all that differs, ascends, is joined, and lies
+/// inside of them.
+pub(super) fn diff(a: (File, &Content), b: (File, &Content)) -> Result<(), String> {
+    let ranges = a.0.diff(&b.0).map_err(|e| format!("diff: {e}"))?;
+    let (x, y) = (a.1, b.1);
+    let end = x.size.max(y.size);
+    let mut at = 0;
+    let mut gaps: Vec<(u64, u64)> = Vec::new();
+    for (i, r) in ranges.iter().enumerate() {
+        if r.len == 0 || r.offset < at || (i > 0 && r.offset == at) || end - r.offset < r.len {
+            return Err(format!("diff gives {ranges:?} of {} and {} bytes", x.size, y.size));
+        }
+        gaps.push((at, r.offset));
+        at = r.offset + r.len;
+    }
+    gaps.push((at, end));
+    for (from, to) in gaps.into_iter().filter(|(from, to)| from < to) {
+        if to > x.size.min(y.size) || x.read(from, to - from) != y.read(from, to - from) {
+            return Err(format!("diff gives {ranges:?}, and {from}..{to} differs"));
+        }
+    }
+    Ok(())
+}

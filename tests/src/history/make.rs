@@ -242,9 +242,10 @@ impl Maker<'_> {
 
     fn look(&mut self) -> Op {
         let who = self.who();
-        match self.random.below(4) {
+        match self.random.below(5) {
             0 => Op::Look { who },
-            1 => Op::List {
+            1 => Op::Diff { a: who, b: self.who() },
+            2 => Op::List {
                 prefix: self.random.below(6) as u8,
                 delimiter: self.random.one_in(2),
                 after: self.random.one_in(2).then(|| self.random.below(12) as u8),

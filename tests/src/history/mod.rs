@@ -157,6 +157,11 @@ pub enum Op {
     Look {
         who: Who,
     },
+    /// Compares where two files differ with their bytes.
+    Diff {
+        a: Who,
+        b: Who,
+    },
     Sync {
         who: Who,
     },

@@ -149,6 +149,10 @@ impl State {
                 self.close_all();
                 Ok(Effect { synced_all: true, ..Effect::default() })
             }
+            Op::Diff { a, b } => {
+                let both = self.find(*a).and(self.find(*b));
+                both.map(|_| Effect::default()).ok_or(ErrorKind::NotFound)
+            }
             Op::List { .. } => Ok(Effect::default()),
             _ => self.apply_to_file(op),
         }

@@ -205,12 +205,16 @@ fn fill(store: &Store) -> Result<File> {
     set_aside.write_at(&pattern(5, 4096), 9 * B)?;
     let ranges = store.create(b"ranges")?;
     store.open_file(b"other")?.reflink_range(100 * B, &ranges, 40 * B, 30 * B)?;
+    // Subtrees that are shared at other offsets.
+    let moved = store.reflink(b"many", b"moved")?;
+    moved.collapse(50 * B, 6 * B)?;
+    moved.insert(300 * B, 11 * B)?;
     store.sync()?;
     store.open_file(b"doomed")
 }
 
 /// Steps behind the checkpoint, each in a group of its own.
-const TAIL: u64 = 8;
+const TAIL: u64 = 13;
 
 fn tail(store: &Store, step: u64) -> Result<()> {
     match step {
@@ -221,6 +225,14 @@ fn tail(store: &Store, step: u64) -> Result<()> {
         5 => store.reflink(b"late", b"late@1").map(drop),
         6 => store.open_file(b"unwritten")?.write_at(&pattern(13, 6000), 20 * B),
         7 => store.remove(&long_name(7)),
+        8 => store.open_file(b"small@2")?.zero(0, 8192),
+        9 => {
+            let bytes = pattern(15, 5000);
+            store.open_file(b"small")?.write_atomic(&[(100, &bytes[..50]), (9000, &bytes)])
+        }
+        10 => store.open_file(b"moved")?.collapse(2 * B, 4 * B),
+        11 => store.open_file(b"many@2")?.insert(700 * B, 2 * B),
+        12 => store.open_file(b"small@1")?.write_durable_at(&pattern(16, 300), 6000),
         _ => {
             // More than fits into one block of the journal.
             (100..130).try_for_each(|i| {

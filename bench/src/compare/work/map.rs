@@ -50,7 +50,7 @@ pub(crate) fn run(site: &Site<'_>, side: Side, results: &mut Results) -> Outcome
     }
     results.add("map", "read of a block of one extent", Unit::Time, side, alone);
     for _ in 0..3 {
-        let name = format!("one load from {} MiB of memory", 30 * extents >> 20);
+        let name = format!("one load from {} MiB of memory", (30 * extents) >> 20);
         results.add("map", name, Unit::Time, side, load(30 * extents));
     }
     let mut times = Vec::new();
