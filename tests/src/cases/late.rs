@@ -134,10 +134,10 @@ pub fn b9_files_are_changed_between_the_slices_of_a_checkpoint() -> Verdict {
 /// while they are on their way.
 pub fn b7_late_bytes_written_again_on_their_way_home() -> Verdict {
     let many = |first: u64, tag| {
-        let parts = (0..18).map(|i| ((first + i * 4) * BLOCK, 4 * BLOCK)).collect();
+        let parts = (0..16).map(|i| ((first + i * 4) * BLOCK, 4 * BLOCK)).collect();
         Op::Batch { who: A, parts, tag, sync: When::Each }
     };
-    let ops = [many(0, 1), many(60, 2), logged(A, 10, 9000, 3), many(2, 4), look(A)];
+    let ops = [many(0, 1), many(70, 2), logged(A, 10, 9000, 3), many(2, 4), look(A)];
     everywhere(&[create(0)], &ops, 1).map(drop)
 }
 
