@@ -127,3 +127,37 @@ fn is_small(units: &[Vec<Record>]) -> bool {
     }
     sum.0 <= SMALL.0 && sum.1 <= SMALL.1 && sum.2 <= SMALL.2
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{SMALL, SMALL_BYTES, is_small};
+    use crate::format::record::encode_record;
+    use crate::format::types::{Extent, Record};
+
+    /// What is published together fits into the room of one operation, whatever its
+    /// numbers are.
+    #[test]
+    fn small_records_take_no_more_than_they_may() {
+        let far = crate::format::BLOCK_LIMIT - SMALL.2;
+        let record = |extents: u64| Record::Map {
+            file: crate::format::FILE_LIMIT - 1,
+            start: far,
+            len: SMALL.2 / SMALL.0 as u64,
+            size: u64::MAX,
+            extents: (0..extents)
+                .map(|i| {
+                    (far + i, Extent { phys: far - 2 * i, len: 1, unwritten: false, own: true })
+                })
+                .collect(),
+        };
+        let units = vec![(0..SMALL.0).map(|_| record((SMALL.1 / SMALL.0) as u64)).collect()];
+        assert!(is_small(&units));
+        let mut bytes = Vec::new();
+        for r in units.iter().flatten() {
+            encode_record(&mut bytes, r).expect("they are numbers");
+        }
+        assert!(bytes.len() <= SMALL_BYTES, "{} bytes", bytes.len());
+        assert!(!is_small(&[vec![record(SMALL.1 as u64 + 1)]]));
+        assert!(!is_small(&[vec![record(0); SMALL.0 + 1]]));
+    }
+}

@@ -1,9 +1,7 @@
 //! `freehold allocate`: give a range of a file blocks of its own.
 
-use super::change;
+use super::FileRange;
 use crate::failure::Outcome;
-use crate::{name, size};
-use std::ffi::OsString;
 
 /// Allocate a range of a file, unshared.
 ///
@@ -11,19 +9,10 @@ use std::ffi::OsString;
 /// copied. Later writes to the range cannot run out of space.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The store
-    uri: String,
-    /// The file
-    name: OsString,
-    /// First byte
-    #[arg(value_parser = size::parse)]
-    offset: u64,
-    /// How many bytes
-    #[arg(value_parser = size::parse)]
-    length: u64,
+    #[command(flatten)]
+    range: FileRange,
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
-    let bytes = name::given(&args.name)?;
-    change(&args.uri, |store| Ok(store.open_file(bytes)?.allocate(args.offset, args.length)?))
+    args.range.change(|file, offset, length| file.allocate(offset, length))
 }

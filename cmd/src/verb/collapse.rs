@@ -1,9 +1,7 @@
 //! `freehold collapse`: take a range out of a file.
 
-use super::change;
+use super::FileRange;
 use crate::failure::Outcome;
-use crate::{name, size};
-use std::ffi::OsString;
 
 /// Take a range out of a file; what lies behind it moves down.
 ///
@@ -11,19 +9,10 @@ use std::ffi::OsString;
 /// and length are multiples of 4K.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The store
-    uri: String,
-    /// The file
-    name: OsString,
-    /// First byte
-    #[arg(value_parser = size::parse)]
-    offset: u64,
-    /// How many bytes
-    #[arg(value_parser = size::parse)]
-    length: u64,
+    #[command(flatten)]
+    range: FileRange,
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
-    let bytes = name::given(&args.name)?;
-    change(&args.uri, |store| Ok(store.open_file(bytes)?.collapse(args.offset, args.length)?))
+    args.range.change(|file, offset, length| file.collapse(offset, length))
 }

@@ -30,10 +30,35 @@ pub(crate) mod zero;
 
 use crate::cli::Verb;
 use crate::failure::{Failure, Outcome};
-use freehold::{OpenOptions, Store};
+use crate::{name, size};
+use freehold::{File, OpenOptions, Store};
+use std::ffi::OsString;
 
 /// Bytes that a copy moves at a time.
 const CHUNK: usize = 4 << 20;
+
+// What the verbs take that change a range of a file. (No documentation comment: the
+// parser would show it in place of the verb's own.)
+#[derive(Debug, clap::Args)]
+pub(crate) struct FileRange {
+    /// The store
+    uri: String,
+    /// The file
+    name: OsString,
+    /// First byte
+    #[arg(value_parser = size::parse)]
+    offset: u64,
+    /// How many bytes
+    #[arg(value_parser = size::parse)]
+    length: u64,
+}
+
+impl FileRange {
+    fn change(&self, how: impl FnOnce(&File, u64, u64) -> freehold::Result<()>) -> Outcome {
+        let bytes = name::given(&self.name)?;
+        change(&self.uri, |store| Ok(how(&store.open_file(bytes)?, self.offset, self.length)?))
+    }
+}
 
 /// Does what the command line asks for.
 pub(crate) fn run(verb: Verb) -> Outcome {

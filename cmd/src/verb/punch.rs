@@ -1,9 +1,7 @@
 //! `freehold punch`: free a range of a file.
 
-use super::change;
+use super::FileRange;
 use crate::failure::Outcome;
-use crate::{name, size};
-use std::ffi::OsString;
 
 /// Free a range of a file; it reads as zeroes.
 ///
@@ -11,19 +9,10 @@ use std::ffi::OsString;
 /// bytes set to zero.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The store
-    uri: String,
-    /// The file
-    name: OsString,
-    /// First byte
-    #[arg(value_parser = size::parse)]
-    offset: u64,
-    /// How many bytes
-    #[arg(value_parser = size::parse)]
-    length: u64,
+    #[command(flatten)]
+    range: FileRange,
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
-    let bytes = name::given(&args.name)?;
-    change(&args.uri, |store| Ok(store.open_file(bytes)?.punch(args.offset, args.length)?))
+    args.range.change(|file, offset, length| file.punch(offset, length))
 }
