@@ -26,11 +26,6 @@ fn b2_a_lowering_that_is_not_durable_counts() {
 }
 
 #[test]
-fn b2_a_record_that_lowers_and_changes() {
-    holds(cases::b2_a_record_that_lowers_and_changes());
-}
-
-#[test]
 fn b3_freed_blocks_wait() {
     holds(cases::b3_freed_blocks_wait());
 }

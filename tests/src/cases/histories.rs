@@ -104,23 +104,6 @@ pub fn b2_a_lowering_that_is_not_durable_counts() -> Verdict {
     Ok(())
 }
 
-/// Law B2: one record takes one of two places of a subtree away and changes the other.
-/// What lies there has one owner then, but a crash brings the first one back.
-pub fn b2_a_record_that_lowers_and_changes() -> Verdict {
-    let punch =
-        |from: u64, to: u64| Op::Punch { who: A, off: from * BLOCK, len: (to - from) * BLOCK };
-    let mut set_up = vec![create(0)];
-    // Leaves of 113 extents. The first one ends up beside itself, but for a few.
-    set_up.extend(alternate(A, 20, 1));
-    let (off, to_off, len) = (0, 600 * BLOCK, 600 * BLOCK);
-    set_up.push(Op::Reflink { who: A, to: 1 });
-    set_up.push(Op::ReflinkRange { from: B, off, to: A, to_off, len });
-    set_up.push(Op::Remove { name: 1 });
-    set_up.extend([punch(230, 600), Op::SyncAll, Op::Checkpoint]);
-    let ops = [punch(0, 620), write(A, 700, 1, 90), write(A, 650, 1, 91), write(A, 700, 1, 92)];
-    everywhere(&set_up, &ops, 2).map(|points| assert!(points > 0))
-}
-
 /// Law B3: what was freed is used again only when the record is durable and the
 /// checkpoint that names it is superseded.
 pub fn b3_freed_blocks_wait() -> Verdict {

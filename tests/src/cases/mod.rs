@@ -39,7 +39,6 @@ pub const ALL: &[(&str, Case)] = named![
     b1_shared_blocks_are_copied,
     b1_ranges_of_one_file,
     b2_a_lowering_that_is_not_durable_counts,
-    b2_a_record_that_lowers_and_changes,
     b3_freed_blocks_wait,
     b4_data_is_durable_before_its_record,
     b4_atomic_writes_are_whole,
