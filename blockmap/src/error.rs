@@ -31,6 +31,16 @@ pub enum ErrorKind {
     Permission,
     /// Refusal: the device or system cannot do this.
     Unsupported,
+    /// Refusal: somebody else's seal forbids it; the message says whose.
+    Sealed,
+    /// Refusal: the lease was asked for back; return it, or take it again later.
+    Recalled,
+    /// Refusal: the lease was taken. The ordinary reads and writes always work.
+    Revoked,
+    /// Refusal: it would wait for itself.
+    WouldDeadlock,
+    /// Refusal: a forked child owns nothing of its parent's store; open it again there.
+    ForkedChild,
     /// Refusal: no free space.
     NoSpace,
     /// Refusal: a limit of the system; the message says which to raise.

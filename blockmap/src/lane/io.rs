@@ -1,6 +1,7 @@
 //! What a task of a lane can do: device operations, waiting, and being seen.
 
 use super::{Lane, Post};
+use crate::arbiter::SessionId;
 use crate::error::{Error, ErrorKind};
 use freehold_engine::medium::{self, Completion, Op};
 use freehold_engine::memory::Buffer;
@@ -42,6 +43,8 @@ impl Future for Ticket {
 pub(crate) struct Io {
     pub(super) lane: Arc<Lane>,
     pub(super) task: u32,
+    /// The session that the work is done for.
+    pub(crate) who: SessionId,
 }
 
 /// The task may hold what it looked up (law B3). Ends when dropped.
@@ -56,6 +59,11 @@ impl Drop for Seen {
 }
 
 impl Io {
+    /// The same hands, at work for a session.
+    pub(crate) fn of(self, who: SessionId) -> Self {
+        Io { who, ..self }
+    }
+
     /// From here until the guard is dropped, no block that this task can find is reused.
     pub(crate) fn seen(&self, epoch: &AtomicU64) -> Seen {
         self.lane.slots.publish(self.lane.task_slot(self.task), epoch);

@@ -239,7 +239,7 @@ impl Inner {
         F: Future<Output = ()> + Send + 'static,
     {
         let Some(task) = self.free_tasks.pop() else { return false };
-        let work = Box::pin(make(Io { lane: lane.clone(), task }));
+        let work = Box::pin(make(Io { lane: lane.clone(), task, who: 0 }));
         self.tasks[task as usize] = Some(Task { work, commands: 0, woken: true });
         self.running += 1;
         true

@@ -92,7 +92,7 @@ impl Volume {
         };
         let spans = self.spans(&writes)?;
         let (vol, state) = (self.clone(), file.state().clone());
-        self.run(move |io| async move { vol.atomic_task(&io, &state, spans, end).await })
+        self.run_as(file.session(), move |io| async move { vol.atomic_task(&io, &state, spans, end).await })
     }
 
     /// The blocks of writes in order, with their bytes.

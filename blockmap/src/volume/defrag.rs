@@ -61,7 +61,7 @@ impl Volume {
         check_range(off, len)?;
         self.health.writable()?;
         let (vol, state) = (self.clone(), file.clone());
-        self.run(move |io| async move {
+        self.run_as(file.session(), move |io| async move {
             let file = state.state();
             let blocks = off / B..(off + len).div_ceil(B);
             let extents_before = vol.places(&io, file, &blocks).await?;

@@ -3,6 +3,7 @@
 
 use super::core::Dues;
 use super::{Duty, Volume};
+use crate::arbiter::SessionId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::Seq;
 use crate::lane::{Inner, Io, Lane};
@@ -223,6 +224,19 @@ impl Volume {
         let done = self.drive(&lane, |_| answer.lock().expect("no holder panics").take());
         self.idle.lock().expect("no holder panics").push(lane);
         done
+    }
+
+    /// As [`Volume::run`], for the session of a handle.
+    pub(super) fn run_as<T, F>(
+        self: &Arc<Self>,
+        who: SessionId,
+        make: impl FnOnce(Io) -> F,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        self.run(move |io| make(io.of(who)))
     }
 
     /// A lane for a blocking call of this thread.

@@ -1,8 +1,10 @@
 //! A file in memory: its map as readers see it, and who is busy with it.
 
 use super::Volume;
+use super::guards::Guards;
 use super::locks::RangeLocks;
 use super::logged::LoggedRange;
+use crate::arbiter::SessionId;
 use crate::format::BLOCK_LIMIT;
 use crate::format::types::{Extent, FileId, FileMap, FileRecord, INLINE_EXTENTS, Seq};
 use crate::tree::{Fault, Link, Splice, Tree, build_leaf, edit_entries, floor, root_of, splice};
@@ -10,6 +12,9 @@ use crate::txn::Txn;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The session that a store's own handles belong to.
+pub const DEFAULT_SESSION: SessionId = 1;
 
 /// Unknown until somebody walks the map.
 pub(super) const UNKNOWN: u64 = u64::MAX;
@@ -43,6 +48,8 @@ pub(crate) struct FileState {
     pub(crate) locks: RangeLocks,
     /// Law B7.
     pub(crate) logged: LoggedRange,
+    /// Seals and leases.
+    pub(crate) guards: Guards,
     /// The last record that names this file.
     pub(crate) last_seq: AtomicU64,
     /// The last record that made it shorter (law B5).
@@ -69,6 +76,7 @@ impl FileState {
             version: ArcSwap::from_pointee(version),
             locks: RangeLocks::default(),
             logged: LoggedRange::default(),
+            guards: Guards::default(),
             last_seq: AtomicU64::new(0),
             shrink_seq: AtomicU64::new(0),
             opens: AtomicU64::new(0),
@@ -242,13 +250,14 @@ impl Version {
 pub struct FileHandle {
     vol: Arc<Volume>,
     state: Arc<FileState>,
+    who: SessionId,
 }
 
 impl FileHandle {
     /// Counts the handle; call it under the core lock, so that no removal runs between.
     pub(super) fn new(vol: &Arc<Volume>, state: &Arc<FileState>) -> Self {
         state.opens.fetch_add(1, Ordering::AcqRel);
-        FileHandle { vol: vol.clone(), state: state.clone() }
+        FileHandle { vol: vol.clone(), state: state.clone(), who: DEFAULT_SESSION }
     }
 
     pub(super) fn state(&self) -> &Arc<FileState> {
@@ -265,6 +274,18 @@ impl FileHandle {
         self.state.version.load().size
     }
 
+    /// The session that it belongs to.
+    pub fn session(&self) -> SessionId {
+        self.who
+    }
+
+    /// The same file as a handle of another session.
+    #[must_use]
+    pub fn for_session(mut self, who: SessionId) -> Self {
+        self.who = who;
+        self
+    }
+
     /// The file's number in its store.
     pub fn id(&self) -> FileId {
         self.state.id
@@ -273,7 +294,7 @@ impl FileHandle {
 
 impl Clone for FileHandle {
     fn clone(&self) -> Self {
-        FileHandle::new(&self.vol, &self.state)
+        FileHandle::new(&self.vol, &self.state).for_session(self.who)
     }
 }
 

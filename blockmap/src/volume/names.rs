@@ -135,7 +135,7 @@ impl Volume {
     /// `Poisoned` if anything was lost.
     pub fn sync_handle(self: &Arc<Self>, file: &FileHandle) -> Result<()> {
         let (vol, state) = (self.clone(), file.state().clone());
-        self.run(move |io| async move { vol.sync_file(&io, &state).await })
+        self.run_as(file.session(), move |io| async move { vol.sync_file(&io, &state).await })
     }
 
     /// Everything that has completed, on every queue, is durable when this returns.

@@ -86,6 +86,7 @@ impl VolumeQueue {
         let (vol, file) = (self.vol.clone(), file.clone());
         let want = buf.len();
         inner.spawn(&self.lane, |io| async move {
+            let io = io.of(file.session());
             let (result, buf) = vol.read_task(&io, file.state(), off, buf, want).await;
             io.finish(Finished { tag, result, buf });
         });
@@ -149,6 +150,7 @@ impl VolumeQueue {
         let (vol, file) = (self.vol.clone(), file.clone());
         let len = buf.len();
         inner.spawn(&self.lane, |io| async move {
+            let io = io.of(file.session());
             let (result, buf) = if durable {
                 vol.durable_task(&io, file.state(), off, buf, len).await
             } else {
@@ -170,6 +172,7 @@ impl VolumeQueue {
         }
         let (vol, file) = (self.vol.clone(), file.clone());
         inner.spawn(&self.lane, |io| async move {
+            let io = io.of(file.session());
             let result = vol.sync_file(&io, file.state()).await.map(|()| 0);
             io.finish(Finished { tag, result, buf: None });
         });

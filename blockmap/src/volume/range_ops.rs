@@ -29,7 +29,7 @@ impl Volume {
     pub fn truncate(self: &Arc<Self>, file: &FileHandle, size: u64) -> Result<()> {
         check_range(size, 0)?;
         let (vol, state) = (self.clone(), file.state().clone());
-        self.run(move |io| async move { vol.truncate_task(&io, &state, size).await })
+        self.run_as(file.session(), move |io| async move { vol.truncate_task(&io, &state, size).await })
     }
 
     pub(super) async fn truncate_task(
@@ -97,7 +97,7 @@ impl Volume {
     pub fn punch(self: &Arc<Self>, file: &FileHandle, off: u64, len: u64) -> Result<()> {
         check_range(off, len)?;
         let (vol, state) = (self.clone(), file.state().clone());
-        self.run(move |io| async move { vol.punch_task(&io, &state, off, len).await })
+        self.run_as(file.session(), move |io| async move { vol.punch_task(&io, &state, off, len).await })
     }
 
     async fn punch_task(
@@ -206,7 +206,7 @@ impl Volume {
             return Ok(());
         }
         let (vol, state) = (self.clone(), file.state().clone());
-        self.run(move |io| async move { vol.allocate_task(&io, &state, off, len).await })
+        self.run_as(file.session(), move |io| async move { vol.allocate_task(&io, &state, off, len).await })
     }
 
     async fn allocate_task(

@@ -224,7 +224,7 @@ impl Volume {
             let n = (to.len() - done).min(CHUNK);
             let buf = self.medium.pool().take(n)?;
             let (vol, state) = (self.clone(), file.state().clone());
-            let (got, buf) = self.run(move |io| async move {
+            let (got, buf) = self.run_as(file.session(), move |io| async move {
                 let (result, buf) = vol.read_task(&io, &state, at, buf, n).await;
                 Ok((result?, buf))
             })?;

@@ -39,7 +39,7 @@ impl Volume {
         self.health.writable()?;
         let (vol, state, to) = (self.clone(), source.state().clone(), to.to_vec());
         let source = source.clone();
-        self.run(move |io| async move {
+        self.run_as(source.session(), move |io| async move {
             let _source = source;
             let _held = vol.hold(&io, &state, 0, u64::MAX).await;
             let made = vol
@@ -93,7 +93,7 @@ impl Volume {
         self.health.writable()?;
         let vol = self.clone();
         let (a, b) = (from.clone(), to.clone());
-        self.run(move |io| async move {
+        self.run_as(a.session(), move |io| async move {
             vol.range_task(&io, a.state(), from_off, b.state(), to_off, len).await
         })
     }

@@ -35,7 +35,7 @@ impl Volume {
     pub fn collapse(self: &Arc<Self>, file: &FileHandle, off: u64, len: u64) -> Result<()> {
         check_blocks(off, len)?;
         let (vol, file) = (self.clone(), file.clone());
-        self.run(move |io| async move { vol.collapse_task(&io, file.state(), off, len).await })
+        self.run_as(file.session(), move |io| async move { vol.collapse_task(&io, file.state(), off, len).await })
     }
 
     async fn collapse_task(
@@ -72,7 +72,7 @@ impl Volume {
     pub fn insert(self: &Arc<Self>, file: &FileHandle, off: u64, len: u64) -> Result<()> {
         check_blocks(off, len)?;
         let (vol, file) = (self.clone(), file.clone());
-        self.run(move |io| async move { vol.insert_task(&io, file.state(), off, len).await })
+        self.run_as(file.session(), move |io| async move { vol.insert_task(&io, file.state(), off, len).await })
     }
 
     async fn insert_task(

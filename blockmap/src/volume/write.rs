@@ -326,7 +326,7 @@ impl Volume {
             let mut buf = self.medium.pool().take(n)?;
             buf[..n].copy_from_slice(&from[done..done + n]);
             let (vol, state) = (self.clone(), file.state().clone());
-            self.run(move |io| async move {
+            self.run_as(file.session(), move |io| async move {
                 let (result, _) = vol.write_task(&io, &state, at, buf, n).await;
                 result
             })?;

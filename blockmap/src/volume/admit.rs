@@ -1,0 +1,279 @@
+//! Asking before the map or the bytes change.
+//!
+//! Every operation that changes a range holds it first (law B6), then asks the file's
+//! arbiter, and changes nothing before the answer is "go". Seals are set and leases are
+//! granted under the same hold, so that "go" stays true until the range is given up.
+//! Where something has to be recalled, the range is given up meanwhile: the holder may need
+//! it to come to an end. The operation stays listed with the arbiter, and no grant or
+//! seal that would stop it again overtakes it; then it begins anew.
+//!
+//! Reads hold nothing. They are seen first and ask afterwards; whoever gets an Exclusive
+//! lease says so first and waits for those that are seen.
+//!
+//! Whoever waits drives what it waits for: it looks after idle leases, and at the deadline it
+//! fences. There is no thread for it.
+
+use super::Volume;
+use super::file::FileState;
+use super::guards::Table;
+use super::hold::Held;
+use super::lease::LeaseCore;
+use super::revoke::Taking;
+use crate::arbiter::{Answer, Change, Flags, Id, Ids, Refusal, Request, SessionId, Span};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lane::{Io, Seen};
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Changes that one operation makes, and where.
+pub(super) type Asks = SmallVec<[(Change, SmallVec<[Span; 2]>); 3]>;
+
+/// An operation's place among those that wait; given up when this goes.
+pub(super) struct Ticket {
+    vol: Arc<Volume>,
+    file: Arc<FileState>,
+    number: u64,
+}
+
+/// What an operation has to wait for.
+pub(super) enum Wait {
+    /// These leases and seals, until they are gone.
+    For(Ids),
+    /// An older operation.
+    Turn(u64),
+    /// Its own session's I/O through a lease.
+    Own(Ids),
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.number != 0 {
+            self.file.guards.with(|t| t.arbiter.leave(self.number));
+            self.vol.waits().remove(self.number);
+            self.vol.announce();
+        }
+    }
+}
+
+impl Volume {
+    pub(super) fn ticket(self: &Arc<Self>, file: &Arc<FileState>) -> Ticket {
+        Ticket { vol: self.clone(), file: file.clone(), number: 0 }
+    }
+
+    /// Takes ranges for a change of one kind, when nothing is in its way.
+    pub(super) async fn hold_to(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        ranges: &[(u64, u64)],
+        changes: &[Change],
+    ) -> Result<Held> {
+        let mut ticket = self.ticket(file);
+        loop {
+            let held = self.hold_all(io, file, ranges).await;
+            let Some(wait) = self.may(io, file, &mut ticket, || asks(changes, ranges))? else {
+                return Ok(held);
+            };
+            drop(held);
+            self.wait_for(io, &ticket, wait).await?;
+        }
+    }
+
+    /// May the operation go on, whose range is held? If not, what it has to wait for.
+    pub(super) fn may(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        ticket: &mut Ticket,
+        asks: impl FnOnce() -> Asks,
+    ) -> Result<Option<Wait>> {
+        if file.guards.are_none() {
+            return Ok(None);
+        }
+        self.ask(io.who, file, ticket, &asks())
+    }
+
+    /// Asks for all of it, takes what is idle, and lists what is not.
+    pub(super) fn ask(
+        self: &Arc<Self>,
+        who: SessionId,
+        file: &Arc<FileState>,
+        ticket: &mut Ticket,
+        asks: &Asks,
+    ) -> Result<Option<Wait>> {
+        let mut taken = Taking::default();
+        let wait = file.guards.with(|t| self.ask_locked(t, who, ticket, asks, &mut taken));
+        // Their last handles may go here, outside of the lock.
+        self.tell_taken(taken);
+        wait
+    }
+
+    fn ask_locked(
+        &self,
+        t: &mut Table,
+        who: SessionId,
+        ticket: &mut Ticket,
+        asks: &Asks,
+        taken: &mut Taking,
+    ) -> Result<Option<Wait>> {
+        for (change, spans) in asks {
+            loop {
+                let r = Request { session: who, change: *change, spans, ticket: ticket.number };
+                let ids = match t.arbiter.admit(&r, super::clock()) {
+                    Answer::Go | Answer::Round(_) => break,
+                    Answer::Refused(why) => return Err(refused(&why)),
+                    Answer::Behind(older) => return Ok(Some(Wait::Turn(older))),
+                    Answer::Own(ids) => match self.suspend(t, &ids, taken)? {
+                        left if left.is_empty() => break,
+                        left => return Ok(Some(Wait::Own(left))),
+                    },
+                    Answer::Recall(ids) => ids,
+                };
+                let left = self.recall(t, &ids, *change, taken);
+                if left.is_empty() {
+                    continue;
+                }
+                self.enlist(t, ticket, who, &r, &left)?;
+                return Ok(Some(Wait::For(left)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Lists the operation with those that wait.
+    fn enlist(
+        &self,
+        t: &mut Table,
+        ticket: &mut Ticket,
+        who: SessionId,
+        r: &Request<'_>,
+        holders: &[Id],
+    ) -> Result<()> {
+        if ticket.number == 0 {
+            ticket.number = self.tickets.fetch_add(1, Ordering::Relaxed) + 1;
+        }
+        t.arbiter.wait(&Request { ticket: ticket.number, ..*r });
+        let sessions: SmallVec<[SessionId; 4]> =
+            holders.iter().filter_map(|id| t.arbiter.session_of(*id)).collect();
+        self.waits().add(ticket.number, who, &sessions).map_err(|_| {
+            Error::new(
+                ErrorKind::WouldDeadlock,
+                "the holder of a lease that is in the way waits for this session in turn; \
+                 return a lease and try again",
+            )
+        })
+    }
+
+    /// Waits until there is a point in asking again. No range is held.
+    pub(super) async fn wait_for(
+        self: &Arc<Self>,
+        io: &Io,
+        ticket: &Ticket,
+        wait: Wait,
+    ) -> Result<()> {
+        let file = &ticket.file;
+        let ids = match wait {
+            Wait::Turn(older) => {
+                io.until(|| file.guards.look(|t| !t.arbiter.is_waiting(older)).unwrap_or(true))
+                    .await;
+                return Ok(());
+            }
+            Wait::Own(ids) => {
+                io.until(|| self.own_io_over(file, &ids)).await;
+                return Ok(());
+            }
+            Wait::For(ids) => ids,
+        };
+        let mut overdue = Ids::new();
+        io.until(|| self.take_idle(file, &ids, &mut overdue) || self.health.sound().is_err()).await;
+        self.health.sound()?;
+        for id in overdue {
+            self.fence(io, file, id).await?;
+        }
+        Ok(())
+    }
+
+    /// A read that is seen; it begins when nobody has the bytes for himself alone.
+    pub(super) async fn seen_to_read(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        (first, last): (u64, u64),
+    ) -> Result<Seen> {
+        let mut ticket = self.ticket(file);
+        loop {
+            let seen = io.seen(&self.epoch);
+            if !file.guards.hinder(Flags::READS) {
+                return Ok(seen);
+            }
+            let ranges = [(first, last)];
+            let asks = || asks(&[Change::Read], &ranges);
+            let Some(wait) = self.may(io, file, &mut ticket, asks)? else { return Ok(seen) };
+            drop(seen);
+            self.wait_for(io, &ticket, wait).await?;
+        }
+    }
+
+    /// Leases of this session that are in the way of its own change: they are looked up
+    /// again when they are next used. Those that have I/O in flight come back.
+    fn suspend(&self, t: &mut Table, ids: &[Id], taken: &mut Taking) -> Result<Ids> {
+        let leases: SmallVec<[Arc<LeaseCore>; 4]> =
+            ids.iter().filter_map(|id| t.lease(*id)).collect();
+        freehold_engine::pin::recall(leases.iter().map(|l| &*l.pin));
+        let busy = leases.iter().find(|l| l.pin.counts().cpu() > 0).map(|l| l.name());
+        let mut left = Ids::new();
+        for lease in &leases {
+            if busy.is_some() {
+                // Only what this call has suspended goes on.
+                if t.arbiter.is_held(lease.id()) && !lease.layout().stale {
+                    lease.pin.hold_again();
+                }
+                continue;
+            }
+            lease.layout().stale = true;
+            t.arbiter.refresh(lease.id());
+            left.extend((!lease.pin.is_quiet()).then_some(lease.id()));
+        }
+        taken.keep(leases);
+        match busy {
+            None => Ok(left),
+            Some(name) => Err(Error::new(
+                ErrorKind::WouldDeadlock,
+                format!("this session has {name} pinned itself; unpin it first"),
+            )),
+        }
+    }
+
+    fn own_io_over(&self, file: &FileState, ids: &[Id]) -> bool {
+        let leases: Vec<_> = file
+            .guards
+            .look(|t| ids.iter().filter_map(|id| t.lease(*id)).collect())
+            .unwrap_or_default();
+        leases.iter().all(|l: &Arc<LeaseCore>| l.pin.counts().io == 0)
+    }
+}
+
+/// The same changes to each of some ranges.
+pub(super) fn asks(changes: &[Change], ranges: &[(u64, u64)]) -> Asks {
+    let spans = ranges.iter().map(|(start, end)| Span { start: *start, end: *end });
+    let spans: SmallVec<[Span; 2]> = spans.collect();
+    changes.iter().map(|c| (*c, spans.clone())).collect()
+}
+
+/// A refusal as an error that says who is in the way.
+pub(super) fn refused(why: &Refusal) -> Error {
+    match why {
+        Refusal::Sealed(by) => Error::new(
+            ErrorKind::Sealed,
+            format!("{by} forbids it; ask its owner to clear it"),
+        ),
+        Refusal::Recalled(by) => {
+            Error::new(ErrorKind::Recalled, format!("{by} was asked for back; return it"))
+        }
+        Refusal::NoParent(id) => Error::new(
+            ErrorKind::Revoked,
+            format!("lease {id} is gone, or smaller than what was asked for"),
+        ),
+    }
+}

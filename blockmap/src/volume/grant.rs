@@ -1,0 +1,366 @@
+//! Giving leases (design section 5).
+//!
+//! A lease is given over blocks that are where the map, durably, says: nothing of the
+//! range is late (law B7), the last record of the file is durable, and for writing all of it
+//! is written and the file's alone. The range is held meanwhile, so that no
+//! write is in flight (law B6) and nobody changes the map between the look and the grant.
+//!
+//! Most leases need none of that work: the map is in memory, durable, and says that all is
+//! well. These are given at once, without a task ([`Volume::lease_now`]).
+
+use super::Volume;
+use super::admit::{Asks, asks};
+use super::file::{FileHandle, FileState};
+use super::lease::{Layout, LeaseCore};
+use super::plan::decide;
+use super::ranges::extents_in;
+use super::sessions::SessionCore;
+use super::write::{B, How, Part, check_range};
+use crate::arbiter::{Access, Change, LeaseEntry};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::types::Extent;
+use crate::lane::Io;
+use crate::tree::Fault;
+use freehold_engine::pin::PinState;
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Blocks that are made ready for a lease at a time.
+const STEP: u64 = 256;
+
+/// What a lease is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct LeaseSpec {
+    /// What it is to allow.
+    pub access: Access,
+    /// How long the holder may need to return it, beside the store's lease time.
+    pub max_hold: Duration,
+}
+
+/// File blocks and the byte at which they end.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    start: u64,
+    end: u64,
+    end_byte: u64,
+}
+
+impl Volume {
+    /// A lease on a range of a file, rounded up to whole blocks. Blocks while
+    /// others are in the way, and for what has to be allocated, written or made durable.
+    ///
+    /// # Errors
+    /// `Invalid` for a range that is empty or not inside the file; `Sealed`; `Busy` where a
+    /// holder that is overdue cannot be fenced; `WouldDeadlock`; for writing `NoSpace`
+    /// and `ReadOnly`.
+    pub fn lease(
+        self: &Arc<Self>,
+        file: &FileHandle,
+        who: &Arc<SessionCore>,
+        (off, len): (u64, u64),
+        spec: LeaseSpec,
+    ) -> Result<Arc<LeaseCore>> {
+        self.not_in_action()?;
+        check_range(off, len)?;
+        if who.has_ended() {
+            return Err(Error::new(ErrorKind::Invalid, "the session has ended"));
+        }
+        match spec.access.writes() {
+            true => self.health.writable()?,
+            false => self.health.sound()?,
+        }
+        if let Some(lease) = self.lease_now(file, who, (off, len), spec)? {
+            return Ok(lease);
+        }
+        let (vol, file, who) = (self.clone(), file.clone(), who.clone());
+        self.run_as(who.id(), move |io| async move {
+            vol.lease_task(&io, &file, &who, (off, len), spec).await
+        })
+    }
+
+    /// As [`Volume::lease`], if there is nothing to wait for.
+    fn lease_now(
+        self: &Arc<Self>,
+        file: &FileHandle,
+        who: &Arc<SessionCore>,
+        (off, len): (u64, u64),
+        spec: LeaseSpec,
+    ) -> Result<Option<Arc<LeaseCore>>> {
+        let state = file.state();
+        let place = self.place(state, off, len)?;
+        let Some(_held) = self.hold_now(state, place.start, place.end) else { return Ok(None) };
+        if self.place(state, off, len)?.end_byte != place.end_byte {
+            return Ok(None);
+        }
+        // The fault, if there is one, is for the other way.
+        let Ok(Some(layout)) = self.ready(state, place, spec.access) else { return Ok(None) };
+        let mut ticket = self.ticket(state);
+        let ask = grant_asks(spec.access, false, place);
+        if self.ask(who.id(), state, &mut ticket, &ask)?.is_some() {
+            return Ok(None);
+        }
+        let lease = self.give(file, who, spec, layout);
+        if spec.access == Access::Exclusive && !self.nobody_reads() {
+            return Ok(None);
+        }
+        Ok(Some(lease))
+    }
+
+    async fn lease_task(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &FileHandle,
+        who: &Arc<SessionCore>,
+        (off, len): (u64, u64),
+        spec: LeaseSpec,
+    ) -> Result<Arc<LeaseCore>> {
+        let state = file.state();
+        let mut ticket = self.ticket(state);
+        loop {
+            let place = self.place(state, off, len)?;
+            let held = self.hold(io, state, place.start, place.end).await;
+            if self.place(state, off, len)?.end_byte != place.end_byte {
+                continue;
+            }
+            let fit = self.look(io, |vol| vol.ready(state, place, spec.access)).await?;
+            let wants = fit.is_none() && spec.access.writes();
+            let asks = grant_asks(spec.access, wants, place);
+            // A grant asks although there is nothing yet: it queues behind who waits.
+            if let Some(wait) = self.ask(who.id(), state, &mut ticket, &asks)? {
+                drop(held);
+                self.wait_for(io, &ticket, wait).await?;
+                continue;
+            }
+            let layout = self.make_ready(io, state, place, spec.access).await?;
+            let lease = self.give(file, who, spec, layout);
+            drop(held);
+            if spec.access == Access::Exclusive {
+                self.readers_gone(io).await;
+            }
+            return Ok(lease);
+        }
+    }
+
+    /// Looks a lease up again whose own session changed the map. Blocks.
+    ///
+    /// # Errors
+    /// `Revoked` if it is gone, `Recalled` while it is asked for back; as [`Volume::lease`].
+    pub fn refresh(self: &Arc<Self>, lease: &Arc<LeaseCore>) -> Result<()> {
+        self.not_in_action()?;
+        if !lease.layout().stale {
+            return match lease.pin.is_held() {
+                true => Ok(()),
+                false => Err(lease.refusal()),
+            };
+        }
+        let (vol, lease) = (self.clone(), lease.clone());
+        self.run_as(lease.who.id(), move |io| async move { vol.refresh_task(&io, &lease).await })
+    }
+
+    async fn refresh_task(self: &Arc<Self>, io: &Io, lease: &Arc<LeaseCore>) -> Result<()> {
+        let file = lease.file.state();
+        let mut ticket = self.ticket(file);
+        loop {
+            let (start, end) = lease.range();
+            let place = self.place(file, start, end - start)?;
+            let held = self.hold(io, file, place.start, place.end).await;
+            if lease.layout().gone {
+                return Err(lease.refusal());
+            }
+            let fit = self.look(io, |vol| vol.ready(file, place, lease.access())).await?;
+            if fit.is_none() && lease.access().writes() {
+                let asks = asks(&[Change::Fill], &[(place.start, place.end)]);
+                if let Some(wait) = self.ask(io.who, file, &mut ticket, &asks)? {
+                    drop(held);
+                    self.wait_for(io, &ticket, wait).await?;
+                    continue;
+                }
+            }
+            let layout = self.make_ready(io, file, place, lease.access()).await?;
+            let held_again = file.guards.with(|t| {
+                if !t.arbiter.is_held(lease.id()) {
+                    return false;
+                }
+                let mut l = lease.layout();
+                let registered = std::mem::take(&mut l.registered);
+                *l = Layout { registered, ..layout };
+                lease.pin.hold_again();
+                true
+            });
+            return if held_again { Ok(()) } else { Err(lease.refusal()) };
+        }
+    }
+
+    /// Which blocks a range is.
+    fn place(&self, file: &FileState, off: u64, len: u64) -> Result<Place> {
+        let size = file.load().size;
+        let end = off + len;
+        if len == 0 || end > size.next_multiple_of(B) {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!(
+                    "a lease lies inside its file: bytes {off}..{end} of {size}; \
+                     allocate or truncate the file to its size first"
+                ),
+            ));
+        }
+        // Law B12: nothing of a block past the end of the file.
+        let blocks = end.next_multiple_of(B);
+        Ok(Place { start: off / B, end: blocks / B, end_byte: blocks.min(size) })
+    }
+
+    /// What stands there, if a lease may be given over it as it is. The range is held.
+    fn ready(
+        &self,
+        file: &FileState,
+        place: Place,
+        access: Access,
+    ) -> std::result::Result<Option<Layout>, Fault> {
+        let marked = self.marked.load(Ordering::Acquire);
+        if file.last_seq.load(Ordering::Acquire) > self.durable()
+            || file.logged.overlaps(place.start, place.end, marked)
+        {
+            return Ok(None);
+        }
+        let v = file.load();
+        let mut extents: SmallVec<[(u64, Extent); 1]> = SmallVec::new();
+        let mut at = place.start;
+        for (k, e, current) in extents_in(&v, place.start, place.end)? {
+            let writable = k == at && !e.unwritten && e.own && current;
+            if access.writes() && !writable {
+                return Ok(None);
+            }
+            at = k + u64::from(e.len);
+            push(&mut extents, k, e);
+        }
+        if access.writes() && at < place.end {
+            return Ok(None);
+        }
+        let Place { start, end, end_byte } = place;
+        Ok(Some(Layout { start, end, end_byte, extents, ..Layout::default() }))
+    }
+
+    /// Brings the range into a state in which a lease can be given. It is held, and the
+    /// arbiter has said that it may be changed.
+    async fn make_ready(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        place: Place,
+        access: Access,
+    ) -> Result<Layout> {
+        if access.writes() {
+            let mut at = place.start;
+            while at < place.end {
+                let to = place.end.min(at + STEP);
+                self.own_blocks(io, file, (at, to), place.end_byte).await?;
+                at = to;
+            }
+        }
+        let last = file.last_seq.load(Ordering::Acquire);
+        if last > self.durable() {
+            self.committed(io, last).await?;
+        }
+        let found =
+            self.look(io, |_| extents_in(&file.load(), place.start, place.end)).await?;
+        let mut extents = SmallVec::new();
+        for (k, e, _) in found {
+            // Law B7: the medium is read from now on.
+            self.blocks_home(io, e.phys, u64::from(e.len)).await?;
+            push(&mut extents, k, e);
+        }
+        let Place { start, end, end_byte } = place;
+        Ok(Layout { start, end, end_byte, extents, ..Layout::default() })
+    }
+
+    /// Makes blocks written and the file's alone, and what a crash would replay into
+    /// them void: what is not so is written anew, with its own bytes or zeroes.
+    async fn own_blocks(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        (first, last): (u64, u64),
+        end_byte: u64,
+    ) -> Result<()> {
+        let parts = self
+            .look(io, |vol| {
+                let mut core = vol.core();
+                decide(&mut core, file, (first, last), vol.durable(), false).map(|(_, parts)| parts)
+            })
+            .await?;
+        self.change(io, |core| {
+            super::plan::remember_own(core, file, &parts);
+            Ok(())
+        })
+        .await?;
+        for Part { block, len, how, phys } in parts.into_iter().filter(|p| p.how != How::Place) {
+            let mut buf = self.medium.pool().take((len * B) as usize)?;
+            if how == How::New && phys != 0 {
+                let _seen = io.seen(&self.epoch);
+                let v = file.load();
+                let read = self.read_blocks(io, &v, block, len, buf).await;
+                buf = read.map_err(|(e, _)| e)?;
+            } else {
+                buf.fill(0);
+            }
+            let bytes = (len * B).min(end_byte.saturating_sub(block * B)) as usize;
+            if bytes > 0 {
+                self.write_held(io, file, block * B, buf, bytes).await.map_err(|(e, _)| e)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Enters the lease; nothing may stand in its way.
+    fn give(
+        &self,
+        file: &FileHandle,
+        who: &Arc<SessionCore>,
+        spec: LeaseSpec,
+        layout: Layout,
+    ) -> Arc<LeaseCore> {
+        let id = self.next_id();
+        let max_hold = spec.max_hold.as_millis().min(u128::from(u32::MAX)) as u32;
+        let span = crate::arbiter::Span { start: layout.start, end: layout.end };
+        let pin = Arc::new(PinState::new(self.bell.clone()));
+        let head = (id, spec.access, max_hold);
+        let lease = Arc::new(LeaseCore::new(head, file.clone(), who.clone(), pin, layout));
+        file.state().guards.with(|t| {
+            t.arbiter.grant(LeaseEntry {
+                id,
+                session: who.id(),
+                access: spec.access,
+                span,
+                seq: 1,
+                max_hold_ns: lease.max_hold_ns(),
+                parent: None,
+            });
+            t.leases.insert(id, Arc::downgrade(&lease));
+        });
+        lease
+    }
+
+    /// A number for a lease or a seal, never used again.
+    pub(super) fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+fn grant_asks(access: Access, unshares: bool, place: Place) -> Asks {
+    asks(&[Change::Grant { access, unshares }], &[(place.start, place.end)])
+}
+
+/// Neighbours in the file and on the medium are one extent.
+fn push(extents: &mut SmallVec<[(u64, Extent); 1]>, k: u64, e: Extent) {
+    if let Some((at, last)) = extents.last_mut() {
+        let len = u64::from(last.len);
+        let joins = *at + len == k && last.phys + len == e.phys && last.unwritten == e.unwritten;
+        if let Some(sum) = last.len.checked_add(e.len).filter(|_| joins) {
+            last.len = sum;
+            return;
+        }
+    }
+    extents.push((k, e));
+}

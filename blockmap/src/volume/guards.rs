@@ -1,0 +1,71 @@
+//! A file's seals and leases, where the block map meets them.
+//!
+//! What is allowed is the arbiter's to say ([`crate::arbiter`]); here is its lock, the
+//! leases that it speaks of by number, and a word that the fast ways of plain reads and
+//! writes look at. The word is changed under the lock, and before whoever gave the lease
+//! looks for operations in flight: a plain operation shows itself first and reads the word
+//! afterwards, so that one of the two sees the other.
+//!
+//! A file that has neither seals nor leases pays one load of that word.
+//!
+//! Not here: waiting ([`super::admit`]), taking ([`super::revoke`]), giving
+//! ([`super::grant`]).
+
+use super::lease::LeaseCore;
+use crate::arbiter::{FileArbiter, Flags, Id};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+/// Seals and leases of one file.
+#[derive(Debug, Default)]
+pub(crate) struct Guards {
+    /// [`Flags`]; 0 if there are none.
+    flags: AtomicU32,
+    table: Mutex<Option<Box<Table>>>,
+}
+
+/// What stands behind the lock.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    pub(crate) arbiter: FileArbiter,
+    pub(crate) leases: HashMap<Id, Weak<LeaseCore>>,
+}
+
+impl Guards {
+    /// Nobody has a seal or a lease on the file, and nobody waits for one to go.
+    pub(crate) fn are_none(&self) -> bool {
+        self.flags.load(Ordering::SeqCst) == 0
+    }
+
+    /// Must a plain operation of this kind ask? After its slot is published.
+    pub(crate) fn hinder(&self, kind: Flags) -> bool {
+        self.flags.load(Ordering::SeqCst) & kind.bits() != 0
+    }
+
+    /// Looks at or changes what there is. The lock is held for microseconds; it is the
+    /// innermost one.
+    pub(crate) fn with<R>(&self, change: impl FnOnce(&mut Table) -> R) -> R {
+        let mut slot = self.table.lock().unwrap_or_else(|e| e.into_inner());
+        let table = slot.get_or_insert_default();
+        let done = change(table);
+        self.flags.store(table.arbiter.flags().bits(), Ordering::SeqCst);
+        if table.arbiter.is_empty() && table.leases.is_empty() {
+            *slot = None;
+        }
+        done
+    }
+
+    /// Looks at what there is, if there is anything.
+    pub(crate) fn look<R>(&self, look: impl FnOnce(&Table) -> R) -> Option<R> {
+        let slot = self.table.lock().unwrap_or_else(|e| e.into_inner());
+        slot.as_deref().map(look)
+    }
+}
+
+impl Table {
+    /// The lease, if it was not returned meanwhile.
+    pub(crate) fn lease(&self, id: Id) -> Option<Arc<LeaseCore>> {
+        self.leases.get(&id).and_then(Weak::upgrade)
+    }
+}

@@ -1,0 +1,224 @@
+//! A lease: a session's right to use a range of a file directly.
+//!
+//! Its state (held, recalled, fenced, revoked) and its pins are one word and some counters
+//! of the engine's ([`freehold_engine::pin`]); the arbiter of the file has it by its
+//! number. What it may touch is its *layout*: the extents that stood behind its range
+//! when it was granted. While it is held nothing moves them, so I/O through a lease
+//! looks nothing up.
+//!
+//! A lease keeps its file alive, and gives itself back when its last handle goes; that
+//! waits for nothing (law R3).
+//!
+//! Not here: giving ([`super::grant`]), taking ([`super::revoke`]).
+
+use super::Volume;
+use super::file::FileHandle;
+use super::sessions::SessionCore;
+use super::write::B;
+use crate::arbiter::{Access, Id, Span};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::types::Extent;
+use freehold_engine::pin::PinState;
+use smallvec::SmallVec;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// A lease and what stands behind it.
+pub struct LeaseCore {
+    id: Id,
+    access: Access,
+    /// Milliseconds.
+    max_hold: u32,
+    pub(super) file: FileHandle,
+    pub(super) who: Arc<SessionCore>,
+    pub(super) pin: Arc<PinState>,
+    /// Buffers with bytes that were not flushed.
+    unflushed: AtomicU32,
+    layout: Mutex<Layout>,
+}
+
+/// Where the bytes of a lease are.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Layout {
+    /// File blocks.
+    pub(super) start: u64,
+    pub(super) end: u64,
+    /// The byte of the file at which the lease's bytes end.
+    pub(super) end_byte: u64,
+    /// What stands there, in order; holes are left out.
+    pub(super) extents: SmallVec<[(u64, Extent); 1]>,
+    /// The session changed the map itself: to be looked up again.
+    pub(super) stale: bool,
+    /// It has been given up, or taken.
+    pub(super) gone: bool,
+    pub(super) registered: Vec<super::register::Registered>,
+}
+
+/// A piece of a lease's range. Numbers in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeasePiece {
+    /// Where in the file.
+    pub offset: u64,
+    /// How long.
+    pub len: u64,
+    /// Where on the medium; none where nothing is written: it reads as zeroes.
+    pub address: Option<u64>,
+}
+
+impl LeaseCore {
+    pub(super) fn new(
+        (id, access, max_hold): (Id, Access, u32),
+        file: FileHandle,
+        who: Arc<SessionCore>,
+        pin: Arc<PinState>,
+        layout: Layout,
+    ) -> Self {
+        let unflushed = AtomicU32::new(0);
+        LeaseCore { id, access, max_hold, file, who, pin, unflushed, layout: Mutex::new(layout) }
+    }
+
+    /// Its number in the store; never used again.
+    pub fn id(&self) -> Id {
+        self.id
+    }
+
+    /// What it allows.
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    /// How long its holder may take to give it back, beside the store's lease time; in
+    /// nanoseconds.
+    pub(super) fn max_hold_ns(&self) -> u64 {
+        u64::from(self.max_hold) * 1_000_000
+    }
+
+    /// Who has it.
+    pub fn session(&self) -> &Arc<SessionCore> {
+        &self.who
+    }
+
+    /// The file that it is over.
+    pub fn file(&self) -> &FileHandle {
+        &self.file
+    }
+
+    /// Its state, and its pins.
+    pub fn pins(&self) -> &Arc<PinState> {
+        &self.pin
+    }
+
+    pub(super) fn layout(&self) -> MutexGuard<'_, Layout> {
+        self.layout.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// First byte and the one behind the last.
+    pub fn range(&self) -> (u64, u64) {
+        let l = self.layout();
+        (l.start * B, l.end_byte.max(l.start * B))
+    }
+
+    pub(super) fn span(&self) -> Span {
+        let l = self.layout();
+        Span { start: l.start, end: l.end }
+    }
+
+    /// What stands behind the range, holes included, in order.
+    pub fn pieces(&self) -> Vec<LeasePiece> {
+        self.layout().pieces()
+    }
+
+    /// A buffer of it has bytes that are nowhere else.
+    pub fn soil(&self) {
+        self.unflushed.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The buffer was flushed, or its bytes were given up.
+    pub fn clean(&self) {
+        self.unflushed.fetch_sub(1, Ordering::AcqRel);
+        self.file.volume().announce();
+    }
+
+    pub(super) fn is_clean(&self) -> bool {
+        self.unflushed.load(Ordering::Acquire) == 0
+    }
+
+    pub(super) fn is_registered(&self) -> bool {
+        !self.layout().registered.is_empty()
+    }
+
+    /// Why it cannot be used now, as an error.
+    pub fn refusal(&self) -> Error {
+        let name = self.name();
+        let (stale, gone) = {
+            let l = self.layout();
+            (l.stale, l.gone)
+        };
+        match (gone, stale) {
+            (true, _) => Error::new(
+                ErrorKind::Revoked,
+                format!("{name} was taken back; the file's ordinary reads and writes go on"),
+            ),
+            (false, true) => Error::new(
+                ErrorKind::Recalled,
+                format!("{name} is out of date, its own session changed the map; refresh it"),
+            ),
+            (false, false) => Error::new(
+                ErrorKind::Recalled,
+                format!("{name} was asked for back; return it, or refresh it later"),
+            ),
+        }
+    }
+
+    /// How messages call it.
+    pub(super) fn name(&self) -> String {
+        let (start, end) = self.range();
+        let (access, file) = (self.access, self.file.id());
+        format!("the {access:?} lease {} on bytes {start}..{end} of file {file}", self.id)
+    }
+}
+
+impl Layout {
+    pub(super) fn pieces(&self) -> Vec<LeasePiece> {
+        let mut out = Vec::with_capacity(self.extents.len());
+        let mut at = self.start;
+        let piece = |from: u64, to: u64, address: Option<u64>| {
+            let end = (to * B).min(self.end_byte);
+            (from * B < end).then(|| LeasePiece { offset: from * B, len: end - from * B, address })
+        };
+        for (k, e) in self.extents.iter().filter(|(_, e)| !e.unwritten) {
+            out.extend(piece(at, *k, None));
+            at = k + u64::from(e.len);
+            out.extend(piece(*k, at, Some(e.phys * B)));
+        }
+        out.extend(piece(at, self.end, None));
+        out
+    }
+}
+
+impl Drop for LeaseCore {
+    fn drop(&mut self) {
+        self.file.volume().forget_lease(self);
+    }
+}
+
+impl std::fmt::Debug for LeaseCore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
+impl Volume {
+    /// The last handle of a lease is gone: so is the lease.
+    fn forget_lease(&self, lease: &LeaseCore) {
+        let guards = &lease.file.state().guards;
+        let waited = guards.with(|t| {
+            t.leases.remove(&lease.id);
+            t.arbiter.returned(lease.id);
+            t.arbiter.waits()
+        });
+        if waited {
+            self.announce();
+        }
+    }
+}

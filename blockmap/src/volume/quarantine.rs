@@ -1,0 +1,203 @@
+//! Leases that are overdue and still pinned, on media that the CPU reaches (law R4, 3).
+//!
+//! What pins a *window* may read or write the blocks until it lets go. So the blocks get
+//! one more owner, which is on no medium ([`crate::quarantine`]): nobody overwrites them
+//! in place or uses them again. That is all for pins that only read. A pin that may write
+//! would change its file behind everybody's back: the file moves off first. Its
+//! bytes are copied to fresh blocks, which may tear what is being written, and the late
+//! writer goes on in blocks that are nobody's.
+//!
+//! DMA memory is the holder's own: nothing is kept from anybody but that memory, which
+//! stays with its pins.
+
+use super::Volume;
+use super::core::Class;
+use super::file::FileState;
+use super::lease::LeaseCore;
+use super::ranges::{extents_in, rewrite};
+use super::write::{B, How, Part};
+use crate::arbiter::{Answer, Change, Request, Span};
+use crate::error::{ErrorKind, Result};
+use crate::format::types::{Addr, Extent, Record};
+use crate::lane::Io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Blocks that are moved at a time.
+const SLICE: u64 = 256;
+
+/// A session's leases keep at most this part of the store in quarantine.
+const MOST: u64 = 8;
+
+/// A lease that has been taken and is pinned still.
+pub(crate) struct Kept {
+    lease: Arc<LeaseCore>,
+    blocks: Vec<(Addr, u64)>,
+}
+
+/// Leases in quarantine, as [`Volume::inflight`] shows them.
+impl Kept {
+    pub(super) fn lease(&self) -> &Arc<LeaseCore> {
+        &self.lease
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.blocks.iter().map(|(_, n)| n * B).sum()
+    }
+}
+
+impl Volume {
+    /// Sees to it that the lease's pins reach nothing that belongs to anybody.
+    pub(super) async fn quarantine(
+        self: &Arc<Self>,
+        io: &Io,
+        lease: &Arc<LeaseCore>,
+    ) -> Result<()> {
+        if !lease.is_window() {
+            return Ok(());
+        }
+        let extents: Vec<(u64, Extent)> = lease.layout().extents.to_vec();
+        let blocks: Vec<(Addr, u64)> =
+            extents.iter().map(|(_, e)| (e.phys, u64::from(e.len))).collect();
+        let sum: u64 = blocks.iter().map(|(_, n)| n).sum();
+        if lease.who.quarantined.load(Ordering::Acquire) + sum > self.blocks / MOST {
+            return Err(self.still_held(lease, "its session has too much in quarantine already"));
+        }
+        {
+            let mut core = self.core();
+            blocks.iter().for_each(|(at, n)| core.lowerings.quarantine.add(*at, *n));
+        }
+        lease.who.quarantined.fetch_add(sum, Ordering::AcqRel);
+        let kept = Kept { lease: lease.clone(), blocks };
+        let done = match lease.access().writes() {
+            true => self.move_off(io, lease, &extents).await,
+            false => self.disown(io, lease.file.state(), &extents).await,
+        };
+        match done {
+            Ok(()) => {
+                self.kept.lock().expect("no holder panics").push(kept);
+                // Its pins may have gone meanwhile, and told nobody who listened.
+                self.look_at_kept();
+                Ok(())
+            }
+            Err(e) => {
+                self.let_go(&kept);
+                Err(e)
+            }
+        }
+    }
+
+    /// The fast way of plain writes does not find these blocks to be the file's alone.
+    async fn disown(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        extents: &[(u64, Extent)],
+    ) -> Result<()> {
+        for (k, e) in extents {
+            let len = u64::from(e.len);
+            self.change(io, |core| {
+                let clear = |e: Extent| Extent { own: false, ..e };
+                core.restate(file, |txn, v| rewrite(txn, v.clone(), *k, len, clear))
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Copies the file's blocks in the lease to fresh ones, and maps those.
+    async fn move_off(
+        self: &Arc<Self>,
+        io: &Io,
+        lease: &Arc<LeaseCore>,
+        extents: &[(u64, Extent)],
+    ) -> Result<()> {
+        let file = lease.file.state();
+        for (k, e) in extents {
+            let mut done = 0;
+            while done < u64::from(e.len) {
+                let n = (u64::from(e.len) - done).min(SLICE);
+                let moved = self.move_blocks(io, file, (k + done, e.phys + done, n)).await;
+                done += match moved {
+                    Ok(n) => n,
+                    Err(e) if e.kind() == ErrorKind::NoSpace => {
+                        return Err(self.still_held(lease, "there is no space to move its blocks"));
+                    }
+                    Err(e) if e.kind() == ErrorKind::Sealed => {
+                        return Err(self.still_held(lease, "a seal forbids to move its blocks"));
+                    }
+                    Err(e) => return Err(e),
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves some blocks, or as many as one free run takes.
+    async fn move_blocks(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        (block, from, len): (u64, Addr, u64),
+    ) -> Result<u64> {
+        let _held = self.hold(io, file, block, block + len).await;
+        let spans = [Span { start: block, end: block + len }];
+        let ask = Request { session: 0, change: Change::Fill, spans: &spans, ticket: 0 };
+        if let Answer::Refused(why) = file.guards.with(|t| t.arbiter.admit(&ask, super::clock())) {
+            return Err(super::admit::refused(&why));
+        }
+        let found = self.look(io, |_| extents_in(&file.load(), block, block + len)).await?;
+        // A part of it was moved already, by a fence that did not come to its end.
+        let Some((_, e, _)) = found.first().filter(|(k, e, _)| *k == block && e.phys == from) else {
+            return Ok(1);
+        };
+        let len = len.min(u64::from(e.len));
+        let (to, len) = self
+            .change(io, |core| {
+                core.admit(Class::Normal, len)?;
+                core.space.alloc(0, len, 0)
+            })
+            .await?;
+        let done = match self.copy_blocks(io, from, to, len).await {
+            Ok(()) => {
+                let extents = vec![(block, Extent { phys: to, len: len as u32, own: true, ..*e })];
+                let record = Record::Map { file: file.id, start: block, len, size: 0, extents };
+                self.change(io, |core| core.execute(Class::Normal, &record)).await.map(drop)
+            }
+            Err(e) => Err(e),
+        };
+        if let Err(e) = done {
+            self.give_back(&[Part { block, len, phys: to, how: How::New }]);
+            return Err(e);
+        }
+        Ok(len)
+    }
+
+    /// Lets go of what nothing reaches any more.
+    pub(super) fn release_quiet(&self) {
+        let quiet: Vec<Kept> = {
+            let mut kept = self.kept.lock().expect("no holder panics");
+            kept.extract_if(.., |k| k.lease.pin.is_quiet()).collect()
+        };
+        for kept in &quiet {
+            self.let_go(kept);
+        }
+    }
+
+    /// The maintenance lane looks after it.
+    pub(super) fn look_at_kept(&self) {
+        self.duty.kept.store(true, Ordering::Release);
+        self.duty.any.store(true, Ordering::Release);
+    }
+
+    fn let_go(&self, kept: &Kept) {
+        let sum: u64 = kept.blocks.iter().map(|(_, n)| n).sum();
+        kept.lease.who.quarantined.fetch_sub(sum, Ordering::AcqRel);
+        let mut core = self.core();
+        for (at, n) in &kept.blocks {
+            for (start, len) in core.lowerings.quarantine.remove(*at, *n) {
+                core.space.reclaim(start, len);
+            }
+        }
+    }
+}
