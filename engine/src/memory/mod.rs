@@ -2,7 +2,8 @@
 //!
 //! A [`Pool`] hands out [`Buffer`]s: 4096-aligned memory that a device may use
 //! while an operation owns the buffer. `shared` holds memory that several
-//! threads read and write at once, which never becomes a reference. This
+//! threads read and write at once, which never becomes a reference, `wiped` counters
+//! that a forked child finds zero. This
 //! module is the only place of the engine where a pointer becomes a slice.
 //! What a medium does with memory (registering it, mapping it for DMA) is not
 //! here but with the medium.
@@ -12,8 +13,10 @@ mod copy;
 mod map;
 mod pool;
 mod shared;
+mod wiped;
 
 pub use buffer::Buffer;
 pub(crate) use pool::MAX_REGIONS;
 pub use pool::{MAX_BUFFER, Pool};
 pub(crate) use shared::SharedMemory;
+pub(crate) use wiped::wiped_pairs;
