@@ -6,6 +6,7 @@
 //! the other one writes.
 
 use crate::format::types::{Addr, Seq};
+use crate::quarantine::Quarantine;
 use std::collections::BTreeMap;
 
 /// Ranges of blocks, each with the newest record that lowered its count.
@@ -13,6 +14,8 @@ use std::collections::BTreeMap;
 pub(crate) struct Lowerings {
     runs: BTreeMap<Addr, (u64, Seq)>,
     newest: Seq,
+    /// Owners that are on no medium bind like those whose end is not durable.
+    pub(crate) quarantine: Quarantine,
 }
 
 impl Lowerings {
@@ -38,8 +41,9 @@ impl Lowerings {
     }
 
     /// How many blocks from `start` on, at most `len`, have no lowering newer
-    /// than `durable`.
+    /// than `durable` and are not in quarantine.
     pub(crate) fn settled(&self, start: Addr, len: u64, durable: Seq) -> u64 {
+        let len = self.quarantine.quiet(start, len);
         let end = start + len;
         let before = self.runs.range(..start).next_back();
         let first = before.filter(|(k, (n, seq))| **k + n > start && *seq > durable);

@@ -172,6 +172,11 @@ impl<'a> Txn<'a> {
         len
     }
 
+    /// How many blocks from `start` on no pin reaches that their owner does not know of.
+    pub(crate) fn reachable_by_none(&self, start: Addr, len: u64) -> u64 {
+        self.pending.0.quarantine.quiet(start, len)
+    }
+
     /// These blocks lose an owner for good only when this change is durable,
     /// although their count stays: what lay above them was lowered and is gone.
     pub(crate) fn hold(&mut self, start: Addr, len: u64) {

@@ -14,11 +14,13 @@
 //! fences. There is no thread for it.
 
 use super::Volume;
-use super::file::FileState;
+use super::file::{FileState, Version};
 use super::guards::Table;
 use super::hold::Held;
 use super::lease::LeaseCore;
+use super::plan::{decide, write_asks};
 use super::revoke::Taking;
+use super::write::B;
 use crate::arbiter::{Answer, Change, Flags, Id, Ids, Refusal, Request, SessionId, Span};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lane::{Io, Seen};
@@ -50,7 +52,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         if self.number != 0 {
             self.file.guards.with(|t| t.arbiter.leave(self.number));
-            self.vol.waits().remove(self.number);
+            self.vol.leasing.waits().remove(self.number);
             self.vol.announce();
         }
     }
@@ -61,18 +63,19 @@ impl Volume {
         Ticket { vol: self.clone(), file: file.clone(), number: 0 }
     }
 
-    /// Takes ranges for a change of one kind, when nothing is in its way.
-    pub(super) async fn hold_to(
+    /// Takes ranges, when nothing is in the way of what is to be changed there. That is
+    /// asked for anew each time, by the file as it is while the ranges are held.
+    pub(super) async fn hold_asking(
         self: &Arc<Self>,
         io: &Io,
         file: &Arc<FileState>,
         ranges: &[(u64, u64)],
-        changes: &[Change],
+        asks: impl Fn(&Version) -> Asks + Send,
     ) -> Result<Held> {
         let mut ticket = self.ticket(file);
         loop {
             let held = self.hold_all(io, file, ranges).await;
-            let Some(wait) = self.may(io, file, &mut ticket, || asks(changes, ranges))? else {
+            let Some(wait) = self.may(io, file, &mut ticket, || asks(&file.load()))? else {
                 return Ok(held);
             };
             drop(held);
@@ -151,12 +154,12 @@ impl Volume {
         holders: &[Id],
     ) -> Result<()> {
         if ticket.number == 0 {
-            ticket.number = self.tickets.fetch_add(1, Ordering::Relaxed) + 1;
+            ticket.number = self.leasing.next_ticket();
         }
         t.arbiter.wait(&Request { ticket: ticket.number, ..*r });
         let sessions: SmallVec<[SessionId; 4]> =
             holders.iter().filter_map(|id| t.arbiter.session_of(*id)).collect();
-        self.waits().add(ticket.number, who, &sessions).map_err(|_| {
+        self.leasing.waits().add(ticket.number, who, &sessions).map_err(|_| {
             Error::new(
                 ErrorKind::WouldDeadlock,
                 "the holder of a lease that is in the way waits for this session in turn; \
@@ -192,6 +195,29 @@ impl Volume {
             self.fence(io, file, id).await?;
         }
         Ok(())
+    }
+
+    /// May bytes `off..end` be written, whose blocks are held? If not, what to wait for.
+    pub(super) async fn may_write(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        ticket: &mut Ticket,
+        off: u64,
+        end: u64,
+    ) -> Result<Option<Wait>> {
+        if file.guards.are_none() {
+            return Ok(None);
+        }
+        let (first, last) = (off / B, end.div_ceil(B));
+        let asks = self
+            .look(io, |vol| {
+                let mut core = vol.core();
+                let (old, parts) = decide(&mut core, file, (first, last), vol.durable(), false)?;
+                Ok(write_asks(&parts, (off, end), old.size))
+            })
+            .await?;
+        self.ask(io.who, file, ticket, &asks)
     }
 
     /// A read that is seen; it begins when nobody has the bytes for himself alone.
@@ -259,6 +285,15 @@ pub(super) fn asks(changes: &[Change], ranges: &[(u64, u64)]) -> Asks {
     let spans = ranges.iter().map(|(start, end)| Span { start: *start, end: *end });
     let spans: SmallVec<[Span; 2]> = spans.collect();
     changes.iter().map(|c| (*c, spans.clone())).collect()
+}
+
+/// What an operation asks for that ends behind the end of the file: bytes of the last block
+/// become a part of it.
+pub(super) fn growth(size: u64, end: u64) -> Asks {
+    match end > size {
+        true => asks(&[Change::Grow], &[(size / B, size / B + 1)]),
+        false => Asks::new(),
+    }
 }
 
 /// A refusal as an error that says who is in the way.

@@ -9,6 +9,8 @@
 //!
 //! The limits are such that the record always fits, however scattered free space is.
 
+use super::admit::{asks, growth};
+use crate::arbiter::Change;
 use super::Volume;
 use super::core::Class;
 use super::file::{FileHandle, FileState, Version};
@@ -154,13 +156,27 @@ impl Volume {
             let past = !size.is_multiple_of(B) && (end - 1) / B > block;
             (past && !spans.iter().any(|s| (s.first..s.last).contains(&block))).then_some(block)
         };
+        let mut ticket = self.ticket(file);
         loop {
             self.health.writable()?;
             let expected = tail(file.load().size);
             let own = expected.map(|block| (block, block + 1));
             let ranges: Vec<_> = spans.iter().map(|s| (s.first, s.last)).chain(own).collect();
             let held = self.hold_all(io, file, &ranges).await;
-            match tail(file.load().size) {
+            let now = tail(file.load().size);
+            let fill = || {
+                let mut all = asks(&[Change::Fill], &ranges[..spans.len()]);
+                all.extend(growth(file.load().size, end));
+                all
+            };
+            if (now.is_none() || now == expected)
+                && let Some(wait) = self.may(io, file, &mut ticket, fill)?
+            {
+                drop(held);
+                self.wait_for(io, &ticket, wait).await?;
+                continue;
+            }
+            match now {
                 None => return Ok(held),
                 now if now == expected => {
                     self.zero_tail(io, file).await?;

@@ -309,7 +309,10 @@ impl Core {
     /// They are reusable now.
     pub(crate) fn reclaim(&mut self, ready: &[Deferred]) {
         for d in ready {
-            self.space.reclaim(d.start, d.len);
+            // What a pin reaches still is kept until it does not.
+            for (start, len) in self.lowerings.quarantine.sift(d.start, d.len) {
+                self.space.reclaim(start, len);
+            }
             self.deferred_blocks -= d.len;
         }
     }

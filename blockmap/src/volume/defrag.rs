@@ -13,6 +13,7 @@ use super::range_ops::AT_ONCE;
 use super::ranges::{extents_in, unshared};
 use super::stats::some_extents;
 use super::write::{B, How, Part, check_range};
+use crate::arbiter::{Answer, Change, Request, Span};
 use crate::error::{ErrorKind, Result};
 use crate::format::types::{Extent, Record};
 use crate::lane::Io;
@@ -200,7 +201,7 @@ impl Volume {
     }
 
     /// By the device itself, where it can.
-    async fn copy_blocks(self: &Arc<Self>, io: &Io, from: u64, to: u64, len: u64) -> Result<()> {
+    pub(super) async fn copy_blocks(self: &Arc<Self>, io: &Io, from: u64, to: u64, len: u64) -> Result<()> {
         let geometry = self.medium.geometry();
         let most = u64::from(geometry.max_transfer) / B;
         let mut done = 0;
@@ -221,9 +222,13 @@ impl Volume {
 
 /// May these blocks get other addresses? Asked while they are held, of each slice:
 /// whoever needs a range to stay where it is answers here, and it is gone round.
-fn may_move(file: &FileState, _blocks: Range<u64>) -> bool {
+fn may_move(file: &FileState, blocks: Range<u64>) -> bool {
+    let spans = [Span { start: blocks.start, end: blocks.end }];
+    let ask = Request { session: 0, change: Change::Relocate, spans: &spans, ticket: 0 };
+    let free = file.guards.are_none()
+        || file.guards.with(|t| t.arbiter.admit(&ask, super::clock())) == Answer::Go;
     // Of a file that is being removed nothing is worth moving.
-    !file.load().condemned
+    free && !file.load().condemned
 }
 
 /// Some extents from a block on, and where the rest begins.
@@ -286,7 +291,9 @@ fn alone(
     e: &Extent,
     current: bool,
 ) -> std::result::Result<bool, Fault> {
-    Ok(e.own && current || unshared(txn, v, k)? >= u64::from(e.len))
+    let len = u64::from(e.len);
+    let known = e.own && current && txn.reachable_by_none(e.phys, len) == len;
+    Ok(known || unshared(txn, v, k)? >= len)
 }
 
 /// Are these extents still there, and the file's alone?

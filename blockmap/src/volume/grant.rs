@@ -321,7 +321,7 @@ impl Volume {
         spec: LeaseSpec,
         layout: Layout,
     ) -> Arc<LeaseCore> {
-        let id = self.next_id();
+        let id = self.leasing.next_id();
         let max_hold = spec.max_hold.as_millis().min(u128::from(u32::MAX)) as u32;
         let span = crate::arbiter::Span { start: layout.start, end: layout.end };
         let pin = Arc::new(PinState::new(self.bell.clone()));
@@ -342,10 +342,6 @@ impl Volume {
         lease
     }
 
-    /// A number for a lease or a seal, never used again.
-    pub(super) fn next_id(&self) -> u64 {
-        self.ids.fetch_add(1, Ordering::Relaxed) + 1
-    }
 }
 
 fn grant_asks(access: Access, unshares: bool, place: Place) -> Asks {

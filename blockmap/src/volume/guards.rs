@@ -30,6 +30,8 @@ pub(crate) struct Guards {
 pub(crate) struct Table {
     pub(crate) arbiter: FileArbiter,
     pub(crate) leases: HashMap<Id, Weak<LeaseCore>>,
+    /// Taken leases whose blocks are in quarantine.
+    pub(crate) kept: u32,
 }
 
 impl Guards {
@@ -49,8 +51,8 @@ impl Guards {
         let mut slot = self.table.lock().unwrap_or_else(|e| e.into_inner());
         let table = slot.get_or_insert_default();
         let done = change(table);
-        self.flags.store(table.arbiter.flags().bits(), Ordering::SeqCst);
-        if table.arbiter.is_empty() && table.leases.is_empty() {
+        self.flags.store(table.flags().bits(), Ordering::SeqCst);
+        if table.arbiter.is_empty() && table.leases.is_empty() && table.kept == 0 {
             *slot = None;
         }
         done
@@ -64,6 +66,11 @@ impl Guards {
 }
 
 impl Table {
+    fn flags(&self) -> Flags {
+        let kept = if self.kept > 0 { Flags::MAP | Flags::WRITES } else { Flags::empty() };
+        self.arbiter.flags() | kept
+    }
+
     /// The lease, if it was not returned meanwhile.
     pub(crate) fn lease(&self, id: Id) -> Option<Arc<LeaseCore>> {
         self.leases.get(&id).and_then(Weak::upgrade)

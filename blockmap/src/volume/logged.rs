@@ -219,7 +219,13 @@ impl Volume {
             Err(e) => return (Err(e), Some(buf)),
         };
         let end = off + len as u64;
-        let logged = match self.log_blocks(io, file, off, &buf[..len]).await {
+        // Law B7: under a lease no write is deferred.
+        let late = file.guards.are_none();
+        let logged = match late.then(|| self.log_blocks(io, file, off, &buf[..len])) {
+            Some(log) => log.await,
+            None => Ok(false),
+        };
+        let logged = match logged {
             Ok(logged) => logged,
             Err(e) => return (Err(e), Some(buf)),
         };

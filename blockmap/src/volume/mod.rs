@@ -13,6 +13,7 @@
 //! that of the maintenance lane, is only ever tried, never waited for, while one is held.
 //! No lock is held while a task waits: the compiler sees to that, a guard is not `Send`.
 
+mod admit;
 mod atomic;
 mod change;
 mod check;
@@ -25,9 +26,13 @@ mod diff;
 mod drive;
 mod file;
 mod format;
+mod grant;
+mod guards;
 mod hold;
 mod home;
 mod late;
+mod lease;
+mod leasing;
 mod limits;
 mod list;
 mod load;
@@ -38,6 +43,7 @@ mod open;
 mod plan;
 mod prompt;
 mod publish;
+mod quarantine;
 mod queue;
 mod range_ops;
 mod ranges;
@@ -45,6 +51,10 @@ mod read;
 mod reap;
 mod recover;
 mod reflink;
+mod register;
+mod revoke;
+mod seal;
+mod sessions;
 mod shelf;
 mod shift;
 mod stats;
@@ -59,11 +69,17 @@ pub use defrag::DefragReport;
 pub use diff::DiffRange;
 pub use file::FileHandle;
 pub use format::{FormatSpec, check_size};
+pub use grant::LeaseSpec;
+pub use lease::{LeaseCore, LeasePiece};
+pub use leasing::LEASE_TIME;
 pub use list::{Entry, Listing};
 pub use open::{CACHE_DEFAULT, CACHE_MIN, OpenSpec};
 pub use queue::{Refused, VolumeQueue};
 pub use read::MapPiece;
 pub use recover::RecoveryReport;
+pub use register::Action;
+pub use seal::{SealCore, SealSpec};
+pub use sessions::{Event, SessionCore};
 pub use stats::{FileStat, Space, Stats, VolumeInfo};
 
 use crate::cache::Cache;
@@ -71,6 +87,7 @@ use crate::format::types::{Seq, Superblock};
 use crate::health::Health;
 use crate::lane::Lane;
 use core::Core;
+use leasing::clock;
 use freehold_engine::medium::Medium;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -110,6 +127,7 @@ pub struct Volume {
     counters: stats::Counters,
     cache: Arc<Cache>,
     recovery: std::sync::OnceLock<RecoveryReport>,
+    leasing: leasing::Leasing,
 }
 
 /// What the maintenance lane has to do, and what it is doing.

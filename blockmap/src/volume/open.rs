@@ -248,6 +248,7 @@ impl Parts {
             counters: Counters::default(),
             cache,
             recovery: std::sync::OnceLock::new(),
+            leasing: Default::default(),
             medium,
         }))
     }

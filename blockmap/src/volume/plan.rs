@@ -1,10 +1,12 @@
 //! Where each block of a write goes: in place, or to a new block (laws B1, B5, B7).
 
+use super::admit::{Asks, growth};
 use super::core::Core;
 use super::file::{FileState, Piece, Version};
 use super::logged::Logged;
 use super::ranges::{extents_in, rewrite, unshared};
 use super::write::{B, How, Part};
+use crate::arbiter::{Change, Span};
 use crate::format::types::{Extent, Seq};
 use crate::tree::Fault;
 use crate::txn::Txn;
@@ -27,6 +29,31 @@ pub(super) fn decide(
     let no_place = (shrunk && !old.size.is_multiple_of(B)).then_some(old.size / B);
     let parts = classify(core, &old, blocks, no_place, logged)?;
     Ok((old, parts))
+}
+
+/// What a write to these bytes asks for. Blocks that it covers in part are read and
+/// written back (law B6).
+pub(super) fn write_asks(parts: &[Part], (off, end): (u64, u64), size: u64) -> Asks {
+    let mut out = growth(size, end);
+    let mut ask = |change, start, end| {
+        let span = Span { start, end };
+        match out.iter_mut().find(|(c, _)| *c == change) {
+            Some((_, spans)) => spans.push(span),
+            None => out.push((change, smallvec::smallvec![span])),
+        }
+    };
+    for p in parts {
+        match p.how {
+            How::Place | How::Again => ask(Change::Overwrite, p.block, p.block + p.len),
+            How::Convert | How::New => ask(Change::Fill, p.block, p.block + p.len),
+        }
+    }
+    for edge in [off, end] {
+        if !edge.is_multiple_of(B) {
+            ask(Change::OverwritePart, edge / B, edge / B + 1);
+        }
+    }
+    out
 }
 
 /// New blocks that take the place of written ones.
@@ -71,7 +98,10 @@ fn sort_out(
         let mut done = 0;
         while done < len {
             let block = k + done;
-            let alone = if e.own && current { len - done } else { unshared(txn, old, block)? };
+            let alone = match e.own && current {
+                true => txn.reachable_by_none(e.phys + done, len - done),
+                false => unshared(txn, old, block)?,
+            };
             let mut alone = alone.min(len - done);
             if let Some(b) = no_place.filter(|b| (block..block + alone).contains(b)) {
                 alone = b - block;

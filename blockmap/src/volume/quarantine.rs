@@ -2,7 +2,9 @@
 //!
 //! What pins a *window* may read or write the blocks until it lets go. So the blocks get
 //! one more owner, which is on no medium ([`crate::quarantine`]): nobody overwrites them
-//! in place or uses them again. That is all for pins that only read. A pin that may write
+//! in place or uses them again. No node changes for it, which a full store could not do:
+//! while a file has such blocks its guard keeps plain writes from the fast way, and the
+//! exact way asks for them. That is all for pins that only read. A pin that may write
 //! would change its file behind everybody's back: the file moves off first. Its
 //! bytes are copied to fresh blocks, which may tear what is being written, and the late
 //! writer goes on in blocks that are nobody's.
@@ -14,7 +16,7 @@ use super::Volume;
 use super::core::Class;
 use super::file::FileState;
 use super::lease::LeaseCore;
-use super::ranges::{extents_in, rewrite};
+use super::ranges::extents_in;
 use super::write::{B, How, Part};
 use crate::arbiter::{Answer, Change, Request, Span};
 use crate::error::{ErrorKind, Result};
@@ -69,13 +71,14 @@ impl Volume {
         }
         lease.who.quarantined.fetch_add(sum, Ordering::AcqRel);
         let kept = Kept { lease: lease.clone(), blocks };
+        lease.file.state().guards.with(|t| t.kept += 1);
         let done = match lease.access().writes() {
             true => self.move_off(io, lease, &extents).await,
-            false => self.disown(io, lease.file.state(), &extents).await,
+            false => Ok(()),
         };
         match done {
             Ok(()) => {
-                self.kept.lock().expect("no holder panics").push(kept);
+                self.leasing.kept.lock().expect("no holder panics").push(kept);
                 // Its pins may have gone meanwhile, and told nobody who listened.
                 self.look_at_kept();
                 Ok(())
@@ -85,24 +88,6 @@ impl Volume {
                 Err(e)
             }
         }
-    }
-
-    /// The fast way of plain writes does not find these blocks to be the file's alone.
-    async fn disown(
-        self: &Arc<Self>,
-        io: &Io,
-        file: &Arc<FileState>,
-        extents: &[(u64, Extent)],
-    ) -> Result<()> {
-        for (k, e) in extents {
-            let len = u64::from(e.len);
-            self.change(io, |core| {
-                let clear = |e: Extent| Extent { own: false, ..e };
-                core.restate(file, |txn, v| rewrite(txn, v.clone(), *k, len, clear))
-            })
-            .await?;
-        }
-        Ok(())
     }
 
     /// Copies the file's blocks in the lease to fresh ones, and maps those.
@@ -176,7 +161,7 @@ impl Volume {
     /// Lets go of what nothing reaches any more.
     pub(super) fn release_quiet(&self) {
         let quiet: Vec<Kept> = {
-            let mut kept = self.kept.lock().expect("no holder panics");
+            let mut kept = self.leasing.kept.lock().expect("no holder panics");
             kept.extract_if(.., |k| k.lease.pin.is_quiet()).collect()
         };
         for kept in &quiet {
@@ -186,13 +171,14 @@ impl Volume {
 
     /// The maintenance lane looks after it.
     pub(super) fn look_at_kept(&self) {
-        self.duty.kept.store(true, Ordering::Release);
+        self.leasing.let_go.store(true, Ordering::Release);
         self.duty.any.store(true, Ordering::Release);
     }
 
     fn let_go(&self, kept: &Kept) {
         let sum: u64 = kept.blocks.iter().map(|(_, n)| n).sum();
         kept.lease.who.quarantined.fetch_sub(sum, Ordering::AcqRel);
+        kept.lease.file.state().guards.with(|t| t.kept -= 1);
         let mut core = self.core();
         for (at, n) in &kept.blocks {
             for (start, len) in core.lowerings.quarantine.remove(*at, *n) {

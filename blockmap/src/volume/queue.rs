@@ -5,6 +5,7 @@ use super::Volume;
 use super::drive::Idle;
 use super::file::{FileHandle, FileState, Piece};
 use super::write::check_range;
+use crate::arbiter::Flags;
 use crate::error::{Error, Result};
 use crate::format::BLOCK;
 use crate::lane::{Finished, Inner, Lane, Plain};
@@ -241,9 +242,11 @@ impl VolumeQueue {
             return Err(buf);
         }
         let Some(i) = inner.free_plain.pop() else { return Err(buf) };
-        // Published before the look-up (law B3).
+        // Published before the look-up (law B3), and before asking who has the bytes.
         self.lane.slots.publish(i as usize, &self.vol.epoch);
-        let found = {
+        let found = if file.guards.hinder(Flags::READS) {
+            None
+        } else {
             let v = file.version.load();
             let left = v.size.saturating_sub(off);
             match v.lookup(off / BLOCK as u64) {
@@ -286,7 +289,8 @@ impl Volume {
         // Published before the look at the copiers and the look-up (laws B3, B6).
         let end = start + blocks;
         lane.slots.publish_write(i as usize, &self.epoch, file.id, start, end);
-        let alone = !file.locks.busy() || !file.locks.overlaps(start, end);
+        let alone = (!file.locks.busy() || !file.locks.overlaps(start, end))
+            && !file.guards.hinder(Flags::WRITES);
         // Law B7: what a crash would replay is not overwritten.
         let logged = file.logged.overlaps(start, end, self.marked.load(Ordering::Acquire))
             && !crate::sabotage::breaks("place-over-logged");

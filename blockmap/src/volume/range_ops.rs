@@ -1,16 +1,20 @@
 //! Verbs on ranges: truncate, punch, allocate.
 
 use super::Volume;
+use super::admit::{Asks, asks, growth};
 use super::core::{Class, Core};
 use super::file::{FileHandle, FileState, Piece, Version};
+use super::hold::Held;
 use super::ranges::{extents_in, unshared};
 use super::stats::some_extents;
 use super::write::{B, How, Part, check_range, set_aside};
+use crate::arbiter::Change;
 use crate::error::Result;
 use crate::format::BLOCK;
 use crate::format::types::{Extent, FileId, Record};
 use crate::lane::Io;
 use crate::tree::Fault;
+use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -48,16 +52,22 @@ impl Volume {
         size: u64,
         only_grow: bool,
     ) -> Result<()> {
+        let mut ticket = self.ticket(file);
         loop {
             self.health.writable()?;
             let before = file.load().size;
-            let _held = self.hold(io, file, size.min(before) / B, u64::MAX).await;
+            let held = self.hold(io, file, size.min(before) / B, u64::MAX).await;
             let old = file.load().size;
             if old < before {
                 continue;
             }
             if only_grow && size <= old {
                 return Ok(());
+            }
+            if let Some(wait) = self.may(io, file, &mut ticket, || size_asks(old, size))? {
+                drop(held);
+                self.wait_for(io, &ticket, wait).await?;
+                continue;
             }
             if size > old {
                 self.zero_tail(io, file).await?;
@@ -109,7 +119,7 @@ impl Volume {
     ) -> Result<()> {
         self.health.writable()?;
         let end = off + len;
-        let held = self.hold(io, file, off / B, end.div_ceil(B)).await;
+        let held = self.hold_to_cut(io, file, (off, end)).await?;
         let size = file.load().size;
         let end = end.min(size.next_multiple_of(B));
         if off >= size || len == 0 {
@@ -125,6 +135,21 @@ impl Volume {
             self.ask_reap();
         }
         Ok(())
+    }
+
+    /// Takes a range of bytes to take away what is in it, as far as the file reaches.
+    pub(super) async fn hold_to_cut(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        (off, end): (u64, u64),
+    ) -> Result<Held> {
+        let range = (off / B, end.div_ceil(B));
+        self.hold_asking(io, file, &[range], |v| {
+            let last = range.1.min(v.size.div_ceil(B));
+            asks(&[Change::Cut], &[(range.0, last)])
+        })
+        .await
     }
 
     /// Zeroes what a range covers of blocks that it does not cover wholly, and says
@@ -219,18 +244,33 @@ impl Volume {
         let end = off + len;
         let mut at = off / B;
         let last = end.div_ceil(B);
+        let mut ticket = self.ticket(file);
         while at < last {
             let size = file.load().size;
             let first = if size < end { at.min(size / B) } else { at };
-            let _held = self.hold(io, file, first, last).await;
+            let held = self.hold(io, file, first, last).await;
             if file.load().size != size {
+                continue;
+            }
+            let step = self.next_step(io, file, at, last).await?;
+            let fill = || {
+                let mut all = match step {
+                    Step::Skip(_) => Asks::new(),
+                    Step::Fill(to) | Step::Unshare(to) => asks(&[Change::Allocate], &[(at, to)]),
+                };
+                all.extend(growth(size, end));
+                all
+            };
+            if let Some(wait) = self.may(io, file, &mut ticket, fill)? {
+                drop(held);
+                self.wait_for(io, &ticket, wait).await?;
                 continue;
             }
             if size < end && (end - 1) / B > size / B {
                 // The records below make the file grow over this block.
                 self.zero_tail(io, file).await?;
             }
-            at = match self.next_step(io, file, at, last).await? {
+            at = match step {
                 Step::Skip(to) => to,
                 Step::Fill(to) => self.fill_hole(io, file, (at, to), end).await?,
                 Step::Unshare(to) => self.unshare(io, file, at, to).await?,
@@ -373,6 +413,15 @@ enum Step {
 
 fn unwritten(p: &Part) -> Extent {
     Extent { phys: p.phys, len: p.len as u32, unwritten: true, own: true }
+}
+
+/// What a new size asks for: the blocks that go, or the last one, whose bytes behind the
+/// old end become a part of the file.
+fn size_asks(old: u64, new: u64) -> Asks {
+    match new.cmp(&old) {
+        Ordering::Less => asks(&[Change::Cut, Change::Shrink], &[(new / B, u64::MAX)]),
+        _ => growth(old, new),
+    }
 }
 
 /// The number of a nameless file for what is taken away, or 0 where it is little

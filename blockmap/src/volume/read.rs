@@ -46,7 +46,11 @@ impl Volume {
         want: usize,
     ) -> (Result<usize>, Option<Buffer>) {
         // Law B3: nothing that this version names is reused before we are done.
-        let _seen = io.seen(&self.epoch);
+        let blocks = (off / B, off.saturating_add(want as u64).div_ceil(B));
+        let _seen = match self.seen_to_read(io, file, blocks).await {
+            Ok(seen) => seen,
+            Err(e) => return (Err(e), Some(buf)),
+        };
         let v = file.load();
         let n = v.size.saturating_sub(off).min(want as u64) as usize;
         let skip = (off % B) as usize;

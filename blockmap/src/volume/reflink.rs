@@ -3,12 +3,14 @@
 
 use super::Volume;
 use super::core::Class;
-use super::file::{FileHandle, FileState, Map};
+use super::admit::{asks, growth};
+use super::file::{FileHandle, FileState, Map, Version};
 use super::hold::Held;
 use super::names::{check_name, exists};
 use super::range_ops::tail_for;
 use super::stats::some_extents;
 use super::write::{B, check_range};
+use crate::arbiter::Change;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::Record;
 use crate::lane::Io;
@@ -41,7 +43,8 @@ impl Volume {
         let source = source.clone();
         self.run_as(source.session(), move |io| async move {
             let _source = source;
-            let _held = vol.hold(&io, &state, 0, u64::MAX).await;
+            let all = |_: &Version| asks(&[Change::ReflinkFrom], &[(0, u64::MAX)]);
+            let _held = vol.hold_asking(&io, &state, &[(0, u64::MAX)], all).await?;
             let made = vol
                 .change(&io, |core| {
                     if core.named(&to)?.is_some() {
@@ -118,7 +121,7 @@ impl Volume {
         let first = if gap { size / B } else { to_off / B };
         let a = (from, from_off / B, (from_off + len).div_ceil(B));
         let b = (to, first, end.max(to_off / B + 1));
-        let _held = self.hold_both(io, a, b).await;
+        let _held = self.hold_to_share(io, a, b, to_off + len).await?;
         let (source, target) = (from.load().size, to.load().size);
         fits(source, target, from_off, to_off, len)?;
         if !target.is_multiple_of(B) && to_off > target {
@@ -131,6 +134,35 @@ impl Volume {
         self.share_span(io, from, to, span, to_off + len).await?;
         self.counters.reflinks.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Takes both ranges when nothing is in the way of sharing them.
+    async fn hold_to_share(
+        self: &Arc<Self>,
+        io: &Io,
+        a: (&Arc<FileState>, u64, u64),
+        b: (&Arc<FileState>, u64, u64),
+        end: u64,
+    ) -> Result<(Held, Option<Held>)> {
+        let (mut from, mut onto) = (self.ticket(a.0), self.ticket(b.0));
+        loop {
+            let held = self.hold_both(io, a, b).await;
+            let source = || asks(&[Change::ReflinkFrom], &[(a.1, a.2)]);
+            let target = || {
+                let mut all = asks(&[Change::ReflinkOnto], &[(b.1, b.2)]);
+                all.extend(growth(b.0.load().size, end));
+                all
+            };
+            let (ticket, wait) = match self.may(io, a.0, &mut from, source)? {
+                Some(wait) => (&from, wait),
+                None => match self.may(io, b.0, &mut onto, target)? {
+                    Some(wait) => (&onto, wait),
+                    None => return Ok(held),
+                },
+            };
+            drop(held);
+            self.wait_for(io, ticket, wait).await?;
+        }
     }
 
     /// Takes two ranges so that two of these never wait for each other: in one

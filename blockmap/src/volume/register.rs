@@ -99,7 +99,7 @@ impl Volume {
             let number = what.0.number;
             let outcome = Arc::new(Mutex::new(None));
             let due = Due { what, outcome: outcome.clone() };
-            self.actions.lock().expect("no holder panics").push_back(due);
+            self.leasing.actions.lock().expect("no holder panics").push_back(due);
             self.announce();
             let mut done = None;
             io.until(|| {
@@ -116,7 +116,7 @@ impl Volume {
 
     /// Runs what is due. The caller holds no lock and no lane.
     pub(super) fn act(&self) -> bool {
-        let Some(due) = self.actions.lock().expect("no holder panics").pop_front() else {
+        let Some(due) = self.leasing.actions.lock().expect("no holder panics").pop_front() else {
             return false;
         };
         let action = due.what.0.action.lock().expect("no holder panics").take();

@@ -81,7 +81,7 @@ impl Volume {
         out: &mut Taking,
     ) {
         let now = super::clock();
-        let Some(recall) = t.arbiter.recall(id, now, self.lease_time) else { return };
+        let Some(recall) = t.arbiter.recall(id, now, self.leasing.lease_time()) else { return };
         out.deadline = Some(out.deadline.map_or(recall.deadline, |d| d.min(recall.deadline)));
         if recall.again {
             return;
@@ -92,7 +92,7 @@ impl Volume {
             Some(l) => Some((l.who.clone(), l.file.id(), l.range())),
             None => t.arbiter.seal(id).and_then(|s| {
                 let range = (s.span.start.saturating_mul(B), s.span.end.saturating_mul(B));
-                Some((self.sessions.find(s.session)?, t.file, range))
+                Some((self.leasing.sessions.find(s.session)?, t.file, range))
             }),
         };
         if let Some((who, file, range)) = told {

@@ -151,18 +151,18 @@ impl Sessions {
 impl Volume {
     /// The session that the store's own handles belong to.
     pub fn default_session(&self) -> Arc<SessionCore> {
-        self.sessions.default_one()
+        self.leasing.sessions.default_one()
     }
 
     /// One more session. It ends when it is told to, or with its last handle.
     pub fn new_session(&self) -> Arc<SessionCore> {
-        let id = DEFAULT_SESSION + 1 + self.sessions.next.fetch_add(1, Ordering::Relaxed);
-        self.sessions.make(id)
+        let id = DEFAULT_SESSION + 1 + self.leasing.sessions.next.fetch_add(1, Ordering::Relaxed);
+        self.leasing.sessions.make(id)
     }
 
     /// Whoever only waits for a descriptor wakes up at this deadline.
     pub(super) fn arm(&self, deadline: u64) {
-        for session in self.sessions.all() {
+        for session in self.leasing.sessions.all() {
             if let Some(signal) = session.signal.get() {
                 signal.arm(Some(deadline));
             }

@@ -17,6 +17,8 @@ use super::range_ops::tail_for;
 use super::ranges::last_end;
 use super::write::{B, MAX_SIZE, check_range};
 use crate::error::{Error, ErrorKind, Result};
+use super::admit::{Asks, asks};
+use crate::arbiter::Change;
 use crate::format::BLOCK_LIMIT;
 use crate::format::types::{Record, Seq};
 use crate::lane::Io;
@@ -46,7 +48,13 @@ impl Volume {
         len: u64,
     ) -> Result<()> {
         self.health.writable()?;
-        let _held = self.hold(io, file, off / B, u64::MAX).await;
+        let range = (off / B, u64::MAX);
+        let _held = self
+            .hold_asking(io, file, &[range], |v| match len > 0 && off + len < v.size {
+                true => asks(&[Change::Cut, Change::Shrink], &[range]),
+                false => Asks::new(),
+            })
+            .await?;
         if off + len >= file.load().size {
             return Err(invalid("the range reaches the file's end: truncate the file instead"));
         }
@@ -83,7 +91,13 @@ impl Volume {
         len: u64,
     ) -> Result<()> {
         self.health.writable()?;
-        let _held = self.hold(io, file, off / B, u64::MAX).await;
+        let range = (off / B, u64::MAX);
+        let _held = self
+            .hold_asking(io, file, &[range], |v| match len > 0 && off < v.size {
+                true => asks(&[Change::Cut, Change::Grow], &[range]),
+                false => Asks::new(),
+            })
+            .await?;
         let size = file.load().size;
         if off >= size {
             return Err(invalid("the offset is not inside the file: truncate it to its new size"));

@@ -120,6 +120,7 @@ impl Volume {
         len: u64,
     ) -> Result<Held> {
         check_range(off, len)?;
+        let mut ticket = self.ticket(file);
         loop {
             self.health.writable()?;
             let size = file.load().size;
@@ -128,13 +129,19 @@ impl Volume {
             let first = if gap { size / B } else { off / B };
             let held = self.hold(io, file, first, (off + len).div_ceil(B)).await;
             let now = file.load().size;
-            if gap && now == size {
+            let zero = gap && now == size;
+            if !zero && !now.is_multiple_of(B) && off / B > now / B {
+                continue;
+            }
+            if let Some(wait) = self.may_write(io, file, &mut ticket, off, off + len).await? {
+                drop(held);
+                self.wait_for(io, &ticket, wait).await?;
+                continue;
+            }
+            if zero {
                 self.zero_tail(io, file).await?;
-                return Ok(held);
             }
-            if now.is_multiple_of(B) || off / B <= now / B {
-                return Ok(held);
-            }
+            return Ok(held);
         }
     }
 

@@ -65,7 +65,7 @@ impl Volume {
         len: u64,
     ) -> Result<()> {
         let end = off + len;
-        let _held = self.hold(io, file, off / B, end.div_ceil(B)).await;
+        let _held = self.hold_to_cut(io, file, (off, end)).await?;
         let size = file.load().size;
         let end = end.min(size.next_multiple_of(B));
         if off >= size {
