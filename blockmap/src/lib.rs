@@ -5,6 +5,7 @@
 //! `freehold_engine::medium`, and contains no unsafe code.
 #![forbid(unsafe_code)]
 
+pub mod arbiter;
 mod cache;
 pub mod error;
 pub mod format;
