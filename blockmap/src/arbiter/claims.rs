@@ -1,0 +1,153 @@
+//! Operations that wait for this file, or are under way on it.
+//!
+//! A claim *waits* until nothing is in its way, or it *goes*: what was decided for it
+//! stands until it leaves. A grant or seal that conflicts with an older claim, waiting
+//! or going, queues behind it: otherwise new grants could starve it. Whatever conflicts
+//! with a grant or a seal that goes queues behind that, whichever is older: it has been
+//! decided, and is not in force yet. Operations that change no lease or seal never queue
+//! behind one another.
+//!
+//! Questions that must look at claims take time in their number, which is that of the
+//! operations that the programs wait for; all others do not look.
+
+use super::kinds::{Change, Held, Kinds, Request, SessionId, Span};
+use super::table::{Cell, verdict};
+use smallvec::SmallVec;
+use std::collections::BTreeMap;
+
+/// An operation that waits or is under way, for reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claimant {
+    /// Its age: smaller is older.
+    pub ticket: u64,
+    /// Whose it is.
+    pub session: SessionId,
+    /// What it does.
+    pub change: Change,
+    /// When `admit` first made it wait, in nanoseconds of the caller's clock; 0 if it
+    /// never did.
+    pub since: u64,
+    /// It is under way and does not wait.
+    pub going: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Claim {
+    pub(super) session: SessionId,
+    pub(super) change: Change,
+    pub(super) spans: SmallVec<[Span; 1]>,
+    /// What it leaves behind.
+    pub(super) makes: Option<Held>,
+    since: u64,
+    going: bool,
+}
+
+/// The list, by ticket.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    list: BTreeMap<u64, Claim>,
+    /// How many of them go.
+    going: usize,
+}
+
+impl Claims {
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Lists an operation, or changes what is listed.
+    pub(super) fn put(&mut self, r: &Request, makes: Option<Held>, since: u64, going: bool) {
+        if r.ticket == 0 {
+            return;
+        }
+        let before = self.leave(r.ticket);
+        let since = before.map_or(since, |c| if c.since == 0 { since } else { c.since });
+        let spans = r.spans.iter().copied().filter(|span| !span.is_empty()).collect();
+        let (session, change) = (r.session, r.change);
+        self.list.insert(r.ticket, Claim { session, change, spans, makes, since, going });
+        self.going += usize::from(going);
+    }
+
+    /// The operation is under way.
+    pub(super) fn goes(&self, ticket: u64) -> bool {
+        self.list.get(&ticket).is_some_and(|claim| claim.going)
+    }
+
+    pub(super) fn leave(&mut self, ticket: u64) -> Option<Claim> {
+        let claim = self.list.remove(&ticket)?;
+        self.going -= usize::from(claim.going);
+        Some(claim)
+    }
+
+    pub(super) fn end_session(&mut self, session: SessionId) {
+        self.list.retain(|_, claim| claim.session != session);
+        self.going = self.list.values().filter(|claim| claim.going).count();
+    }
+
+    pub(super) fn session(&self, ticket: u64) -> Option<SessionId> {
+        self.list.get(&ticket).map(|claim| claim.session)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Claim> {
+        self.list.values()
+    }
+
+    pub(super) fn report(&self) -> impl Iterator<Item = Claimant> {
+        self.list.iter().map(|(&ticket, c)| Claimant {
+            ticket,
+            session: c.session,
+            change: c.change,
+            since: c.since,
+            going: c.going,
+        })
+    }
+
+    /// What grants and seals that go will leave behind.
+    pub(super) fn coming(&self) -> impl Iterator<Item = (&Claim, Held)> {
+        let claims = self.list.values().filter(|claim| claim.going && self.going > 0);
+        claims.filter_map(|claim| Some((claim, claim.makes?)))
+    }
+
+    /// The first claim that this request must queue behind.
+    pub(super) fn before(&self, r: &Request, makes: Option<Held>) -> Option<u64> {
+        if makes.is_none() && self.going == 0 {
+            return None;
+        }
+        let others = self.list.iter().filter(|(ticket, _)| **ticket != r.ticket);
+        let mut blocking = others.filter(|(ticket, claim)| {
+            let older = r.ticket == 0 || **ticket < r.ticket;
+            let own = claim.session == r.session;
+            let held_up = |held| {
+                let cell = meets(claim.change, &claim.spans, held, r.spans, own);
+                cell != Cell::On && (claim.going || cell != Cell::Round)
+            };
+            let holds_up = |held| meets(r.change, r.spans, held, &claim.spans, own) != Cell::On;
+            ((older || claim.going) && makes.is_some_and(held_up))
+                || (claim.going && claim.makes.is_some_and(holds_up))
+        });
+        blocking.next().map(|(ticket, _)| *ticket)
+    }
+}
+
+/// What a change does about something that is held over some spans.
+fn meets(change: Change, spans: &[Span], held: Held, over: &[Span], own: bool) -> Cell {
+    let overlap = || spans.iter().any(|a| over.iter().any(|b| a.overlaps(*b)));
+    let cells = parts(held).into_iter().flatten().map(|(part, of_file)| {
+        let cell = verdict(change, part, own);
+        if cell == Cell::On || of_file || overlap() { cell } else { Cell::On }
+    });
+    cells.max().unwrap_or(Cell::On)
+}
+
+/// A seal has a part that holds wherever it lies and a part that holds in its range.
+pub(super) fn parts(held: Held) -> [Option<(Held, bool)>; 2] {
+    match held {
+        Held::Lease(_) => [Some((held, false)), None],
+        Held::Seal { kinds, breakable } => {
+            let part = |kinds: Kinds, of_file| {
+                (!kinds.is_empty()).then_some((Held::Seal { kinds, breakable }, of_file))
+            };
+            [part(kinds - Kinds::OF_FILE, false), part(kinds & Kinds::OF_FILE, true)]
+        }
+    }
+}

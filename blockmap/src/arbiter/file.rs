@@ -1,0 +1,309 @@
+//! A file's arbiter: what is granted and sealed, and what it tells about that.
+//!
+//! A file has one while there is a lease, a seal or a claim on it.
+
+use super::claims::{Claimant, Claims};
+use super::family::Family;
+use super::held::{self, Entry, Phase, State};
+use super::intervals::{Intervals, Node};
+use super::kinds::{Access, Change, Held, Id, Kinds, Request, SessionId, Span};
+use super::recall::{Note, Pending};
+use bitflags::bitflags;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A lease that is granted.
+#[derive(Debug, Clone, Copy)]
+pub struct LeaseEntry {
+    /// Which it is.
+    pub id: Id,
+    /// Whose it is.
+    pub session: SessionId,
+    /// What it lets its holder do.
+    pub access: Access,
+    /// Where.
+    pub span: Span,
+    /// The first sequence number; 0 counts as 1.
+    pub seq: u64,
+    /// How long the holder may keep a pin, in nanoseconds. Kept in microseconds, rounded
+    /// up, and 71 minutes at most.
+    pub max_hold_ns: u64,
+    /// The lease that it is a delegate of.
+    pub parent: Option<Id>,
+}
+
+/// A seal that is set.
+#[derive(Debug, Clone, Copy)]
+pub struct SealEntry {
+    /// Which it is.
+    pub id: Id,
+    /// Whose it is.
+    pub session: SessionId,
+    /// What it keeps from happening; implied kinds are added.
+    pub kinds: Kinds,
+    /// Where. Kinds of the file hold wherever this is.
+    pub span: Span,
+    /// It can be recalled.
+    pub breakable: bool,
+}
+
+/// Why a seal was not cleared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotCleared {
+    /// There is no such seal.
+    Unknown,
+    /// It is this session's.
+    Of(SessionId),
+}
+
+bitflags! {
+    /// What must ask the arbiter of a file; what is not named need not.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Flags: u32 {
+        /// Whatever changes the map or the size, grants and seals.
+        const MAP = 1;
+        /// Writes of whole blocks in place.
+        const WRITES = 2;
+        /// Reads.
+        const READS = 4;
+        /// Writes of parts of blocks in place.
+        const PARTS = 8;
+        /// No write may be deferred into the journal.
+        const HOME = 16;
+    }
+}
+
+/// What is held of one file, and who waits for it.
+#[derive(Debug, Default)]
+pub struct FileArbiter {
+    pub(super) held: Intervals,
+    /// How many leases of each access, and how many seals, a session has.
+    pub(super) sessions: BTreeMap<SessionId, [u32; 5]>,
+    pub(super) family: Family,
+    pub(super) pending: BTreeMap<Id, Pending>,
+    /// Deadlines of what is pending, in order.
+    pub(super) due: BTreeSet<(u64, Id)>,
+    /// Leases that were taken or revoked and not acknowledged.
+    pub(super) notes: BTreeMap<Id, Note>,
+    pub(super) claims: Claims,
+}
+
+impl FileArbiter {
+    /// A file of which nothing is held.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gives a lease out, after `admit` said `Go`. The sequence number of the lease that it
+    /// is a delegate of grows. False, and nothing is changed, if the id is in use, the
+    /// span is empty or the parent is gone.
+    pub fn grant(&mut self, lease: LeaseEntry) -> bool {
+        if lease.parent.is_some_and(|parent| !self.is_lease(parent)) {
+            return false;
+        }
+        let mut node = Node::new(lease.id, lease.session, lease.span);
+        node.small = u32::try_from(lease.max_hold_ns.div_ceil(1000)).unwrap_or(u32::MAX);
+        node.begin(Held::Lease(lease.access), lease.seq);
+        if !self.add(node) {
+            return false;
+        }
+        self.notes.remove(&lease.id);
+        if let Some(parent) = lease.parent {
+            self.family.add(parent, lease.id);
+            self.touch(parent);
+        }
+        true
+    }
+
+    /// Sets a seal, after `admit` said `Go`. False, and nothing is changed, if the id is in
+    /// use, there are no kinds, or the span is empty and the kinds are not all of the file.
+    pub fn seal(&mut self, seal: SealEntry) -> bool {
+        let kinds = seal.kinds.expanded() & Kinds::all();
+        let of_file = Kinds::OF_FILE.contains(kinds);
+        let span = if of_file { Span::WHOLE } else { seal.span };
+        let mut node = Node::new(seal.id, seal.session, span);
+        node.begin(Held::Seal { kinds, breakable: seal.breakable }, 1);
+        !kinds.is_empty() && self.add(node)
+    }
+
+    /// Clears a seal of the session.
+    ///
+    /// # Errors
+    /// There is no such seal, or it is another session's.
+    pub fn clear(&mut self, id: Id, session: SessionId) -> Result<(), NotCleared> {
+        match self.held.get(id) {
+            Some(node) if node.is_lease() => Err(NotCleared::Unknown),
+            Some(node) if node.session != session => Err(NotCleared::Of(node.session)),
+            Some(_) => {
+                self.drop_node(id);
+                Ok(())
+            }
+            None => Err(NotCleared::Unknown),
+        }
+    }
+
+    /// Where a lease or seal is in its life; none if it is not known.
+    pub fn state(&self, id: Id) -> Option<State> {
+        if let Some(node) = self.held.get(id) {
+            return Some(self.state_of(node));
+        }
+        self.notes.get(&id).map(Note::state)
+    }
+
+    pub(super) fn state_of(&self, node: &Node) -> State {
+        let seq = node.seq();
+        match node.phase() {
+            Phase::Held => State::Held { seq },
+            Phase::Stale => State::Stale { seq },
+            Phase::Recalled => {
+                let deadline = self.pending.get(&node.id).map_or(0, |p| p.deadline);
+                State::Recalled { seq, deadline }
+            }
+            Phase::Fencing => State::Fencing { seq },
+        }
+    }
+
+    /// Whose a lease or seal is and where it lies, for messages and for `Waits`.
+    pub fn entry(&self, id: Id) -> Option<Entry> {
+        self.held.get(id).map(|node| self.entry_of(node))
+    }
+
+    fn entry_of(&self, node: &Node) -> Entry {
+        Entry { holder: node.holder(), state: self.state_of(node) }
+    }
+
+    /// The leases that stand in the way of others, in no order.
+    pub fn leases(&self) -> impl Iterator<Item = Entry> {
+        self.held.iter().filter(|node| node.is_lease()).map(|node| self.entry_of(node))
+    }
+
+    /// The seals, in no order.
+    pub fn seals(&self) -> impl Iterator<Item = Entry> {
+        self.held.iter().filter(|node| !node.is_lease()).map(|node| self.entry_of(node))
+    }
+
+    /// The operations that wait or are under way, the oldest first.
+    pub fn claims(&self) -> impl Iterator<Item = Claimant> {
+        self.claims.report()
+    }
+
+    /// The session of a listed operation, for `Waits`.
+    pub fn claimant(&self, ticket: u64) -> Option<SessionId> {
+        self.claims.session(ticket)
+    }
+
+    /// What must ask.
+    pub fn flags(&self) -> Flags {
+        let mut flags = Flags::empty();
+        flags.set(Flags::MAP, !self.is_empty());
+        for lane in self.held.lanes() {
+            flags |= flags_of(held::held(lane));
+        }
+        for (_, coming) in self.claims.coming() {
+            flags |= flags_of(coming);
+        }
+        let grants = |made: Option<Held>| matches!(made, Some(Held::Lease(_)));
+        flags.set(
+            Flags::HOME,
+            flags.contains(Flags::HOME) | self.claims.iter().any(|c| grants(c.makes)),
+        );
+        flags
+    }
+
+    /// Nothing is held and nobody waits. Notes of what was taken or revoked do not count:
+    /// the holder's own state word remembers those.
+    pub fn is_empty(&self) -> bool {
+        self.held.len() == 0 && self.claims.is_empty()
+    }
+
+    /// Lists an operation that waits, so that new grants and seals queue behind it.
+    /// `admit` does that itself where it makes one wait. Without a ticket nothing is done.
+    pub fn wait(&mut self, r: &Request) {
+        let makes = self.makes(r.change);
+        self.claims.put(r, makes, 0, false);
+    }
+
+    /// Lists an operation that goes: what was decided for it stands until it leaves.
+    /// Grants and seals that conflict with it wait; if it is a grant or a seal itself, so
+    /// do operations that conflict with that (a WRITE seal that drains keeps new
+    /// writers out with it).
+    pub fn begin(&mut self, r: &Request) {
+        let makes = self.makes(r.change);
+        self.claims.put(r, makes, 0, true);
+    }
+
+    /// The operation waits no longer and is not under way. Whoever was listed leaves,
+    /// whatever became of it.
+    pub fn leave(&mut self, ticket: u64) {
+        self.claims.leave(ticket);
+    }
+
+    /// What a change leaves behind: for a lease that is refreshed, itself.
+    pub(super) fn makes(&self, change: Change) -> Option<Held> {
+        match change {
+            Change::Grant { access, .. } | Change::Delegate { access, .. } => {
+                Some(Held::Lease(access))
+            }
+            Change::Refresh { lease, .. } => self.held.get(lease).map(Node::held),
+            Change::Seal { kinds, breakable } => {
+                Some(Held::Seal { kinds: kinds.expanded(), breakable })
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_lease(&self, id: Id) -> bool {
+        self.held.get(id).is_some_and(Node::is_lease)
+    }
+
+    fn add(&mut self, node: Node) -> bool {
+        let lane = node.lane();
+        let (session, column) = (node.session, column(lane));
+        let added = self.held.insert(lane, node);
+        if added {
+            self.sessions.entry(session).or_default()[column] += 1;
+        }
+        added
+    }
+
+    /// Takes a lease or seal out with all that is known of it, its family apart.
+    pub(super) fn drop_node(&mut self, id: Id) -> Option<Node> {
+        let lane = self.held.get(id)?.lane();
+        let node = self.held.remove(lane, id)?;
+        self.forget_deadline(id);
+        if let Some(counts) = self.sessions.get_mut(&node.session) {
+            counts[column(lane)] = counts[column(lane)].saturating_sub(1);
+            if counts.iter().all(|count| *count == 0) {
+                self.sessions.remove(&node.session);
+            }
+        }
+        Some(node)
+    }
+
+    pub(super) fn forget_deadline(&mut self, id: Id) {
+        if let Some(pending) = self.pending.remove(&id) {
+            self.due.remove(&(pending.deadline, id));
+        }
+    }
+}
+
+/// The column of `sessions` in which a lane is counted.
+pub(super) fn column(lane: u8) -> usize {
+    match held::held(lane) {
+        Held::Lease(access) => access as usize,
+        Held::Seal { .. } => 4,
+    }
+}
+
+fn flags_of(held: Held) -> Flags {
+    let lease = Flags::HOME;
+    match held {
+        Held::Lease(Access::Read) => lease,
+        Held::Lease(Access::Write) => lease | Flags::PARTS,
+        Held::Lease(Access::Stable) => lease | Flags::PARTS | Flags::WRITES,
+        Held::Lease(Access::Exclusive) => lease | Flags::PARTS | Flags::WRITES | Flags::READS,
+        Held::Seal { kinds, .. } if kinds.intersects(Kinds::WRITE | Kinds::FUTURE_WRITE) => {
+            Flags::WRITES | Flags::PARTS
+        }
+        Held::Seal { .. } => Flags::empty(),
+    }
+}
