@@ -9,11 +9,13 @@
 
 mod buffer;
 mod copy;
+mod ledger;
 mod map;
 mod pool;
 mod shared;
 
 pub use buffer::Buffer;
+pub use ledger::Access;
 pub(crate) use pool::MAX_REGIONS;
 pub use pool::{MAX_BUFFER, Pool};
-pub(crate) use shared::SharedMemory;
+pub(crate) use shared::{Port, SharedMemory};
