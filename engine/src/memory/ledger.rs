@@ -4,16 +4,16 @@
 //! A reference into a window is sound only while nothing else writes (or, for
 //! a `&mut`, reads) its bytes. The rules above the engine see to that, but a
 //! mistake there must end in an error and never in undefined behaviour. So the
-//! window keeps its own account: whoever may make references *claims* blocks
+//! window keeps its own account: whoever may make references *books* blocks
 //! here first, and every copy that a queue makes asks here. What decides is one
 //! table of four kinds of access (law R5), see [`Access::suffers`].
 //!
 //! A copy asks without taking a lock that others take: its queue has a
 //! [`Touch`], where it first says which blocks it is about to touch, and then
-//! looks whether any claim exists at all. A claim is first counted and entered,
+//! looks whether any booking exists at all. A booking is first counted and entered,
 //! and then looks at what all queues touch. Both sides write before they read,
 //! with sequentially consistent operations, so at least one sees the other: the
-//! copy is refused, or the claim is.
+//! copy is refused, or the booking is.
 
 use crate::medium::{Error, ErrorKind, Result};
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// What the holder of a claim may do with its bytes.
+/// What the holder of a booking may do with its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Access {
     /// Copies out of them, while others may write.
@@ -58,14 +58,14 @@ impl Access {
     }
 }
 
-/// Claims by kind of access, on one span.
+/// Bookings by kind of access, on one span.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Uses([u32; 4]);
 
 impl Uses {
     const KINDS: [Access; 4] = [Access::Read, Access::Write, Access::Stable, Access::Exclusive];
 
-    /// A claim here that does not suffer the access.
+    /// A booking here that does not suffer the access.
     fn against(&self, access: Access) -> Option<Access> {
         let mut held = Self::KINDS.into_iter().zip(self.0);
         held.find(|&(kind, count)| count > 0 && !kind.suffers(access)).map(|(kind, _)| kind)
@@ -76,14 +76,14 @@ impl Uses {
     }
 }
 
-/// Blocks up to `end` that have the same claims.
+/// Blocks up to `end` that have the same bookings.
 #[derive(Debug, Clone, Copy)]
 struct Span {
     end: u64,
     uses: Uses,
 }
 
-/// All claims, as spans that do not overlap, by their first block; and what
+/// All bookings, as spans that do not overlap, by their first block; and what
 /// queues are about to touch.
 #[derive(Debug, Default)]
 struct Table {
@@ -99,7 +99,7 @@ impl Table {
         self.spans.range(first..range.end.max(first))
     }
 
-    /// A claim in the range that does not suffer the access.
+    /// A booking in the range that does not suffer the access.
     fn against(&self, range: &Range<u64>, access: Access) -> Option<Access> {
         self.over(range).find_map(|(_, span)| span.uses.against(access))
     }
@@ -136,10 +136,10 @@ impl Table {
         }
     }
 
-    /// Adds a claim, if nothing is in its way.
+    /// Adds a booking, if nothing is in its way.
     fn admit(&mut self, range: &Range<u64>, access: Access) -> Result<()> {
         if let Some(other) = self.against(range, access) {
-            return Err(claimed(range, other));
+            return Err(booked(range, other));
         }
         let guarded = access.gives_references();
         if guarded && self.touches.iter().any(|touch| !touch.suffers(range, access)) {
@@ -156,7 +156,7 @@ impl Table {
             span.uses.0[access as usize] -= 1;
         }
         // Spans that became alike are joined, so that what is left does not
-        // remember claims that are gone.
+        // remember bookings that are gone.
         let from = self.spans.range(..range.start).next_back().map_or(range.start, |s| *s.0);
         let starts: Vec<u64> = self.spans.range(from..=range.end).map(|s| *s.0).collect();
         let mut last: Option<(u64, Span)> = None;
@@ -178,10 +178,10 @@ impl Table {
     }
 }
 
-/// Claims on the blocks of one window, and what queues are about to touch.
+/// Bookings on the blocks of one window, and what queues are about to touch.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    /// Claims that give references. Changed under the lock, read without it.
+    /// Bookings that give references. Changed under the lock, read without it.
     guarded: AtomicUsize,
     table: RwLock<Table>,
 }
@@ -196,15 +196,15 @@ impl Ledger {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Claims ranges of blocks, none of them empty, all or nothing. When it
+    /// Books ranges of blocks, none of them empty, all or nothing. When it
     /// returns `Ok`, everything that others did to the blocks and that the
     /// access does not suffer happened before, and nothing of the kind happens
     /// until `release`.
     ///
     /// # Errors
-    /// `Busy` when a claim, or a copy that is being made, is in the way; an
-    /// exclusive claim is in its own way where its ranges overlap.
-    pub(super) fn claim(&self, ranges: &[Range<u64>], access: Access) -> Result<()> {
+    /// `Busy` when a booking, or a copy that is being made, is in the way; an
+    /// exclusive booking is in its own way where its ranges overlap.
+    pub(super) fn book(&self, ranges: &[Range<u64>], access: Access) -> Result<()> {
         let mut table = self.write();
         if access.gives_references() {
             self.guarded.fetch_add(1, Ordering::SeqCst);
@@ -223,7 +223,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Ends a claim, which was made with the same arguments. No reference that
+    /// Ends a booking, which was made with the same arguments. No reference that
     /// it allowed exists any more, and what was done through them happened
     /// before this call.
     pub(super) fn release(&self, ranges: &[Range<u64>], access: Access) {
@@ -236,11 +236,11 @@ impl Ledger {
         }
     }
 
-    /// Runs a copy that is no queue's, while no claim is in its way; none is
+    /// Runs a copy that is no queue's, while no booking is in its way; none is
     /// made before it ends.
     ///
     /// # Errors
-    /// `Busy` when a claim is in the way; nothing was run.
+    /// `Busy` when a booking is in the way; nothing was run.
     pub(super) fn copy<T>(
         &self,
         range: &Range<u64>,
@@ -249,7 +249,7 @@ impl Ledger {
     ) -> Result<T> {
         let table = self.read();
         if let Some(other) = table.against(range, access) {
-            return Err(claimed(range, other));
+            return Err(booked(range, other));
         }
         Ok(run())
     }
@@ -267,11 +267,11 @@ impl Ledger {
     }
 
     /// Runs a queue's copy of one or two ranges, each of 1 to
-    /// [`MOST_BLOCKS`] blocks, while no claim is in its way; none is made
+    /// [`MOST_BLOCKS`] blocks, while no booking is in its way; none is made
     /// before it ends. One thread at a time for each `touch`.
     ///
     /// # Errors
-    /// `Busy` when a claim is in the way; nothing was run.
+    /// `Busy` when a booking is in the way; nothing was run.
     pub(super) fn touch<T>(
         &self,
         touch: &Touch,
@@ -294,7 +294,7 @@ impl Ledger {
             let mut parts = parts.iter().flatten();
             parts.find_map(|(range, access)| {
                 let other = table.against(range, *access)?;
-                Some(claimed(range, other))
+                Some(booked(range, other))
             })
         };
         let done = match against {
@@ -356,8 +356,8 @@ fn pack(range: &Range<u64>, access: Access) -> u64 {
     range.start << 22 | count << 1 | u64::from(access == Access::Write)
 }
 
-fn claimed(range: &Range<u64>, by: Access) -> Error {
-    busy(range, &format!("claimed for {by:?} access"))
+fn booked(range: &Range<u64>, by: Access) -> Error {
+    busy(range, &format!("used as memory ({by:?} access)"))
 }
 
 fn busy(range: &Range<u64>, why: &str) -> Error {
@@ -390,23 +390,23 @@ mod tests {
     }
 
     #[test]
-    fn claims_are_all_or_nothing() {
+    fn bookings_are_all_or_nothing() {
         let ledger = Ledger::default();
-        ledger.claim(&[4..8], Stable).unwrap();
-        let refused = ledger.claim(&[0..2, 7..9], Exclusive).unwrap_err();
+        ledger.book(&[4..8], Stable).unwrap();
+        let refused = ledger.book(&[0..2, 7..9], Exclusive).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Busy);
-        ledger.claim(&[0..2], Exclusive).unwrap();
+        ledger.book(&[0..2], Exclusive).unwrap();
         ledger.release(&[0..2], Exclusive);
         ledger.release(&[4..8], Stable);
-        ledger.claim(&[0..2, 7..9], Exclusive).unwrap();
+        ledger.book(&[0..2, 7..9], Exclusive).unwrap();
         ledger.release(&[0..2, 7..9], Exclusive);
-        assert!(ledger.claim(&[0..2, 1..3], Exclusive).is_err(), "two owners of one block");
-        ledger.claim(&[0..2, 1..3], Stable).unwrap();
+        assert!(ledger.book(&[0..2, 1..3], Exclusive).is_err(), "two owners of one block");
+        ledger.book(&[0..2, 1..3], Stable).unwrap();
         ledger.release(&[0..2, 1..3], Stable);
         assert_eq!((ledger.spans(), ledger.guarded.load(Ordering::SeqCst)), (0, 0));
     }
 
-    /// Random claims and releases against a table of blocks.
+    /// Random bookings and releases against a table of blocks.
     #[test]
     fn spans_are_what_blocks_would_be() {
         let mut state = 7u64;
@@ -428,7 +428,7 @@ mod tests {
             let free = held.iter().all(|(other, kind)| {
                 other.end <= range.start || range.end <= other.start || kind.suffers(access)
             });
-            let got = ledger.claim(std::slice::from_ref(&range), access).is_ok();
+            let got = ledger.book(std::slice::from_ref(&range), access).is_ok();
             assert_eq!(got, free, "{range:?} for {access:?} beside {held:?}");
             if got {
                 held.push((range, access));
@@ -443,9 +443,9 @@ mod tests {
     #[test]
     fn neighbours_that_became_alike_are_one_span() {
         let ledger = Ledger::default();
-        ledger.claim(&[0..100], Read).unwrap();
+        ledger.book(&[0..100], Read).unwrap();
         for at in 10..90 {
-            ledger.claim(&[at..at + 1], Stable).unwrap();
+            ledger.book(&[at..at + 1], Stable).unwrap();
         }
         for at in 10..90 {
             ledger.release(&[at..at + 1], Stable);
@@ -454,11 +454,11 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_meets_claims_and_a_claim_meets_copies() {
+    fn a_copy_meets_bookings_and_a_booking_meets_copies() {
         let ledger = Ledger::default();
         let touch = ledger.enlist();
         let write = |range: Range<u64>| ledger.touch(&touch, (range, Write), None, || ());
-        ledger.claim(&[4..8], Stable).unwrap();
+        ledger.book(&[4..8], Stable).unwrap();
         assert_eq!(write(7..9).unwrap_err().kind(), ErrorKind::Busy);
         assert!(write(8..9).is_ok() && write(0..4).is_ok());
         assert!(ledger.touch(&touch, (7..9, Read), None, || ()).is_ok());
@@ -469,13 +469,13 @@ mod tests {
         ledger.release(&[4..8], Stable);
         ledger
             .touch(&touch, (10..12, Write), Some((20..22, Read)), || {
-                assert!(ledger.claim(&[11..12], Stable).is_err());
-                assert!(ledger.claim(&[21..30], Exclusive).is_err());
-                assert!(ledger.claim(&[22..30, 12..20], Exclusive).is_ok());
-                assert!(ledger.claim(&[20..22], Stable).is_ok());
+                assert!(ledger.book(&[11..12], Stable).is_err());
+                assert!(ledger.book(&[21..30], Exclusive).is_err());
+                assert!(ledger.book(&[22..30, 12..20], Exclusive).is_ok());
+                assert!(ledger.book(&[20..22], Stable).is_ok());
             })
             .unwrap();
-        ledger.claim(&[11..12], Exclusive).unwrap();
+        ledger.book(&[11..12], Exclusive).unwrap();
         ledger.dismiss(&touch);
         assert!(ledger.read().touches.is_empty());
     }
@@ -492,8 +492,8 @@ mod tests {
         assert!(touch.suffers(&(end..u64::MAX), Stable));
     }
 
-    /// Claims and copies of many threads, with a plain counter for each block
-    /// that only an Exclusive claim or a lone copy may change.
+    /// Bookings and copies of many threads, with a plain counter for each block
+    /// that only an Exclusive booking or a lone copy may change.
     #[test]
     fn threads_exclude_each_other() {
         use std::sync::atomic::{AtomicI32, AtomicU64};
@@ -511,7 +511,7 @@ mod tests {
                         let user = &users[block as usize];
                         if thread % 2 == 0 {
                             let range = [block..block + 1];
-                            if ledger.claim(&range, Stable).is_ok() {
+                            if ledger.book(&range, Stable).is_ok() {
                                 assert!(user.fetch_sub(1, Ordering::Relaxed) <= 0);
                                 std::hint::spin_loop();
                                 assert!(user.fetch_add(1, Ordering::Relaxed) < 0);

@@ -2,7 +2,7 @@
 //!
 //! Bounds are checked here, and the window's ledger is asked, so that no copy
 //! meets a reference; how bytes move without a data race is `copy`'s business.
-//! References are made in `view` alone, under a claim in the ledger.
+//! References are made in `view` alone, under a booking in the ledger.
 
 use super::copy;
 use super::ledger::{Access, Ledger, MOST_BLOCKS, Touch};
@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// A range of memory that is read and written by copies from any number of
-/// threads at once, and through the views that have a claim on parts of it.
+/// threads at once, and through the views that have booked parts of it.
 /// What overlapping copies leave is any mixture.
 #[derive(Debug)]
 pub(crate) struct SharedMemory {
