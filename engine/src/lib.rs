@@ -7,6 +7,7 @@
 
 #[cfg(feature = "sim")]
 pub mod counting;
+pub mod event;
 pub mod file;
 mod holder;
 pub mod medium;

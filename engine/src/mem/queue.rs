@@ -3,7 +3,7 @@
 
 use crate::medium::check::{check, full, reject};
 use crate::medium::{BLOCK, Completion, Geometry, Op, Queue, Rejected, Result};
-use crate::memory::SharedMemory;
+use crate::memory::{Port, SharedMemory};
 use std::collections::VecDeque;
 use std::fmt;
 use std::os::fd::BorrowedFd;
@@ -16,7 +16,7 @@ const DISCARD_FROM: u64 = 64 * BLOCK as u64;
 /// Operations on the memory, in order. Both lists have room for the whole
 /// depth from the start, so that nothing allocates later.
 pub(super) struct MemQueue {
-    memory: Arc<SharedMemory>,
+    port: Port,
     geometry: Geometry,
     depth: usize,
     waiting: VecDeque<(u64, Op)>,
@@ -26,11 +26,11 @@ pub(super) struct MemQueue {
 impl MemQueue {
     pub(super) fn new(memory: Arc<SharedMemory>, geometry: Geometry, depth: usize) -> Self {
         let (waiting, done) = (VecDeque::with_capacity(depth), VecDeque::with_capacity(depth));
-        Self { memory, geometry, depth, waiting, done }
+        Self { port: Port::new(memory), geometry, depth, waiting, done }
     }
 
-    fn run(&self, tag: u64, op: Op) -> Completion {
-        let memory = &*self.memory;
+    fn run(&mut self, tag: u64, op: Op) -> Completion {
+        let memory = &mut self.port;
         let bytes = |blocks: u64| blocks * BLOCK as u64;
         let (result, buf) = match op {
             Op::Read { at, mut buf } => (memory.load(bytes(at), &mut buf), Some(buf)),

@@ -10,13 +10,16 @@
 
 mod buffer;
 mod copy;
+mod ledger;
 mod map;
 mod pool;
 mod shared;
 mod wiped;
 
 pub use buffer::Buffer;
+pub use ledger::Access;
 pub(crate) use pool::MAX_REGIONS;
 pub use pool::{MAX_BUFFER, Pool};
 pub(crate) use shared::SharedMemory;
 pub(crate) use wiped::wiped_pairs;
+pub(crate) use shared::{Port, SharedMemory};

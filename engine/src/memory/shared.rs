@@ -1,17 +1,23 @@
 //! Memory that several threads read and write at the same time.
 //!
-//! Bounds are checked here; how bytes move without a data race is `copy`'s
-//! business. No reference to the memory is ever made.
+//! Bounds are checked here, and the window's ledger is asked, so that no copy
+//! meets a reference; how bytes move without a data race is `copy`'s business.
+//! References are made in `view` alone, under a booking in the ledger.
 
 use super::copy;
+use super::ledger::{Access, Ledger, MOST_BLOCKS, Touch};
 use super::map::Mapping;
 use crate::medium::{BLOCK, Error, ErrorKind, Result};
+use std::ops::Range;
+use std::sync::Arc;
 
-/// A range of memory that is read and written by copies alone, from any
-/// number of threads at once. What overlapping copies leave is any mixture.
+/// A range of memory that is read and written by copies from any number of
+/// threads at once, and through the views that have booked parts of it.
+/// What overlapping copies leave is any mixture.
 #[derive(Debug)]
 pub(crate) struct SharedMemory {
     map: Mapping,
+    ledger: Ledger,
 }
 
 impl SharedMemory {
@@ -25,7 +31,7 @@ impl SharedMemory {
             Ok(bytes)
                 if bytes > 0 && bytes.is_multiple_of(BLOCK) && bytes <= isize::MAX as usize =>
             {
-                Ok(Self { map: Mapping::new(bytes)? })
+                Ok(Self { map: Mapping::new(bytes)?, ledger: Ledger::default() })
             }
             _ => Err(Error::new(
                 ErrorKind::Invalid,
@@ -34,26 +40,28 @@ impl SharedMemory {
         }
     }
 
+    /// Bytes in it.
+    pub(super) fn len(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    /// Who uses which blocks.
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     /// Checks a range and gives its first byte.
-    fn range(&self, offset: u64, len: u64) -> Result<*mut u8> {
+    pub(super) fn range(&self, offset: u64, len: u64) -> Result<*mut u8> {
         match offset.checked_add(len) {
-            Some(end) if end <= self.map.len() as u64 => {
+            Some(end) if end <= self.len() => {
                 // SAFETY: `offset` is at most the length of the mapping.
                 Ok(unsafe { self.map.base().as_ptr().add(offset as usize) })
             }
             _ => Err(Error::new(
                 ErrorKind::Invalid,
-                format!("bytes {offset}..+{len} lie outside the {} of the medium", self.map.len()),
+                format!("bytes {offset}..+{len} lie outside the {} of the medium", self.len()),
             )),
         }
-    }
-
-    /// As `range`, for whole blocks.
-    fn blocks(&self, offset: u64, len: u64) -> Result<*mut u8> {
-        if !offset.is_multiple_of(BLOCK as u64) || !len.is_multiple_of(BLOCK as u64) {
-            return Err(Error::new(ErrorKind::Invalid, "the range is not made of whole blocks"));
-        }
-        self.range(offset, len)
     }
 
     /// Checks that a range lies inside.
@@ -67,101 +75,223 @@ impl SharedMemory {
     /// Copies bytes out.
     ///
     /// # Errors
-    /// `Invalid` outside the memory.
+    /// `Invalid` outside the memory; `Busy` where somebody has it exclusively.
     pub(crate) fn load(&self, offset: u64, to: &mut [u8]) -> Result<()> {
         let from = self.range(offset, to.len() as u64)?;
-        // SAFETY: the range was checked and is reached by copies only; `to` is
-        // a reference, so it is private and outside this mapping. The words
-        // around the range exist because the mapping is made of whole pages.
-        unsafe { copy::load(to.as_mut_ptr(), from, to.len()) };
-        Ok(())
+        self.ledger.copy(&blocks(offset, to.len() as u64), Access::Read, || {
+            // SAFETY: the range was checked; while the ledger runs this, nobody
+            // has a `&mut` into it. `to` is a reference, so it is private and
+            // outside this mapping, or in blocks that a view has exclusively,
+            // which are others. The words around the range exist because the
+            // mapping is made of whole pages.
+            unsafe { copy::load(to.as_mut_ptr(), from, to.len()) };
+        })
     }
 
     /// Copies bytes in.
     ///
     /// # Errors
-    /// `Invalid` outside the memory.
+    /// `Invalid` outside the memory; `Busy` where somebody has a reference.
     pub(crate) fn store(&self, offset: u64, from: &[u8]) -> Result<()> {
         let to = self.range(offset, from.len() as u64)?;
-        // SAFETY: as in `load`.
-        unsafe { copy::store(to, from.as_ptr(), from.len()) };
-        Ok(())
+        self.ledger.copy(&blocks(offset, from.len() as u64), Access::Write, || {
+            // SAFETY: as in `load`, and nobody has a `&` into it either.
+            unsafe { copy::store(to, from.as_ptr(), from.len()) };
+        })
+    }
+}
+
+/// The blocks that have bytes of a range.
+pub(super) fn blocks(offset: u64, len: u64) -> Range<u64> {
+    let block = BLOCK as u64;
+    offset / block..(offset + len).div_ceil(block)
+}
+
+/// How one queue reaches the memory: by copies that the ledger lets pass.
+#[derive(Debug)]
+pub(crate) struct Port {
+    memory: Arc<SharedMemory>,
+    touch: Arc<Touch>,
+}
+
+impl Port {
+    /// A port for a queue, which one thread at a time uses.
+    pub(crate) fn new(memory: Arc<SharedMemory>) -> Self {
+        let touch = memory.ledger.enlist();
+        Self { memory, touch }
+    }
+
+    /// Runs what touches one or two ranges of whole blocks, if the ledger lets it.
+    fn pass(
+        &mut self,
+        first: (Range<u64>, Access),
+        second: Option<(Range<u64>, Access)>,
+        run: impl FnOnce(&Mapping),
+    ) -> Result<()> {
+        if first.0.is_empty() {
+            return Ok(());
+        }
+        let memory = &*self.memory;
+        memory.ledger.touch(&self.touch, first, second, || run(&memory.map))
+    }
+
+    /// Copies whole blocks out.
+    ///
+    /// # Errors
+    /// `Invalid` outside the memory or for parts of blocks; `Busy` where somebody
+    /// has the blocks exclusively.
+    pub(crate) fn load(&mut self, offset: u64, to: &mut [u8]) -> Result<()> {
+        let (from, range) = self.whole(offset, to.len() as u64)?;
+        self.pass((range, Access::Read), None, |_| {
+            // SAFETY: as in `SharedMemory::load`.
+            unsafe { copy::load(to.as_mut_ptr(), from, to.len()) };
+        })
+    }
+
+    /// Copies whole blocks in.
+    ///
+    /// # Errors
+    /// `Invalid` outside the memory or for parts of blocks; `Busy` where somebody
+    /// has a reference.
+    pub(crate) fn store(&mut self, offset: u64, from: &[u8]) -> Result<()> {
+        let (to, range) = self.whole(offset, from.len() as u64)?;
+        self.pass((range, Access::Write), None, |_| {
+            // SAFETY: as in `SharedMemory::store`.
+            unsafe { copy::store(to, from.as_ptr(), from.len()) };
+        })
     }
 
     /// Copies whole blocks to other blocks.
     ///
     /// # Errors
-    /// `Invalid` outside the memory, for parts of blocks, for an overlap.
-    pub(crate) fn transfer(&self, from: u64, to: u64, len: u64) -> Result<()> {
-        let (source, target) = (self.blocks(from, len)?, self.blocks(to, len)?);
+    /// `Invalid` outside the memory, for parts of blocks, for an overlap; `Busy`
+    /// where somebody has a reference.
+    pub(crate) fn transfer(&mut self, from: u64, to: u64, len: u64) -> Result<()> {
+        let _ = (self.whole(from, len)?, self.whole(to, len)?);
         if from.abs_diff(to) < len {
             return Err(Error::new(ErrorKind::Invalid, "a copy onto its own source"));
         }
-        // SAFETY: both ranges were checked, are made of blocks, do not overlap
-        // and are reached by copies only.
-        unsafe { copy::transfer(target, source, len as usize) };
+        for (at, count) in steps(len) {
+            let (source, sources) = self.whole(from + at, count)?;
+            let (target, targets) = self.whole(to + at, count)?;
+            let second = Some((sources, Access::Read));
+            self.pass((targets, Access::Write), second, |_| {
+                // SAFETY: both ranges were checked, are made of blocks and do
+                // not overlap; the ledger keeps references away.
+                unsafe { copy::transfer(target, source, count as usize) };
+            })?;
+        }
         Ok(())
     }
 
     /// Zeroes whole blocks.
     ///
     /// # Errors
-    /// `Invalid` outside the memory or for parts of blocks.
-    pub(crate) fn zero(&self, offset: u64, len: u64) -> Result<()> {
-        let to = self.blocks(offset, len)?;
-        // SAFETY: the range was checked, is made of blocks and reached by
-        // copies only.
-        unsafe { copy::zero(to, len as usize) };
-        Ok(())
+    /// `Invalid` outside the memory or for parts of blocks; `Busy` where somebody
+    /// has a reference.
+    pub(crate) fn zero(&mut self, offset: u64, len: u64) -> Result<()> {
+        self.clear(offset, len, false)
     }
 
     /// Zeroes whole blocks and gives their pages back to the system.
     ///
     /// # Errors
-    /// `Invalid` outside the memory or for parts of blocks.
-    pub(crate) fn discard(&self, offset: u64, len: u64) -> Result<()> {
-        self.blocks(offset, len)?;
-        // SAFETY: the range was checked, and no reference to this memory ever
-        // exists.
-        if unsafe { self.map.discard(offset as usize, len as usize) } {
-            return Ok(());
-        }
-        self.zero(offset, len)
+    /// As [`Self::zero`].
+    pub(crate) fn discard(&mut self, offset: u64, len: u64) -> Result<()> {
+        self.clear(offset, len, true)
     }
+
+    fn clear(&mut self, offset: u64, len: u64, discard: bool) -> Result<()> {
+        self.whole(offset, len)?;
+        for (at, count) in steps(len) {
+            let (to, range) = self.whole(offset + at, count)?;
+            self.pass((range, Access::Write), None, |map| {
+                // SAFETY: the range was checked, is made of blocks, and the
+                // ledger keeps references away.
+                unsafe {
+                    if !(discard && map.discard((offset + at) as usize, count as usize)) {
+                        copy::zero(to, count as usize);
+                    }
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Checks a range of whole blocks; its first byte, and the blocks.
+    fn whole(&self, offset: u64, len: u64) -> Result<(*mut u8, Range<u64>)> {
+        if !offset.is_multiple_of(BLOCK as u64) || !len.is_multiple_of(BLOCK as u64) {
+            return Err(Error::new(ErrorKind::Invalid, "the range is not made of whole blocks"));
+        }
+        Ok((self.memory.range(offset, len)?, blocks(offset, len)))
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        self.memory.ledger.dismiss(&self.touch);
+    }
+}
+
+/// Cuts a length into parts that the ledger can name: start and length.
+fn steps(len: u64) -> impl Iterator<Item = (u64, u64)> {
+    let step = MOST_BLOCKS * BLOCK as u64;
+    (0..len.div_ceil(step)).map(move |i| (i * step, step.min(len - i * step)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn port(len: u64) -> (Arc<SharedMemory>, Port) {
+        let memory = Arc::new(SharedMemory::new(len).unwrap());
+        let port = Port::new(Arc::clone(&memory));
+        (memory, port)
+    }
+
     #[test]
     fn bytes_come_back_and_neighbours_stay() {
-        let memory = SharedMemory::new(2 * 4096).unwrap();
+        let (memory, mut port) = port(2 * 4096);
         memory.store(4090, b"across a block").unwrap();
         let mut back = [0xffu8; 16];
         memory.load(4089, &mut back).unwrap();
         assert_eq!(&back, b"\0across a block\0");
-        memory.transfer(4096, 0, 4096).unwrap();
+        port.transfer(4096, 0, 4096).unwrap();
         memory.load(0, &mut back[..8]).unwrap();
         assert_eq!(&back[..8], b" a block");
-        memory.discard(4096, 4096).unwrap();
-        memory.zero(0, 4096).unwrap();
+        port.discard(4096, 4096).unwrap();
+        port.zero(0, 4096).unwrap();
         let mut all = vec![1u8; 8192];
-        memory.load(0, &mut all).unwrap();
+        port.load(0, &mut all).unwrap();
         assert!(all.iter().all(|&b| b == 0));
     }
 
     #[test]
     fn ranges_outside_are_refused() {
-        let memory = SharedMemory::new(4096).unwrap();
+        let (memory, mut port) = port(4096);
         assert!(memory.store(4095, &[0; 2]).is_err());
         assert!(memory.load(u64::MAX, &mut [0; 2]).is_err());
         assert!(memory.store(4096, &[]).is_ok());
-        assert!(memory.zero(0, 8192).is_err());
-        assert!(memory.zero(8, 8).is_err());
-        assert!(memory.transfer(0, 0, 4096).is_err());
+        assert!(port.zero(0, 8192).is_err());
+        assert!(port.zero(8, 8).is_err());
+        assert!(port.load(8, &mut [0; 8]).is_err());
+        assert!(port.transfer(0, 0, 4096).is_err());
         assert!(SharedMemory::new(0).is_err());
         assert!(SharedMemory::new(4097).is_err());
         assert!(SharedMemory::new(u64::MAX - 4095).is_err());
+    }
+
+    #[test]
+    fn ranges_longer_than_a_word_names_go_in_steps() {
+        let step = MOST_BLOCKS * 4096;
+        assert_eq!(steps(0).count(), 0);
+        assert_eq!(steps(step).collect::<Vec<_>>(), [(0, step)]);
+        assert_eq!(steps(2 * step + 1).last(), Some((2 * step, 1)));
+        let (memory, mut port) = port(2 * step);
+        memory.store(step - 1, &[7; 2]).unwrap();
+        port.discard(0, 2 * step).unwrap();
+        let mut back = [1; 2];
+        memory.load(step - 1, &mut back).unwrap();
+        assert_eq!(back, [0; 2]);
     }
 }
