@@ -21,12 +21,15 @@ use super::lease::LeaseCore;
 use super::plan::{decide, write_asks};
 use super::revoke::Taking;
 use super::write::B;
-use crate::arbiter::{Answer, Change, Flags, Id, Ids, Refusal, Request, SessionId, Span};
+use crate::arbiter::{
+    Answer, Change, Flags, Id, Ids, Refusal, Request, SessionId, Span, State,
+};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::types::FileId;
 use crate::lane::{Io, Seen};
+use freehold_engine::pin::{self, PinState};
 use smallvec::SmallVec;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Changes that one operation makes, and where.
 pub(super) type Asks = SmallVec<[(Change, SmallVec<[Span; 2]>); 3]>;
@@ -48,12 +51,20 @@ pub(super) enum Wait {
     Own(Ids),
 }
 
+impl Ticket {
+    fn number(&mut self) -> u64 {
+        if self.number == 0 {
+            self.number = self.vol.leasing.next_ticket();
+        }
+        self.number
+    }
+}
+
 impl Drop for Ticket {
     fn drop(&mut self) {
         if self.number != 0 {
-            self.file.guards.with(|t| t.arbiter.leave(self.number));
             self.vol.leasing.waits().remove(self.number);
-            self.vol.announce();
+            self.vol.leave(&self.file, self.number);
         }
     }
 }
@@ -106,7 +117,8 @@ impl Volume {
         asks: &Asks,
     ) -> Result<Option<Wait>> {
         let mut taken = Taking::default();
-        let wait = file.guards.with(|t| self.ask_locked(t, who, ticket, asks, &mut taken));
+        let place = (who, file.id);
+        let wait = file.guards.with(|t| self.ask_locked(t, place, ticket, asks, &mut taken));
         // Their last handles may go here, outside of the lock.
         self.tell_taken(taken);
         wait
@@ -115,14 +127,15 @@ impl Volume {
     fn ask_locked(
         &self,
         t: &mut Table,
-        who: SessionId,
+        (who, file): (SessionId, FileId),
         ticket: &mut Ticket,
         asks: &Asks,
         taken: &mut Taking,
     ) -> Result<Option<Wait>> {
+        // What the operation does is listed whole before it waits for any of it.
         for (change, spans) in asks {
             loop {
-                let r = Request { session: who, change: *change, spans, ticket: ticket.number };
+                let r = Request { session: who, change: *change, spans, ticket: ticket.number() };
                 let ids = match t.arbiter.admit(&r, super::clock()) {
                     Answer::Go | Answer::Round(_) => break,
                     Answer::Refused(why) => return Err(refused(&why)),
@@ -131,39 +144,35 @@ impl Volume {
                         left if left.is_empty() => break,
                         left => return Ok(Some(Wait::Own(left))),
                     },
+                    Answer::Take(ids) => {
+                        self.take_own(t, &ids, taken)?;
+                        continue;
+                    }
                     Answer::Recall(ids) => ids,
                 };
-                let left = self.recall(t, &ids, *change, taken);
+                let left = self.recall(t, file, &ids, *change, taken);
                 if left.is_empty() {
                     continue;
                 }
-                self.enlist(t, ticket, who, &r, &left)?;
+                self.enlist(t, ticket.number, who, &left)?;
                 return Ok(Some(Wait::For(left)));
             }
         }
         Ok(None)
     }
 
-    /// Lists the operation with those that wait.
-    fn enlist(
-        &self,
-        t: &mut Table,
-        ticket: &mut Ticket,
-        who: SessionId,
-        r: &Request<'_>,
-        holders: &[Id],
-    ) -> Result<()> {
-        if ticket.number == 0 {
-            ticket.number = self.leasing.next_ticket();
-        }
-        t.arbiter.wait(&Request { ticket: ticket.number, ..*r });
-        let sessions: SmallVec<[SessionId; 4]> =
-            holders.iter().filter_map(|id| t.arbiter.session_of(*id)).collect();
-        self.leasing.waits().add(ticket.number, who, &sessions).map_err(|_| {
+    /// Whoever waits for whom is noted, and a circle refused.
+    fn enlist(&self, t: &Table, ticket: u64, who: SessionId, holders: &[Id]) -> Result<()> {
+        let session = |id: &Id| t.arbiter.entry(*id).map(|e| e.holder.session);
+        let sessions: SmallVec<[SessionId; 4]> = holders.iter().filter_map(session).collect();
+        self.leasing.waits().add(ticket, who, &sessions).map_err(|by| {
             Error::new(
                 ErrorKind::WouldDeadlock,
-                "the holder of a lease that is in the way waits for this session in turn; \
-                 return a lease and try again",
+                format!(
+                    "session {} holds a lease that is in the way and waits for this session in \
+                     turn; return a lease and try again",
+                    by.holder
+                ),
             )
         })
     }
@@ -178,8 +187,8 @@ impl Volume {
         let file = &ticket.file;
         let ids = match wait {
             Wait::Turn(older) => {
-                io.until(|| file.guards.look(|t| !t.arbiter.is_waiting(older)).unwrap_or(true))
-                    .await;
+                let waits = |t: &Table| t.arbiter.claimant(older).is_some();
+                io.until(|| !file.guards.look(waits).unwrap_or(false)).await;
                 return Ok(());
             }
             Wait::Own(ids) => {
@@ -246,29 +255,76 @@ impl Volume {
     fn suspend(&self, t: &mut Table, ids: &[Id], taken: &mut Taking) -> Result<Ids> {
         let leases: SmallVec<[Arc<LeaseCore>; 4]> =
             ids.iter().filter_map(|id| t.lease(*id)).collect();
-        freehold_engine::pin::recall(leases.iter().map(|l| &*l.pin));
-        let busy = leases.iter().find(|l| l.pin.counts().cpu() > 0).map(|l| l.name());
+        let busy = self.used_by_cpu(t, &leases)?;
         let mut left = Ids::new();
-        for lease in &leases {
-            if busy.is_some() {
-                // Only what this call has suspended goes on.
-                if t.arbiter.is_held(lease.id()) && !lease.layout().stale {
-                    lease.pin.hold_again();
-                }
-                continue;
-            }
+        for lease in leases.iter().filter(|_| busy.is_none()) {
             lease.layout().stale = true;
-            t.arbiter.refresh(lease.id());
+            t.arbiter.stale(lease.id());
             left.extend((!lease.pin.is_quiet()).then_some(lease.id()));
         }
         taken.keep(leases);
-        match busy {
-            None => Ok(left),
-            Some(name) => Err(Error::new(
-                ErrorKind::WouldDeadlock,
-                format!("this session has {name} pinned itself; unpin it first"),
-            )),
+        busy.map_or(Ok(left), |name| Err(pinned_itself(&name)))
+    }
+
+    /// Leases of this session that a grant of its own takes the place of.
+    fn take_own(&self, t: &mut Table, ids: &[Id], taken: &mut Taking) -> Result<()> {
+        let leases: SmallVec<[Arc<LeaseCore>; 4]> =
+            ids.iter().filter_map(|id| t.lease(*id)).collect();
+        let mut busy = self.used_by_cpu(t, &leases)?;
+        for lease in leases.iter().filter(|_| busy.is_none()) {
+            // With I/O in flight, too: it is the session's own to wait for that.
+            match self.is_idle(lease) {
+                true => self.take(t, lease, taken),
+                false => busy = Some(lease.name()),
+            }
         }
+        // The last handle of one may be going: then it is returned any moment.
+        ids.iter().filter(|id| t.lease(**id).is_none()).for_each(|id| {
+            t.arbiter.returned(*id);
+        });
+        self.hold_again(t, &leases);
+        taken.keep(leases);
+        busy.map_or(Ok(()), |name| Err(pinned_itself(&name)))
+    }
+
+    /// Stops new pins of these leases. If a thread has one of them pinned, or a device
+    /// may reach it, which; then they are as they were.
+    fn used_by_cpu(&self, t: &Table, leases: &[Arc<LeaseCore>]) -> Result<Option<String>> {
+        let states: SmallVec<[&Arc<PinState>; 4]> = leases.iter().map(|l| &l.pin).collect();
+        pin::recall(&states).map_err(no_barrier)?;
+        let used = leases.iter().find(|l| {
+            let c = l.pin.counts();
+            c.short + c.long > 0 || c.exclusive || l.is_registered()
+        });
+        let used = used.map(|l| l.name());
+        if used.is_some() {
+            self.hold_again(t, leases);
+        }
+        Ok(used)
+    }
+
+    /// Lets those go on that nobody has asked for back, and that are up to date.
+    fn hold_again(&self, t: &Table, leases: &[Arc<LeaseCore>]) {
+        for lease in leases {
+            let held = matches!(t.arbiter.state(lease.id()), Some(State::Held { .. }));
+            if held && !lease.layout().stale {
+                lease.pin.renew();
+            }
+        }
+    }
+
+    /// An operation waits no more; what was recalled for it alone is held again.
+    fn leave(&self, file: &FileState, ticket: u64) {
+        let mut out = Taking::default();
+        file.guards.with(|t| {
+            t.arbiter.leave(ticket);
+            let leases: Vec<_> = t.arbiter.leases().map(|e| e.holder.id).collect();
+            for id in leases {
+                self.withdraw(t, file.id, id, &mut out);
+            }
+        });
+        self.tell_taken(out);
+        self.announce();
     }
 
     fn own_io_over(&self, file: &FileState, ids: &[Id]) -> bool {
@@ -278,6 +334,18 @@ impl Volume {
             .unwrap_or_default();
         leases.iter().all(|l: &Arc<LeaseCore>| l.pin.counts().io == 0)
     }
+}
+
+fn pinned_itself(name: &str) -> Error {
+    Error::new(
+        ErrorKind::WouldDeadlock,
+        format!("this session uses {name} itself; unpin or return it first"),
+    )
+}
+
+/// The system did not let other threads pass a barrier.
+pub(super) fn no_barrier(e: std::io::Error) -> Error {
+    Error::new(ErrorKind::Unsupported, format!("leases cannot be recalled here: membarrier: {e}"))
 }
 
 /// The same changes to each of some ranges.
@@ -306,7 +374,10 @@ pub(super) fn refused(why: &Refusal) -> Error {
         Refusal::Recalled(by) => {
             Error::new(ErrorKind::Recalled, format!("{by} was asked for back; return it"))
         }
-        Refusal::NoParent(id) => Error::new(
+        Refusal::Busy(by) => {
+            Error::new(ErrorKind::Busy, format!("{by} is in the way; have it returned first"))
+        }
+        Refusal::NoLease(id) => Error::new(
             ErrorKind::Revoked,
             format!("lease {id} is gone, or smaller than what was asked for"),
         ),

@@ -17,9 +17,13 @@ use super::guards::Table;
 use super::lease::LeaseCore;
 use super::sessions::{Event, SessionCore};
 use super::write::B;
-use crate::arbiter::{Change, Id, Ids, State};
+use super::admit::no_barrier;
+use crate::arbiter::{Change, Fence, Id, Ids, Recall, Span, State};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::types::FileId;
 use crate::lane::Io;
+use freehold_engine::pin::{self, PinState};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,68 +48,103 @@ impl Volume {
     pub(super) fn recall(
         &self,
         t: &mut Table,
+        file: FileId,
         ids: &[Id],
         change: Change,
         out: &mut Taking,
     ) -> Ids {
         let leases: Vec<_> = ids.iter().filter_map(|id| t.lease(*id)).collect();
-        freehold_engine::pin::recall(leases.iter().map(|l| &*l.pin));
-        let mut left = Ids::new();
-        for id in ids {
-            let lease = leases.iter().find(|l| l.id() == *id);
-            match lease {
-                Some(lease) if self.is_idle(lease) => self.take(t, lease, out),
-                _ => {
-                    self.tell_recall(t, *id, lease, change, out);
-                    left.extend(t.arbiter.state(*id).is_some().then_some(*id));
-                }
+        let states: Vec<&Arc<PinState>> = leases.iter().map(|l| &l.pin).collect();
+        // Where the barrier fails nothing is found to be quiet, and the fence reports it.
+        let _ = pin::recall(&states);
+        let quiet = pin::quiet(&states);
+        let mut idle: HashMap<Id, bool> = HashMap::with_capacity(leases.len());
+        for (lease, quiet) in leases.iter().zip(quiet) {
+            idle.insert(lease.id(), self.may_take(lease, quiet));
+            if idle[&lease.id()] {
+                self.take(t, lease, out);
             }
+        }
+        let mut left = Ids::new();
+        for id in ids.iter().filter(|id| !idle.get(id).copied().unwrap_or(false)) {
+            let lease = leases.iter().find(|l| l.id() == *id);
+            if lease.is_none() && t.leases.contains_key(id) {
+                // Its last handle is just going.
+                t.arbiter.returned(*id);
+                continue;
+            }
+            self.tell_recall(t, file, *id, lease, change, out);
+            left.push(*id);
         }
         out.keep(leases);
         left
     }
 
     /// Nothing is lost and nobody is hurt if it is taken now.
-    fn is_idle(&self, lease: &LeaseCore) -> bool {
+    pub(super) fn is_idle(&self, lease: &LeaseCore) -> bool {
+        self.may_take(lease, lease.pin.is_quiet())
+    }
+
+    fn may_take(&self, lease: &LeaseCore, quiet: bool) -> bool {
         let careless = crate::sabotage::breaks("take-pinned");
-        (lease.pin.is_quiet() || careless) && lease.is_clean() && !lease.is_registered()
+        (quiet || careless) && lease.is_clean() && !lease.is_registered()
     }
 
     /// Begins the grace of one that cannot be taken at once.
     fn tell_recall(
         &self,
         t: &mut Table,
+        file: FileId,
         id: Id,
         lease: Option<&Arc<LeaseCore>>,
         change: Change,
         out: &mut Taking,
     ) {
         let now = super::clock();
-        let Some(recall) = t.arbiter.recall(id, now, self.leasing.lease_time()) else { return };
-        out.deadline = Some(out.deadline.map_or(recall.deadline, |d| d.min(recall.deadline)));
-        if recall.again {
-            return;
-        }
-        let grace = Duration::from_nanos(recall.deadline.saturating_sub(now));
-        let may_flush = !matches!(change, Change::Cut);
+        let recall = t.arbiter.recall(id, now, self.leasing.lease_time());
+        let Recall::Asked { deadline, delegates, .. } = recall else { return };
+        out.deadline = Some(out.deadline.map_or(deadline, |d| d.min(deadline)));
+        let grace = Duration::from_nanos(deadline.saturating_sub(now));
+        let may_flush = !matches!(change, Change::Cut | Change::ReflinkOnto);
         let told = match lease {
-            Some(l) => Some((l.who.clone(), l.file.id(), l.range())),
-            None => t.arbiter.seal(id).and_then(|s| {
-                let range = (s.span.start.saturating_mul(B), s.span.end.saturating_mul(B));
-                Some((self.leasing.sessions.find(s.session)?, t.file, range))
+            Some(l) => Some((l.who.clone(), l.range())),
+            None => t.arbiter.entry(id).and_then(|e| {
+                let Span { start, end } = e.holder.span;
+                let range = (start.saturating_mul(B), end.saturating_mul(B));
+                Some((self.leasing.sessions.find(e.holder.session)?, range))
             }),
         };
-        if let Some((who, file, range)) = told {
+        if let Some((who, range)) = told {
             out.events.push((who, Event::Recall { id, file, range, grace, may_flush }));
+        }
+        for child in delegates {
+            let Some(lease) = t.lease(child) else { continue };
+            let _ = pin::recall(&[&lease.pin]);
+            let event = Event::Recall { id: child, file, range: lease.range(), grace, may_flush };
+            out.events.push((lease.who.clone(), event));
+            out.keep([lease]);
         }
     }
 
+    /// Takes a recall back that nobody wants any more.
+    pub(super) fn withdraw(&self, t: &mut Table, file: FileId, id: Id, out: &mut Taking) {
+        if t.arbiter.withdraw(id).is_none() {
+            return;
+        }
+        let Some(lease) = t.lease(id) else { return };
+        if !lease.layout().stale {
+            lease.pin.renew();
+        }
+        out.events.push((lease.who.clone(), Event::Withdrawn { id, file }));
+        out.keep([lease]);
+    }
+
     /// Ends a lease that nothing can reach any more.
-    fn take(&self, t: &mut Table, lease: &Arc<LeaseCore>, out: &mut Taking) {
+    pub(super) fn take(&self, t: &mut Table, lease: &Arc<LeaseCore>, out: &mut Taking) {
         lease.pin.revoke();
         self.write_back(lease);
         lease.layout().gone = true;
-        t.arbiter.returned(lease.id());
+        t.arbiter.take(lease.id());
         t.leases.remove(&lease.id());
         out.taken = true;
         let event = Event::Revoked { id: lease.id(), file: lease.file.id() };
@@ -115,7 +154,7 @@ impl Volume {
     /// Law R2: what was written through a window becomes durable when the lease goes.
     pub(super) fn write_back(&self, lease: &LeaseCore) {
         let Some(window) = self.medium.window().filter(|_| lease.access().writes()) else { return };
-        for (_, e) in &lease.layout().extents {
+        for (_, e) in lease.layout().extents.iter().filter(|_| lease.is_window()) {
             if let Err(e) = window.persist(e.phys * B, u64::from(e.len) * B) {
                 self.health.poison("a lease's bytes in the window", &e.into());
             }
@@ -181,21 +220,26 @@ impl Volume {
         file: &Arc<FileState>,
         id: Id,
     ) -> Result<()> {
-        let mine = file.guards.with(|t| match t.arbiter.state(id) {
-            Some(State::Recalled { .. }) => {
-                t.arbiter.fencing(id);
-                Some(t.lease(id))
+        let (begun, lease) = file.guards.with(|t| (t.arbiter.fencing(id), t.lease(id)));
+        match begun {
+            Fence::Cleared(session) => {
+                if let Some(who) = self.leasing.sessions.find(session) {
+                    who.tell(Event::Revoked { id, file: file.id });
+                }
+                return Ok(());
             }
-            _ => None,
-        });
-        let Some(lease) = mine else {
-            // Somebody else does, or it has gone.
-            let fencing = |t: &Table| matches!(t.arbiter.state(id), Some(State::Fencing { .. }));
-            io.until(|| !file.guards.look(fencing).unwrap_or(false)).await;
-            return Ok(());
-        };
+            Fence::Nothing => {
+                // Somebody else does, or it has gone.
+                let fencing = |t: &Table| {
+                    matches!(t.arbiter.state(id), Some(State::Fencing { .. }))
+                };
+                io.until(|| !file.guards.look(fencing).unwrap_or(false)).await;
+                return Ok(());
+            }
+            Fence::Begun(_) => {}
+        }
         let Some(lease) = lease else {
-            // A seal that its owner did not clear; or the last handle is just going.
+            // Its last handle is just going.
             file.guards.with(|t| t.arbiter.revoked(id));
             return Ok(());
         };
@@ -204,10 +248,10 @@ impl Volume {
             Ok(()) => {
                 lease.pin.revoke();
                 lease.layout().gone = true;
-                t.arbiter.revoked(id);
+                let _ = t.arbiter.revoked(id);
                 t.leases.remove(&id);
             }
-            Err(_) => t.arbiter.unfence(id, super::clock()),
+            Err(_) => t.arbiter.unfence(id),
         });
         if done.is_ok() {
             self.write_back(&lease);
@@ -218,7 +262,8 @@ impl Volume {
     }
 
     async fn fence_lease(self: &Arc<Self>, io: &Io, lease: &Arc<LeaseCore>) -> Result<()> {
-        freehold_engine::pin::fence(&lease.pin);
+        pin::recall(&[&lease.pin]).map_err(no_barrier)?;
+        lease.pin.fence();
         // 1. Our own I/O: the medium completes it, or is lost.
         io.until(|| lease.pin.counts().io == 0).await;
         // 2. Foreign DMA: by the holder's own actions.

@@ -34,6 +34,13 @@ pub enum Event {
         /// What was written to its buffers and not flushed may still be flushed.
         may_flush: bool,
     },
+    /// A recall was taken back: nobody wants the range any more.
+    Withdrawn {
+        /// The lease's number.
+        id: Id,
+        /// The file's number.
+        file: FileId,
+    },
     /// A lease was taken, at its deadline or because it was idle.
     Revoked {
         /// The lease's number.

@@ -20,6 +20,5 @@ pub use buffer::Buffer;
 pub use ledger::Access;
 pub(crate) use pool::MAX_REGIONS;
 pub use pool::{MAX_BUFFER, Pool};
-pub(crate) use shared::SharedMemory;
 pub(crate) use wiped::wiped_pairs;
 pub(crate) use shared::{Port, SharedMemory};
