@@ -311,6 +311,16 @@ impl FileArbiter {
         Fence::Begun(seq)
     }
 
+    /// A fence did not come to its end: the lease is recalled as before, its time over.
+    pub fn unfence(&mut self, id: Id, now: u64) {
+        let Some(node) = self.held.get_mut(id).filter(|n| n.phase() == Phase::Fencing) else {
+            return;
+        };
+        node.go(Phase::Recalled);
+        self.pending.insert(id, Pending { deadline: now, at: now, grace: 0 });
+        self.due.insert((now, id));
+    }
+
     /// What was recalled and has not been given back in time, the longest overdue first.
     pub fn overdue(&self, now: u64) -> impl Iterator<Item = Id> {
         self.due.range(..=(now, Id::MAX)).map(|(_, id)| *id)

@@ -25,8 +25,10 @@ pub(crate) use wish::Wish;
 
 use crate::error::Error;
 use crate::health::Health;
+use crate::volume::{LeaseAt, LeaseCore};
 use freehold_engine::medium::{self, Op, Queue};
 use freehold_engine::memory::Buffer;
+use freehold_engine::pin::{IoPin, IoPins};
 use io::Cell;
 use std::collections::VecDeque;
 use std::future::Future;
@@ -45,6 +47,26 @@ pub struct Finished {
     pub result: Result<usize, Error>,
     /// The buffer, given back.
     pub buf: Option<Buffer>,
+    /// For I/O through a lease: which, and where in it.
+    pub lease: Option<LeaseTag>,
+}
+
+/// What a finished operation through a lease was.
+#[derive(Debug)]
+pub struct LeaseTag {
+    /// The lease.
+    pub lease: Arc<LeaseCore>,
+    /// Where in it.
+    pub at: LeaseAt,
+    /// It was a flush.
+    pub write: bool,
+}
+
+/// A plain command that goes through a lease.
+#[derive(Debug)]
+pub(crate) struct Leased {
+    pub(crate) tag: LeaseTag,
+    pub(crate) pin: IoPin,
 }
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -137,6 +159,10 @@ pub(crate) struct Inner {
     pub(crate) dev: Box<dyn Queue>,
     pub(crate) plain: Vec<Plain>,
     pub(crate) free_plain: Vec<u32>,
+    /// Plain commands that go through leases, by their slots.
+    pub(crate) leased: Vec<Option<Leased>>,
+    /// What this lane has pinned.
+    pub(crate) pins: IoPins,
     pub(crate) health: Arc<Health>,
     slow: Vec<Option<Slow>>,
     free_slow: Vec<u32>,
@@ -162,6 +188,8 @@ impl Lane {
                 dev,
                 plain: (0..depth).map(|_| Plain::default()).collect(),
                 free_plain: (0..n).rev().collect(),
+                leased: (0..depth).map(|_| None).collect(),
+                pins: IoPins::new(),
                 health,
                 slow: Vec::new(),
                 free_slow: Vec::new(),

@@ -1,6 +1,6 @@
 //! Plain operations: one command, one completion, nothing else.
 
-use super::{Finished, Inner, Lane, RETRIES, bump, count};
+use super::{Finished, Inner, Lane, LeaseTag, Leased, RETRIES, bump, count};
 use crate::error::Error;
 use freehold_engine::medium::{self, Op};
 use freehold_engine::memory::Buffer;
@@ -17,15 +17,17 @@ pub(crate) struct Plain {
     /// With forced unit access.
     fua: bool,
     tries: u32,
+    /// Through a lease: pinned, and in no slot.
+    leased: bool,
 }
 
 impl Plain {
     pub(crate) fn read(tag: u64, at: u64, bytes: usize) -> Self {
-        Plain { tag, bytes, at, write: false, fua: false, tries: 0 }
+        Plain { tag, bytes, at, write: false, fua: false, tries: 0, leased: false }
     }
 
     pub(crate) fn write(tag: u64, at: u64, bytes: usize, fua: bool) -> Self {
-        Plain { tag, bytes, at, write: true, fua, tries: 0 }
+        Plain { tag, bytes, at, write: true, fua, tries: 0, leased: false }
     }
 
     fn op(&self, buf: Buffer) -> Op {
@@ -71,6 +73,52 @@ impl Inner {
         }
     }
 
+    /// Submits a command through a lease that it has pinned.
+    pub(crate) fn begin_leased(
+        &mut self,
+        lane: &Lane,
+        i: u32,
+        plain: Plain,
+        buf: Buffer,
+        leased: Leased,
+    ) -> Result<(), (Buffer, Option<Error>)> {
+        let plain = Plain { leased: true, ..plain };
+        let op = plain.op(buf);
+        count(&lane.traffic, &op);
+        match self.dev.submit(u64::from(i), op) {
+            Ok(()) => {
+                self.plain[i as usize] = plain;
+                self.leased[i as usize] = Some(leased);
+                let user =
+                    if plain.write { &lane.traffic.user_writes } else { &lane.traffic.user_reads };
+                bump(user, 1);
+                Ok(())
+            }
+            Err(r) => {
+                super::uncount(&lane.traffic, &r.op);
+                self.pins.complete(leased.tag.lease.pins(), leased.pin);
+                self.free_plain.push(i);
+                match r.op {
+                    Op::Read { buf, .. } | Op::Write { buf, .. } => {
+                        Err((buf, r.error.map(Error::from)))
+                    }
+                    _ => unreachable!("a plain operation carries a buffer"),
+                }
+            }
+        }
+    }
+
+    /// Unpins what a command went through, or retires its slot.
+    fn release(&mut self, lane: &Lane, i: usize, plain: Plain) -> Option<LeaseTag> {
+        if !plain.leased {
+            lane.slots.retire(i);
+            return None;
+        }
+        let Leased { tag, pin } = self.leased[i].take()?;
+        self.pins.complete(tag.lease.pins(), pin);
+        Some(tag)
+    }
+
     /// A plain operation completed: ends it, or issues it again after a reset.
     pub(super) fn end_plain(&mut self, lane: &Lane, c: medium::Completion) {
         let i = c.tag as usize;
@@ -106,9 +154,9 @@ impl Inner {
         if plain.write && !plain.fua {
             super::landed(&lane.traffic);
         }
-        lane.slots.retire(i);
+        let lease = self.release(lane, i, plain);
         self.free_plain.push(i as u32);
         let result = result.map(|()| plain.bytes).map_err(Error::from);
-        self.done.push_back(Finished { tag: plain.tag, result, buf });
+        self.done.push_back(Finished { tag: plain.tag, result, buf, lease });
     }
 }

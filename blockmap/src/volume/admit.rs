@@ -39,6 +39,10 @@ pub(super) struct Ticket {
     vol: Arc<Volume>,
     file: Arc<FileState>,
     number: u64,
+    /// The arbiter has it in its list.
+    listed: bool,
+    /// What was recalled for it.
+    recalled: Ids,
 }
 
 /// What an operation has to wait for.
@@ -62,16 +66,17 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if self.number != 0 {
+        if self.listed {
             self.vol.leasing.waits().remove(self.number);
-            self.vol.leave(&self.file, self.number);
+            self.vol.leave(&self.file, self.number, &self.recalled);
         }
     }
 }
 
 impl Volume {
     pub(super) fn ticket(self: &Arc<Self>, file: &Arc<FileState>) -> Ticket {
-        Ticket { vol: self.clone(), file: file.clone(), number: 0 }
+        let (vol, file) = (self.clone(), file.clone());
+        Ticket { vol, file, number: 0, listed: false, recalled: Ids::new() }
     }
 
     /// Takes ranges, when nothing is in the way of what is to be changed there. That is
@@ -105,11 +110,11 @@ impl Volume {
         if file.guards.are_none() {
             return Ok(None);
         }
-        self.ask(io.who, file, ticket, &asks())
+        self.ask_arbiter(io.who, file, ticket, &asks())
     }
 
     /// Asks for all of it, takes what is idle, and lists what is not.
-    pub(super) fn ask(
+    pub(super) fn ask_arbiter(
         self: &Arc<Self>,
         who: SessionId,
         file: &Arc<FileState>,
@@ -132,14 +137,16 @@ impl Volume {
         asks: &Asks,
         taken: &mut Taking,
     ) -> Result<Option<Wait>> {
-        // What the operation does is listed whole before it waits for any of it.
         for (change, spans) in asks {
             loop {
                 let r = Request { session: who, change: *change, spans, ticket: ticket.number() };
                 let ids = match t.arbiter.admit(&r, super::clock()) {
                     Answer::Go | Answer::Round(_) => break,
                     Answer::Refused(why) => return Err(refused(&why)),
-                    Answer::Behind(older) => return Ok(Some(Wait::Turn(older))),
+                    Answer::Behind(older) => {
+                        ticket.listed = true;
+                        return Ok(Some(Wait::Turn(older)));
+                    }
                     Answer::Own(ids) => match self.suspend(t, &ids, taken)? {
                         left if left.is_empty() => break,
                         left => return Ok(Some(Wait::Own(left))),
@@ -150,10 +157,12 @@ impl Volume {
                     }
                     Answer::Recall(ids) => ids,
                 };
+                ticket.listed = true;
                 let left = self.recall(t, file, &ids, *change, taken);
                 if left.is_empty() {
                     continue;
                 }
+                ticket.recalled.extend(left.iter().copied());
                 self.enlist(t, ticket.number, who, &left)?;
                 return Ok(Some(Wait::For(left)));
             }
@@ -226,7 +235,7 @@ impl Volume {
                 Ok(write_asks(&parts, (off, end), old.size))
             })
             .await?;
-        self.ask(io.who, file, ticket, &asks)
+        self.ask_arbiter(io.who, file, ticket, &asks)
     }
 
     /// A read that is seen; it begins when nobody has the bytes for himself alone.
@@ -271,17 +280,19 @@ impl Volume {
         let leases: SmallVec<[Arc<LeaseCore>; 4]> =
             ids.iter().filter_map(|id| t.lease(*id)).collect();
         let mut busy = self.used_by_cpu(t, &leases)?;
-        for lease in leases.iter().filter(|_| busy.is_none()) {
-            // With I/O in flight, too: it is the session's own to wait for that.
+        let none_used = busy.is_none();
+        for lease in leases.iter().filter(|_| none_used) {
             match self.is_idle(lease) {
                 true => self.take(t, lease, taken),
                 false => busy = Some(lease.name()),
             }
         }
-        // The last handle of one may be going: then it is returned any moment.
-        ids.iter().filter(|id| t.lease(**id).is_none()).for_each(|id| {
-            t.arbiter.returned(*id);
-        });
+        for id in ids {
+            // The last handle of one may just be going.
+            if leases.iter().all(|l| l.id() != *id) {
+                t.arbiter.returned(*id);
+            }
+        }
         self.hold_again(t, &leases);
         taken.keep(leases);
         busy.map_or(Ok(()), |name| Err(pinned_itself(&name)))
@@ -292,10 +303,7 @@ impl Volume {
     fn used_by_cpu(&self, t: &Table, leases: &[Arc<LeaseCore>]) -> Result<Option<String>> {
         let states: SmallVec<[&Arc<PinState>; 4]> = leases.iter().map(|l| &l.pin).collect();
         pin::recall(&states).map_err(no_barrier)?;
-        let used = leases.iter().find(|l| {
-            let c = l.pin.counts();
-            c.short + c.long > 0 || c.exclusive || l.is_registered()
-        });
+        let used = leases.iter().find(|l| l.is_in_hand() || l.is_registered());
         let used = used.map(|l| l.name());
         if used.is_some() {
             self.hold_again(t, leases);
@@ -314,14 +322,11 @@ impl Volume {
     }
 
     /// An operation waits no more; what was recalled for it alone is held again.
-    fn leave(&self, file: &FileState, ticket: u64) {
+    fn leave(&self, file: &FileState, ticket: u64, recalled: &[Id]) {
         let mut out = Taking::default();
         file.guards.with(|t| {
             t.arbiter.leave(ticket);
-            let leases: Vec<_> = t.arbiter.leases().map(|e| e.holder.id).collect();
-            for id in leases {
-                self.withdraw(t, file.id, id, &mut out);
-            }
+            recalled.iter().for_each(|id| self.withdraw(t, file.id, *id, &mut out));
         });
         self.tell_taken(out);
         self.announce();
@@ -332,7 +337,7 @@ impl Volume {
             .guards
             .look(|t| ids.iter().filter_map(|id| t.lease(*id)).collect())
             .unwrap_or_default();
-        leases.iter().all(|l: &Arc<LeaseCore>| l.pin.counts().io == 0)
+        leases.iter().all(|l: &Arc<LeaseCore>| l.has_no_io())
     }
 }
 
@@ -377,7 +382,7 @@ pub(super) fn refused(why: &Refusal) -> Error {
         Refusal::Busy(by) => {
             Error::new(ErrorKind::Busy, format!("{by} is in the way; have it returned first"))
         }
-        Refusal::NoLease(id) => Error::new(
+        Refusal::NoLease(id) | Refusal::Ended(id) => Error::new(
             ErrorKind::Revoked,
             format!("lease {id} is gone, or smaller than what was asked for"),
         ),

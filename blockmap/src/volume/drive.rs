@@ -150,6 +150,9 @@ impl Volume {
 
     fn begin_duties(self: &Arc<Self>, inner: &mut Inner) {
         let d = &self.duty;
+        if d.kept.swap(false, Ordering::AcqRel) {
+            self.release_quiet();
+        }
         let unwell = self.health.sound().is_err();
         let due = self.wanted.load(Ordering::Acquire) > self.durable();
         if due && !unwell && begin(&d.committing) {
@@ -208,6 +211,7 @@ impl Volume {
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
+        self.not_in_action()?;
         let lane = self.blocking_lane()?;
         let answer: Arc<Mutex<Option<Result<T>>>> = Arc::default();
         let put = answer.clone();
@@ -265,7 +269,7 @@ impl Volume {
                 }
                 moved
             };
-            if moved | self.maintain() || idle.helps() && self.assist(lane) {
+            if moved | self.maintain() | self.act() || idle.helps() && self.assist(lane) {
                 continue;
             }
             idle.over(self.nap(lane, NAP));
@@ -346,6 +350,6 @@ fn begin(flag: &std::sync::atomic::AtomicBool) -> bool {
 
 impl Duty {
     fn pending(&self) -> bool {
-        [&self.checkpoint, &self.home, &self.reap].iter().any(|d| d.load(Ordering::Acquire))
+        [&self.checkpoint, &self.home, &self.reap, &self.kept].iter().any(|d| d.load(Ordering::Acquire))
     }
 }

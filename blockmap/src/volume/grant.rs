@@ -21,7 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::Extent;
 use crate::lane::Io;
 use crate::tree::Fault;
-use freehold_engine::pin::PinState;
+use freehold_engine::pin::{PinState, State};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -98,7 +98,7 @@ impl Volume {
         let Ok(Some(layout)) = self.ready(state, place, spec.access) else { return Ok(None) };
         let mut ticket = self.ticket(state);
         let ask = grant_asks(spec.access, false, place);
-        if self.ask(who.id(), state, &mut ticket, &ask)?.is_some() {
+        if self.ask_arbiter(who.id(), state, &mut ticket, &ask)?.is_some() {
             return Ok(None);
         }
         let lease = self.give(file, who, spec, layout);
@@ -128,7 +128,7 @@ impl Volume {
             let wants = fit.is_none() && spec.access.writes();
             let asks = grant_asks(spec.access, wants, place);
             // A grant asks although there is nothing yet: it queues behind who waits.
-            if let Some(wait) = self.ask(who.id(), state, &mut ticket, &asks)? {
+            if let Some(wait) = self.ask_arbiter(who.id(), state, &mut ticket, &asks)? {
                 drop(held);
                 self.wait_for(io, &ticket, wait).await?;
                 continue;
@@ -150,7 +150,7 @@ impl Volume {
     pub fn refresh(self: &Arc<Self>, lease: &Arc<LeaseCore>) -> Result<()> {
         self.not_in_action()?;
         if !lease.layout().stale {
-            return match lease.pin.is_held() {
+            return match lease.pin.state() == State::Held {
                 true => Ok(()),
                 false => Err(lease.refusal()),
             };
@@ -159,7 +159,7 @@ impl Volume {
         self.run_as(lease.who.id(), move |io| async move { vol.refresh_task(&io, &lease).await })
     }
 
-    async fn refresh_task(self: &Arc<Self>, io: &Io, lease: &Arc<LeaseCore>) -> Result<()> {
+    pub(super) async fn refresh_task(self: &Arc<Self>, io: &Io, lease: &Arc<LeaseCore>) -> Result<()> {
         let file = lease.file.state();
         let mut ticket = self.ticket(file);
         loop {
@@ -172,7 +172,7 @@ impl Volume {
             let fit = self.look(io, |vol| vol.ready(file, place, lease.access())).await?;
             if fit.is_none() && lease.access().writes() {
                 let asks = asks(&[Change::Fill], &[(place.start, place.end)]);
-                if let Some(wait) = self.ask(io.who, file, &mut ticket, &asks)? {
+                if let Some(wait) = self.ask_arbiter(io.who, file, &mut ticket, &asks)? {
                     drop(held);
                     self.wait_for(io, &ticket, wait).await?;
                     continue;
@@ -180,14 +180,13 @@ impl Volume {
             }
             let layout = self.make_ready(io, file, place, lease.access()).await?;
             let held_again = file.guards.with(|t| {
-                if !t.arbiter.is_held(lease.id()) {
+                if t.arbiter.refresh(lease.id()).is_none() {
                     return false;
                 }
                 let mut l = lease.layout();
                 let registered = std::mem::take(&mut l.registered);
                 *l = Layout { registered, ..layout };
-                lease.pin.hold_again();
-                true
+                lease.pin.renew().is_some()
             });
             return if held_again { Ok(()) } else { Err(lease.refusal()) };
         }
@@ -233,6 +232,9 @@ impl Volume {
                 return Ok(None);
             }
             at = k + u64::from(e.len);
+            if self.late.may_have(e.phys, u64::from(e.len)) {
+                return Ok(None);
+            }
             push(&mut extents, k, e);
         }
         if access.writes() && at < place.end {
@@ -251,6 +253,7 @@ impl Volume {
         place: Place,
         access: Access,
     ) -> Result<Layout> {
+        self.unlog(io, file, place.start, place.end).await?;
         if access.writes() {
             let mut at = place.start;
             while at < place.end {
@@ -275,8 +278,32 @@ impl Volume {
         Ok(Layout { start, end, end_byte, extents, ..Layout::default() })
     }
 
-    /// Makes blocks written and the file's alone, and what a crash would replay into
-    /// them void: what is not so is written anew, with its own bytes or zeroes.
+    /// Law B7: no journal that a crash would replay holds bytes for blocks of the range. A
+    /// checkpoint brings them home and ends that; the range is held, and nobody defers a
+    /// write any more. Asked by address: they may have been logged through another file.
+    pub(super) async fn unlog(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        start: u64,
+        end: u64,
+    ) -> Result<()> {
+        let logged = self
+            .look(io, |vol| {
+                let found = extents_in(&file.load(), start, end)?;
+                let core = vol.core();
+                let run = |e: &Extent| core.logged.run(e.phys, u64::from(e.len));
+                Ok(found.iter().any(|(_, e, _)| run(e) != (false, u64::from(e.len))))
+            })
+            .await?;
+        match logged {
+            true => self.next_checkpoint(io).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Makes blocks written and the file's alone: what is not is written anew, with its own
+    /// bytes or zeroes.
     async fn own_blocks(
         self: &Arc<Self>,
         io: &Io,
@@ -315,7 +342,7 @@ impl Volume {
 
     /// Enters the lease; nothing may stand in its way.
     fn give(
-        &self,
+        self: &Arc<Self>,
         file: &FileHandle,
         who: &Arc<SessionCore>,
         spec: LeaseSpec,
@@ -324,7 +351,7 @@ impl Volume {
         let id = self.leasing.next_id();
         let max_hold = spec.max_hold.as_millis().min(u128::from(u32::MAX)) as u32;
         let span = crate::arbiter::Span { start: layout.start, end: layout.end };
-        let pin = Arc::new(PinState::new(self.bell.clone()));
+        let pin = PinState::new(self.bell());
         let head = (id, spec.access, max_hold);
         let lease = Arc::new(LeaseCore::new(head, file.clone(), who.clone(), pin, layout));
         file.state().guards.with(|t| {

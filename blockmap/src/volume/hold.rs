@@ -83,6 +83,12 @@ impl Volume {
         io.until(|| self.is_quiet(epoch)).await;
     }
 
+    /// Is no reader in flight that looked something up before this call?
+    pub(super) fn nobody_reads(&self) -> bool {
+        let epoch = self.next_epoch();
+        self.is_quiet(epoch)
+    }
+
     /// Law B2: what durable records lowered binds nobody any more, once no look-up from
     /// before is in flight. Waits for none: the next call finds it.
     pub(super) fn settle(&self, core: &mut Core) {

@@ -15,12 +15,12 @@ use super::Volume;
 use super::file::FileHandle;
 use super::sessions::SessionCore;
 use super::write::B;
-use crate::arbiter::{Access, Id, Span};
-use crate::error::{Error, ErrorKind, Result};
+use crate::arbiter::{Access, End, Id, State};
+use crate::error::{Error, ErrorKind};
 use crate::format::types::Extent;
 use freehold_engine::pin::PinState;
 use smallvec::SmallVec;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// A lease and what stands behind it.
@@ -34,6 +34,14 @@ pub struct LeaseCore {
     pub(super) pin: Arc<PinState>,
     /// Buffers with bytes that were not flushed.
     unflushed: AtomicU32,
+    /// Something uses the medium's own memory through it.
+    window: AtomicBool,
+    /// It was asked for back, and what is unflushed may still be flushed.
+    may_flush: AtomicBool,
+    /// Tasks of the store's own that go through it.
+    commands: AtomicU32,
+    /// When it was granted, on the monotonic clock in nanoseconds.
+    since: u64,
     layout: Mutex<Layout>,
 }
 
@@ -73,8 +81,20 @@ impl LeaseCore {
         pin: Arc<PinState>,
         layout: Layout,
     ) -> Self {
-        let unflushed = AtomicU32::new(0);
-        LeaseCore { id, access, max_hold, file, who, pin, unflushed, layout: Mutex::new(layout) }
+        LeaseCore {
+            id,
+            access,
+            max_hold,
+            file,
+            who,
+            pin,
+            unflushed: AtomicU32::new(0),
+            window: AtomicBool::new(false),
+            may_flush: AtomicBool::new(false),
+            commands: AtomicU32::new(0),
+            since: super::clock(),
+            layout: Mutex::new(layout),
+        }
     }
 
     /// Its number in the store; never used again.
@@ -118,11 +138,6 @@ impl LeaseCore {
         (l.start * B, l.end_byte.max(l.start * B))
     }
 
-    pub(super) fn span(&self) -> Span {
-        let l = self.layout();
-        Span { start: l.start, end: l.end }
-    }
-
     /// What stands behind the range, holes included, in order.
     pub fn pieces(&self) -> Vec<LeasePiece> {
         self.layout().pieces()
@@ -139,8 +154,89 @@ impl LeaseCore {
         self.file.volume().announce();
     }
 
+    /// Its own session changed the map: it is refreshed before it is next used.
+    pub fn is_stale(&self) -> bool {
+        self.layout().stale
+    }
+
+    /// Bytes of so many from an offset on that the lease has.
+    pub(super) fn valid(&self, offset: u64, bytes: usize) -> usize {
+        self.layout().end_byte.saturating_sub(offset).min(bytes as u64) as usize
+    }
+
+    /// File blocks as runs of one command each: where, how many, and the block on the
+    /// medium; none where nothing is written.
+    pub(super) fn runs(&self, first: u64, blocks: u64, most: u64) -> Vec<(u64, u64, Option<u64>)> {
+        let l = self.layout();
+        let (mut at, end) = (first, first + blocks);
+        let mut out = Vec::new();
+        for (k, e) in l.extents.iter().filter(|(_, e)| !e.unwritten) {
+            let (from, to) = ((*k).max(at), (k + u64::from(e.len)).min(end));
+            if from >= to {
+                continue;
+            }
+            if at < from {
+                out.push((at, from - at, None));
+            }
+            at = from;
+            while at < to {
+                let n = (to - at).min(most);
+                out.push((at, n, Some(e.phys + (at - k))));
+                at += n;
+            }
+        }
+        if at < end {
+            out.push((at, end - at, None));
+        }
+        out
+    }
+
+    /// The recall says whether its unflushed bytes may still go.
+    pub(super) fn allow_flush(&self, may: bool) {
+        self.may_flush.store(may, Ordering::Release);
+    }
+
+    /// May a flush go on behind a recall? Under the lock of the file's guards, as the
+    /// beginning of a fence is, and with the command counted.
+    pub(super) fn flush_late(&self, t: &super::guards::Table) -> bool {
+        let recalled = matches!(t.arbiter.state(self.id), Some(State::Recalled { .. }));
+        recalled && self.may_flush.load(Ordering::Acquire)
+    }
+
+    pub(super) fn command_begins(&self) {
+        self.commands.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn command_over(&self) {
+        self.commands.fetch_sub(1, Ordering::AcqRel);
+        if self.pin.state() != freehold_engine::pin::State::Held {
+            self.file.volume().announce();
+        }
+    }
+
+    /// No command of the store's own goes through it.
+    pub(super) fn has_no_io(&self) -> bool {
+        self.pin.counts().io == 0 && self.commands.load(Ordering::Acquire) == 0
+    }
+
+    /// A thread, or memory that is lent out, has it pinned.
+    pub(super) fn is_in_hand(&self) -> bool {
+        let commands = u64::from(self.commands.load(Ordering::Acquire));
+        let c = self.pin.counts();
+        c.short > 0 || c.exclusive || c.long > commands
+    }
+
+    /// The medium's own memory is used through it from now on.
+    pub fn use_window(&self) {
+        self.window.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_window(&self) -> bool {
+        self.window.load(Ordering::Acquire)
+    }
+
     pub(super) fn is_clean(&self) -> bool {
-        self.unflushed.load(Ordering::Acquire) == 0
+        self.unflushed.load(Ordering::Acquire) == 0 && self.commands.load(Ordering::Acquire) == 0
     }
 
     pub(super) fn is_registered(&self) -> bool {
@@ -212,12 +308,11 @@ impl Volume {
     /// The last handle of a lease is gone: so is the lease.
     fn forget_lease(&self, lease: &LeaseCore) {
         let guards = &lease.file.state().guards;
-        let waited = guards.with(|t| {
+        let (parent, waited) = guards.with(|t| {
             t.leases.remove(&lease.id);
-            t.arbiter.returned(lease.id);
-            t.arbiter.waits()
+            (t.arbiter.returned(lease.id), t.arbiter.claims().next().is_some())
         });
-        if waited {
+        if waited || matches!(parent, End::Gone(Some(_))) {
             self.announce();
         }
     }

@@ -7,7 +7,7 @@ use super::register::Actions;
 use super::sessions::Sessions;
 use crate::arbiter::Waits;
 use freehold_engine::pin::{Waiter, Wake};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::Duration;
 
@@ -24,8 +24,6 @@ pub(crate) struct Leasing {
     pub(super) actions: Actions,
     /// Taken leases that are pinned still.
     pub(super) kept: Mutex<Vec<Kept>>,
-    /// Somebody let go of one of those.
-    pub(super) let_go: AtomicBool,
     /// Nanoseconds; 0: [`LEASE_TIME`].
     lease_time: AtomicU64,
     bell: OnceLock<Waiter>,

@@ -32,6 +32,7 @@ mod hold;
 mod home;
 mod late;
 mod lease;
+mod lease_io;
 mod leasing;
 mod limits;
 mod list;
@@ -67,10 +68,11 @@ pub use atomic::AtomicLimits;
 pub use check::{CheckReport, Finding, MOST_FINDINGS};
 pub use defrag::DefragReport;
 pub use diff::DiffRange;
-pub use file::FileHandle;
+pub use file::{DEFAULT_SESSION, FileHandle};
 pub use format::{FormatSpec, check_size};
 pub use grant::LeaseSpec;
 pub use lease::{LeaseCore, LeasePiece};
+pub use lease_io::LeaseAt;
 pub use leasing::LEASE_TIME;
 pub use list::{Entry, Listing};
 pub use open::{CACHE_DEFAULT, CACHE_MIN, OpenSpec};
@@ -140,6 +142,8 @@ struct Duty {
     checkpointing: AtomicBool,
     home: AtomicBool,
     homing: AtomicBool,
+    /// A pin of what is in quarantine has gone.
+    kept: AtomicBool,
     reap: AtomicBool,
     reaping: AtomicBool,
 }

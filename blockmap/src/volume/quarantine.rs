@@ -171,7 +171,7 @@ impl Volume {
 
     /// The maintenance lane looks after it.
     pub(super) fn look_at_kept(&self) {
-        self.leasing.let_go.store(true, Ordering::Release);
+        self.duty.kept.store(true, Ordering::Release);
         self.duty.any.store(true, Ordering::Release);
     }
 

@@ -36,9 +36,9 @@ impl Refused {
 /// Submission and completion of reads, writes and syncs. One thread at a time;
 /// may move between threads. Dropping it waits for nothing.
 pub struct VolumeQueue {
-    vol: Arc<Volume>,
-    lane: Arc<Lane>,
-    max_transfer: usize,
+    pub(super) vol: Arc<Volume>,
+    pub(super) lane: Arc<Lane>,
+    pub(super) max_transfer: usize,
 }
 
 impl Volume {
@@ -74,6 +74,9 @@ impl VolumeQueue {
         buf: Buffer,
         tag: u64,
     ) -> std::result::Result<(), Refused> {
+        if let Err(e) = self.vol.not_in_action() {
+            return Err(Refused::because(buf, e));
+        }
         let mut inner = self.lane.lock();
         let state = file.state();
         let buf = match self.plain_read(&mut inner, state, off, buf, tag) {
@@ -89,7 +92,7 @@ impl VolumeQueue {
         inner.spawn(&self.lane, |io| async move {
             let io = io.of(file.session());
             let (result, buf) = vol.read_task(&io, file.state(), off, buf, want).await;
-            io.finish(Finished { tag, result, buf });
+            io.finish(Finished { tag, result, buf, lease: None });
         });
         Ok(())
     }
@@ -139,6 +142,9 @@ impl VolumeQueue {
         buf: Buffer,
         (tag, durable): (u64, bool),
     ) -> std::result::Result<(), Refused> {
+        if let Err(e) = self.vol.not_in_action() {
+            return Err(Refused::because(buf, e));
+        }
         let mut inner = self.lane.lock();
         let place = (&**file.state(), off);
         let buf = match self.vol.plain_write(&self.lane, &mut inner, place, buf, (tag, durable)) {
@@ -157,7 +163,7 @@ impl VolumeQueue {
             } else {
                 vol.write_task(&io, file.state(), off, buf, len).await
             };
-            io.finish(Finished { tag, result, buf });
+            io.finish(Finished { tag, result, buf, lease: None });
         });
         Ok(())
     }
@@ -167,6 +173,9 @@ impl VolumeQueue {
     /// # Errors
     /// [`Refused`] without an error when the queue is full.
     pub fn sync(&mut self, file: &FileHandle, tag: u64) -> std::result::Result<(), Refused> {
+        if let Err(e) = self.vol.not_in_action() {
+            return Err(Refused { buf: None, error: Some(e) });
+        }
         let mut inner = self.lane.lock();
         if !inner.has_room() {
             return Err(Refused { buf: None, error: None });
@@ -175,7 +184,7 @@ impl VolumeQueue {
         inner.spawn(&self.lane, |io| async move {
             let io = io.of(file.session());
             let result = vol.sync_file(&io, file.state()).await.map(|()| 0);
-            io.finish(Finished { tag, result, buf: None });
+            io.finish(Finished { tag, result, buf: None, lease: None });
         });
         Ok(())
     }
@@ -183,6 +192,9 @@ impl VolumeQueue {
     /// Drives this queue and the store's own work; appends what has finished and
     /// says how many. Never sleeps.
     pub fn poll(&mut self, done: &mut Vec<Finished>) -> usize {
+        if self.vol.not_in_action().is_err() {
+            return 0;
+        }
         let (n, waits) = {
             let mut inner = self.lane.lock();
             inner.step(&self.lane);
@@ -191,8 +203,11 @@ impl VolumeQueue {
             (n, inner.has_tasks())
         };
         self.vol.maintain();
-        if waits && n == 0 {
-            self.vol.assist(&self.lane);
+        if waits {
+            self.vol.act();
+            if n == 0 {
+                self.vol.assist(&self.lane);
+            }
         }
         n
     }
@@ -202,6 +217,7 @@ impl VolumeQueue {
     /// # Errors
     /// `Gone` when the medium has vanished.
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<()> {
+        self.vol.not_in_action()?;
         let end = timeout.map(|t| Instant::now() + t);
         let mut idle = Idle::default();
         loop {
@@ -214,7 +230,7 @@ impl VolumeQueue {
                     return Ok(());
                 }
             }
-            if self.vol.maintain() || idle.helps() && self.vol.assist(&self.lane) {
+            if self.vol.act() || self.vol.maintain() || idle.helps() && self.vol.assist(&self.lane) {
                 continue;
             }
             let now = Instant::now();

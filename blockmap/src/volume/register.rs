@@ -119,21 +119,21 @@ impl Volume {
         let Some(due) = self.leasing.actions.lock().expect("no holder panics").pop_front() else {
             return false;
         };
-        let action = due.what.0.action.lock().expect("no holder panics").take();
-        let outcome = match action {
-            // Another thread ran it already.
+        let mut action = due.what.0.action.lock().unwrap_or_else(|e| e.into_inner());
+        let outcome = match action.as_mut() {
+            // It has succeeded before.
             None => Ok(()),
-            Some(mut action) => {
+            Some(run) => {
                 let before = INSIDE.replace(std::ptr::from_ref(self).addr());
-                let ran = catch_unwind(AssertUnwindSafe(&mut action));
+                let ran = catch_unwind(AssertUnwindSafe(run));
                 INSIDE.set(before);
-                let ran = ran.unwrap_or_else(|_| Err("it panicked".to_owned()));
-                if ran.is_err() {
-                    *due.what.0.action.lock().expect("no holder panics") = Some(action);
-                }
-                ran
+                ran.unwrap_or_else(|_| Err("it panicked".to_owned()))
             }
         };
+        if outcome.is_ok() {
+            *action = None;
+        }
+        drop(action);
         *due.outcome.lock().expect("no holder panics") = Some(outcome);
         self.announce();
         true

@@ -107,7 +107,10 @@ impl Volume {
         let grace = Duration::from_nanos(deadline.saturating_sub(now));
         let may_flush = !matches!(change, Change::Cut | Change::ReflinkOnto);
         let told = match lease {
-            Some(l) => Some((l.who.clone(), l.range())),
+            Some(l) => {
+                l.allow_flush(may_flush);
+                Some((l.who.clone(), l.range()))
+            }
             None => t.arbiter.entry(id).and_then(|e| {
                 let Span { start, end } = e.holder.span;
                 let range = (start.saturating_mul(B), end.saturating_mul(B));
@@ -251,7 +254,7 @@ impl Volume {
                 let _ = t.arbiter.revoked(id);
                 t.leases.remove(&id);
             }
-            Err(_) => t.arbiter.unfence(id),
+            Err(_) => t.arbiter.unfence(id, super::clock()),
         });
         if done.is_ok() {
             self.write_back(&lease);
@@ -265,7 +268,7 @@ impl Volume {
         pin::recall(&[&lease.pin]).map_err(no_barrier)?;
         lease.pin.fence();
         // 1. Our own I/O: the medium completes it, or is lost.
-        io.until(|| lease.pin.counts().io == 0).await;
+        io.until(|| lease.has_no_io()).await;
         // 2. Foreign DMA: by the holder's own actions.
         self.run_actions(io, lease).await?;
         // 3. What the CPU still reaches.

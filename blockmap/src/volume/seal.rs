@@ -82,8 +82,11 @@ impl Volume {
         loop {
             let held = self.hold(io, file, span.start, span.end).await;
             let asks = asks(&[Change::Seal { kinds, breakable }], &[(span.start, span.end)]);
-            let Some(wait) = self.ask(io.who, file, &mut ticket, &asks)? else {
-                // Logged bytes go home behind a write seal as well: they were written before it.
+            let Some(wait) = self.ask_arbiter(io.who, file, &mut ticket, &asks)? else {
+                // What is logged cannot be overwritten in place, which a LAYOUT seal allows.
+                if kinds.contains(Kinds::LAYOUT) {
+                    self.unlog(io, file, span.start, span.end).await?;
+                }
                 file.guards.with(|t| {
                     t.arbiter.seal(SealEntry { id, session: io.who, kinds, span, breakable });
                 });
@@ -132,7 +135,7 @@ impl Volume {
     /// Who they are, for a message.
     fn holders(&self, file: &FileState, ids: &[Id]) -> String {
         let names = file.guards.look(|t| {
-            let name = |id: &Id| t.arbiter.holder(*id).map(|h| h.to_string());
+            let name = |id: &Id| t.arbiter.entry(*id).map(|e| e.holder.to_string());
             ids.iter().filter_map(name).collect::<Vec<_>>()
         });
         match names.filter(|n| !n.is_empty()) {
@@ -160,7 +163,7 @@ impl SealCore {
 
     /// It is in force still: nobody has asked for it back and taken it.
     pub fn is_set(&self) -> bool {
-        self.file.state().guards.look(|t| t.arbiter.seal_of(self.id).is_some()).unwrap_or(false)
+        self.file.state().guards.look(|t| t.arbiter.entry(self.id).is_some()).unwrap_or(false)
     }
 }
 

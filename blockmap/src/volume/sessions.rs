@@ -7,7 +7,7 @@
 
 use super::Volume;
 use super::file::DEFAULT_SESSION;
-use crate::arbiter::{Id, SessionId, Span};
+use crate::arbiter::{Id, SessionId};
 use crate::error::{Error, Result};
 use crate::format::types::FileId;
 use freehold_engine::event::Signal;
@@ -171,7 +171,8 @@ impl Volume {
     pub(super) fn arm(&self, deadline: u64) {
         for session in self.leasing.sessions.all() {
             if let Some(signal) = session.signal.get() {
-                signal.arm(Some(deadline));
+                // Past what a clock can tell there is nothing to wake up for.
+                let _ = signal.arm(Some(deadline));
             }
         }
     }
