@@ -1,18 +1,21 @@
 //! The devices under a Freehold store.
 //!
 //! `medium` is the waist: what every device promises, written as a
-//! specification. `memory` is the memory that devices read and write. Each
-//! medium lives in a module of its own. Nothing here knows what a file is.
+//! specification. `memory` is the memory that devices read and write. `pin` counts
+//! what is in use and takes it back. Each medium lives in a module of its own.
+//! Nothing here knows what a file is.
 
 #[cfg(feature = "sim")]
 pub mod counting;
 pub mod event;
 pub mod file;
+pub mod fork;
 mod holder;
 pub mod medium;
 pub mod mem;
 pub mod memory;
 mod open;
+pub mod pin;
 mod probe;
 #[cfg(feature = "sim")]
 pub mod sim;

@@ -1,0 +1,135 @@
+//! Pins on one thread: what each state admits, and what is counted.
+
+use super::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+struct Bell(Arc<AtomicUsize>);
+
+impl Wake for Bell {
+    fn wake(&self) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+fn both() -> [Arc<PinState>; 2] {
+    [PinState::new(&Waiter::none()), PinState::with_fences(&Waiter::none())]
+}
+
+#[test]
+fn a_lease_that_is_held_is_pinned_and_a_recalled_one_is_not() {
+    for lease in both() {
+        let (a, b) = (lease.pin().unwrap(), lease.pin().unwrap());
+        assert_eq!(lease.counts(), Counts { short: 2, ..Counts::default() });
+        assert!(!lease.is_quiet(), "a lease that is held is never quiet");
+        recall(&[&*lease]).unwrap();
+        assert_eq!(lease.pin().unwrap_err(), NotHeld::Recalled);
+        assert_eq!(lease.hold().unwrap_err(), NotHeld::Recalled);
+        assert_eq!(lease.pin_exclusive().unwrap_err(), NotHeld::Recalled);
+        drop(a);
+        assert!(!lease.is_quiet());
+        drop(b);
+        assert!(lease.is_quiet());
+        assert!(lease.counts().is_empty());
+        assert_eq!(lease.renew(), Some(2));
+        assert!(!lease.is_quiet());
+        drop(lease.pin().unwrap());
+    }
+}
+
+#[test]
+fn states_follow_each_other_in_one_order() {
+    let [lease, other] = both();
+    assert!(!lease.fence() && !lease.revoke() && !lease.give_back() && lease.renew().is_none());
+    recall(&[&lease, &other]).unwrap();
+    assert!(lease.fence() && !lease.fence() && lease.renew().is_none());
+    assert_eq!(lease.pin().unwrap_err(), NotHeld::Revoked);
+    assert!(lease.revoke() && !lease.give_back());
+    assert_eq!((lease.state(), lease.seq()), (State::Revoked, 1));
+    assert!(lease.is_quiet());
+    assert!(other.give_back() && !other.revoke());
+    assert_eq!(other.pin().unwrap_err(), NotHeld::Returned);
+    recall(&[&lease, &other]).unwrap();
+    assert_eq!(lease.state(), State::Revoked, "a recall changes only what is held");
+}
+
+#[test]
+fn long_pins_move_and_are_counted_one_by_one() {
+    for lease in both() {
+        let other = PinState::new(&Waiter::none());
+        let short = lease.pin().unwrap();
+        let short = short.into_long(&other).unwrap_err();
+        recall(&[&lease]).unwrap();
+        let long = short.into_long(&lease).unwrap();
+        let more = long.clone();
+        assert_eq!(lease.counts(), Counts { long: 2, ..Counts::default() });
+        std::thread::spawn(move || drop(long)).join().unwrap();
+        assert!(!lease.is_quiet());
+        drop(more);
+        assert!(lease.is_quiet());
+    }
+}
+
+#[test]
+fn an_exclusive_pin_stands_alone() {
+    for lease in both() {
+        let short = lease.pin().unwrap();
+        assert_eq!(lease.pin_exclusive().unwrap_err(), NotHeld::Pinned);
+        drop(short);
+        let long = lease.hold().unwrap();
+        assert_eq!(lease.pin_exclusive().unwrap_err(), NotHeld::Pinned);
+        drop(long);
+        let mut io = IoPins::new();
+        let command = io.submit(&lease).unwrap();
+        assert_eq!(lease.pin_exclusive().unwrap_err(), NotHeld::Pinned);
+        io.complete(&lease, command);
+        let pin = lease.pin_exclusive().unwrap();
+        assert_eq!(lease.pin().unwrap_err(), NotHeld::Excluded);
+        assert_eq!(lease.hold().unwrap_err(), NotHeld::Excluded);
+        assert_eq!(io.submit(&lease).unwrap_err(), NotHeld::Excluded);
+        assert_eq!(lease.pin_exclusive().unwrap_err(), NotHeld::Excluded);
+        recall(&[&lease]).unwrap();
+        assert!(lease.counts().exclusive && !lease.is_quiet());
+        drop(pin);
+        assert!(lease.is_quiet());
+        lease.renew().unwrap();
+        lease.pin_exclusive().unwrap().reopen();
+        let short = lease.pin().unwrap();
+        assert_eq!(lease.counts(), Counts { short: 1, ..Counts::default() });
+        drop(short);
+    }
+}
+
+#[test]
+fn commands_are_counted_by_their_queue() {
+    for lease in both() {
+        let (mut ours, mut other) = (IoPins::new(), IoPins::new());
+        let (a, b) = (ours.submit(&lease).unwrap(), other.submit(&lease).unwrap());
+        assert_eq!(lease.counts(), Counts { io: 2, ..Counts::default() });
+        recall(&[&lease]).unwrap();
+        assert_eq!(ours.submit(&lease).unwrap_err(), NotHeld::Recalled);
+        ours.complete(&lease, a);
+        ours.complete(&lease, b);
+        assert!(!lease.is_quiet(), "the pin of another queue stays");
+    }
+}
+
+#[test]
+fn who_waits_is_woken_by_each_pin_that_ends_after_the_recall() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let waiter = Waiter::new(Bell(count.clone()));
+    for lease in [PinState::new(&waiter), PinState::with_fences(&waiter)] {
+        let mut io = IoPins::new();
+        drop(lease.pin().unwrap());
+        let (short, command) = (lease.pin().unwrap(), io.submit(&lease).unwrap());
+        let long = lease.hold().unwrap();
+        assert_eq!(count.swap(0, SeqCst), 0, "nobody is woken while it is held");
+        recall(&[&lease]).unwrap();
+        drop(short);
+        assert_eq!(count.load(SeqCst), 1);
+        drop(long);
+        assert_eq!(count.load(SeqCst), 2);
+        io.complete(&lease, command);
+        assert_eq!(count.swap(0, SeqCst), 3);
+    }
+}
