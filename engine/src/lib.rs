@@ -9,6 +9,7 @@
 pub mod counting;
 pub mod event;
 pub mod file;
+pub mod fork;
 mod holder;
 pub mod medium;
 pub mod mem;

@@ -50,6 +50,7 @@ pub struct FormatOptions {
 /// `Invalid` for a bad URI, `NotFound`, `Permission`, `Busy` when somebody
 /// else has it, `Unsupported` for media that this build does not have, `Limit`.
 pub fn open(uri: &str, options: &OpenOptions) -> Result<Arc<dyn Medium>> {
+    crate::fork::remember();
     match Uri::parse(uri)?.target {
         Target::File { path } => Ok(Arc::new(FileMedium::open(&path, uri, options)?)),
         Target::Mem { bytes } => Ok(Arc::new(MemMedium::new(bytes)?)),
@@ -69,6 +70,7 @@ pub fn open(uri: &str, options: &OpenOptions) -> Result<Arc<dyn Medium>> {
 /// `force` is set, with the name of the format; `Invalid` when a size is
 /// missing or not wanted.
 pub fn format_target(uri: &str, options: &FormatOptions) -> Result<Arc<dyn Medium>> {
+    crate::fork::remember();
     let path = match Uri::parse(uri)?.target {
         Target::File { path } => path,
         Target::Mem { bytes } if options.size.is_none_or(|size| size == bytes) => {

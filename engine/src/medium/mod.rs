@@ -42,7 +42,7 @@ mod error;
 
 pub use error::{Error, ErrorKind, Result};
 
-use crate::memory::{Buffer, Pool};
+use crate::memory::{Buffer, Pool, WindowMemory};
 use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -228,6 +228,14 @@ pub trait Medium: Send + Sync + fmt::Debug {
 
     /// The byte-addressable side, on window media.
     fn window(&self) -> Option<&dyn Window> {
+        None
+    }
+
+    /// The byte-addressable side as memory, for leases: on window media whose bytes
+    /// are memory of this process (the simulated medium's are not). While a
+    /// [`View`](crate::memory::View) of it has booked blocks, operations on them that
+    /// its access does not suffer complete with [`ErrorKind::Busy`].
+    fn window_memory(&self) -> Option<WindowMemory> {
         None
     }
 

@@ -9,7 +9,7 @@
 mod queue;
 
 use crate::medium::{BLOCK, Geometry, Medium, Queue, Result, Window};
-use crate::memory::{MAX_BUFFER, Pool, SharedMemory};
+use crate::memory::{MAX_BUFFER, Pool, SharedMemory, WindowMemory};
 use queue::MemQueue;
 use std::fmt;
 use std::sync::Arc;
@@ -70,6 +70,10 @@ impl Medium for MemMedium {
     fn window(&self) -> Option<&dyn Window> {
         Some(self)
     }
+
+    fn window_memory(&self) -> Option<WindowMemory> {
+        Some(WindowMemory::new(Arc::clone(&self.memory)))
+    }
 }
 
 impl Window for MemMedium {
@@ -82,8 +86,7 @@ impl Window for MemMedium {
     }
 
     fn persist(&self, offset: u64, len: u64) -> Result<()> {
-        // Stores are as durable as this medium gets; the range is still checked.
-        self.memory.check(offset, len)
+        self.memory.persist(offset, len)
     }
 }
 

@@ -369,6 +369,7 @@ fn busy(range: &Range<u64>, why: &str) -> Error {
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "a list of one range is meant")]
 mod tests {
     use super::Access::{Exclusive, Read, Stable, Write};
     use super::*;

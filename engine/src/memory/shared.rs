@@ -68,8 +68,17 @@ impl SharedMemory {
     ///
     /// # Errors
     /// `Invalid` outside the memory.
-    pub(crate) fn check(&self, offset: u64, len: u64) -> Result<()> {
+    pub(super) fn check(&self, offset: u64, len: u64) -> Result<()> {
         self.range(offset, len).map(|_| ())
+    }
+
+    /// Makes earlier stores to a range durable: they are as durable as this memory
+    /// gets when they are made.
+    ///
+    /// # Errors
+    /// `Invalid` outside the memory.
+    pub(crate) fn persist(&self, offset: u64, len: u64) -> Result<()> {
+        self.check(offset, len)
     }
 
     /// Copies bytes out.

@@ -36,7 +36,7 @@ pub(super) fn light(fenced: bool) {
 /// # Errors
 /// What membarrier reports, which a registered process hears only if it took the
 /// call from itself (seccomp). Then nothing may be concluded.
-pub(super) fn everywhere() -> io::Result<()> {
+pub(crate) fn everywhere() -> io::Result<()> {
     if sync::broken(Fault::NoBarrier) {
         return Ok(());
     }

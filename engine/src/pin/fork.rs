@@ -15,7 +15,7 @@ enum Mark {
 static MARK: OnceLock<Mark> = OnceLock::new();
 
 /// Remembers this process. Called before the first lease exists.
-pub(super) fn mark() {
+pub(crate) fn mark() {
     MARK.get_or_init(|| match wiped_pairs::<1>() {
         Ok(pairs) => {
             pairs[0][0].store(1, Relaxed);
@@ -26,7 +26,7 @@ pub(super) fn mark() {
 }
 
 /// True in a child that was forked after the first lease existed.
-pub(super) fn forked() -> bool {
+pub(crate) fn forked() -> bool {
     match MARK.get() {
         None => false,
         Some(Mark::Wiped(word)) => word.load(Relaxed) == 0,

@@ -69,6 +69,8 @@ mod tests;
 mod wake;
 mod word;
 
+pub(crate) use barrier::everywhere;
+pub(crate) use fork::{forked, mark};
 pub use guard::{ExclusivePin, LongPin, ShortPin};
 pub use io::{IoPin, IoPins};
 pub use revoke::{Counts, quiet, recall};

@@ -1,0 +1,413 @@
+//! A view of a window, and its pins: when a reference into the storage may exist.
+//!
+//! Three things hold each other up. The *booking* in the window's ledger keeps out
+//! whatever would write under a reference. A *pin* (of `crate::pin`) is what a
+//! reference borrows. And a booking ends only when the view and all that holds it are
+//! gone, so that no pin is left that could give a reference, or when the lease's
+//! [`PinState`] says that there is no pin and never will be one. None of them takes
+//! the word of the code above. docs/decisions/0016-references-to-storage.md is the
+//! argument at length.
+
+use super::ledger::Access;
+use super::reach::Reach;
+use crate::medium::{Error, ErrorKind, Result};
+use crate::pin::{ExclusivePin, LongPin, NotHeld, PinState, ShortPin, State, everywhere};
+use std::fmt;
+use std::ops::{Deref, Range};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+/// What the view, its long pins and its booking share.
+#[derive(Debug)]
+struct Core {
+    reach: Reach,
+    pins: Arc<PinState>,
+    ranges: Box<[Range<u64>]>,
+    /// The ledger still has the ranges.
+    booked: AtomicBool,
+}
+
+impl Core {
+    /// Ends the booking. No pin of `pins` through which this view could be reached is
+    /// there, and none comes.
+    fn release(&self) {
+        if self.booked.swap(false, Ordering::AcqRel) {
+            self.reach.memory().ledger().release(&self.ranges, self.reach.access());
+        }
+    }
+
+    fn write_back(&self) -> Result<bool> {
+        let Some(range) = self.reach.take_soiled() else { return Ok(false) };
+        // A pin that found its bytes noted already did not note them again; this
+        // makes what it had stored by then visible, and so part of what is persisted.
+        let done = everywhere().map_err(|e| {
+            Error::new(ErrorKind::Unsupported, format!("membarrier was refused: {e}"))
+        });
+        let done = done.and_then(|()| self.reach.persist(range.clone()));
+        if done.is_err() {
+            self.reach.soil(range);
+        }
+        done.map(|()| true)
+    }
+}
+
+/// Whoever can still pin: the view, and its long pins. The booking ends with the last.
+#[derive(Debug)]
+struct Ticket(Arc<Core>);
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        // A short or exclusive pin borrows the view, and so is over; a long one would
+        // have this ticket.
+        self.0.release();
+    }
+}
+
+/// A lease's way to the bytes of a window. It is the holder's, and there is one: it
+/// cannot be cloned, so that `&mut` of it is exclusive. Made by
+/// [`WindowMemory::view`](super::WindowMemory::view).
+///
+/// A reference cannot outlive its pin:
+///
+/// ```compile_fail,E0505
+/// # use freehold_engine::memory::View;
+/// fn keep(view: &View) {
+///     let pin = view.pin().unwrap();
+///     let bytes = pin.slice(0, 8).unwrap();
+///     drop(pin);
+///     assert_eq!(bytes[0], 0);
+/// }
+/// ```
+///
+/// nor a pin its view:
+///
+/// ```compile_fail,E0505
+/// # use freehold_engine::memory::View;
+/// fn keep(view: View) {
+///     let pin = view.pin().unwrap();
+///     drop(view);
+///     drop(pin);
+/// }
+/// ```
+///
+/// No pin is beside a mutable one:
+///
+/// ```compile_fail,E0502
+/// # use freehold_engine::memory::View;
+/// fn both(view: &mut View) {
+///     let pin = view.pin().unwrap();
+///     let mutable = view.pin_mut().unwrap();
+///     drop((pin, mutable));
+/// }
+/// ```
+///
+/// and no reference beside a mutable one:
+///
+/// ```compile_fail,E0502
+/// # use freehold_engine::memory::View;
+/// fn both(view: &mut View) {
+///     let mut pin = view.pin_mut().unwrap();
+///     let shared = pin.slice(0, 8).unwrap();
+///     pin.slice_mut(0, 8).unwrap()[0] = 1;
+///     assert_eq!(shared[0], 0);
+/// }
+/// ```
+///
+/// ```compile_fail,E0499
+/// # use freehold_engine::memory::View;
+/// fn both(view: &mut View) {
+///     let mut pin = view.pin_mut().unwrap();
+///     let one = pin.slice_mut(0, 8).unwrap();
+///     let two = pin.slice_mut(0, 8).unwrap();
+///     one[0] = two[0];
+/// }
+/// ```
+///
+/// A short pin stays with its thread, and views are not copied:
+///
+/// ```compile_fail,E0277
+/// fn sends<T: Send>() {}
+/// sends::<freehold_engine::memory::ViewPin<'static>>();
+/// ```
+///
+/// ```compile_fail,E0277
+/// fn clones<T: Clone>() {}
+/// clones::<freehold_engine::memory::View>();
+/// ```
+#[derive(Debug)]
+pub struct View {
+    core: Arc<Core>,
+    ticket: Arc<Ticket>,
+}
+
+impl View {
+    /// Books the blocks of what is reached.
+    ///
+    /// # Errors
+    /// `Busy`, see [`WindowMemory::view`](super::WindowMemory::view).
+    pub(super) fn new(
+        reach: Reach,
+        ranges: Box<[Range<u64>]>,
+        pins: Arc<PinState>,
+    ) -> Result<Self> {
+        reach.memory().ledger().book(&ranges, reach.access())?;
+        let core = Arc::new(Core { reach, pins, ranges, booked: AtomicBool::new(true) });
+        Ok(Self { ticket: Arc::new(Ticket(Arc::clone(&core))), core })
+    }
+
+    /// Bytes in it.
+    pub fn len(&self) -> u64 {
+        self.core.reach.len()
+    }
+
+    /// Never: a view has at least a byte.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What may be done with it.
+    pub fn access(&self) -> Access {
+        self.core.reach.access()
+    }
+
+    /// Pins the lease for a short use by this thread: a few nanoseconds.
+    ///
+    /// # Errors
+    /// [`NotHeld`] says why there is no pin.
+    #[inline]
+    pub fn pin(&self) -> std::result::Result<ViewPin<'_>, NotHeld> {
+        let guard = self.core.pins.pin()?;
+        Ok(ViewPin { reach: &self.core.reach, _guard: guard })
+    }
+
+    /// Pins the lease for a use beside which there is no other, of this view or of the
+    /// lease: see [`PinState::pin_exclusive`] for what it costs.
+    ///
+    /// # Errors
+    /// [`NotHeld`] says why there is no pin; long pins are waited for by nobody.
+    pub fn pin_mut(&mut self) -> std::result::Result<ViewPinMut<'_>, NotHeld> {
+        let guard = self.core.pins.pin_exclusive()?;
+        Ok(ViewPinMut { reach: &self.core.reach, written: None, _guard: guard })
+    }
+
+    /// Pins the lease for a long use, one that moves between threads, or one that
+    /// outlives the view: some 10 ns. The blocks stay booked as long as it lives.
+    ///
+    /// # Errors
+    /// [`NotHeld`] says why there is no pin.
+    pub fn hold(&self) -> std::result::Result<ViewHold, NotHeld> {
+        let guard = self.core.pins.hold()?;
+        Ok(ViewHold {
+            core: Arc::clone(&self.core),
+            _guard: guard,
+            _ticket: Arc::clone(&self.ticket),
+        })
+    }
+
+    /// The other end: for who takes the lease back.
+    pub fn booking(&self) -> Booking {
+        Booking { core: Arc::clone(&self.core), ticket: Arc::downgrade(&self.ticket) }
+    }
+
+    /// As [`Booking::write_back`].
+    ///
+    /// # Errors
+    /// As [`Booking::write_back`].
+    pub fn write_back(&self) -> Result<bool> {
+        self.core.write_back()
+    }
+}
+
+/// A view as it stands in the window's ledger: for who grants leases and takes them.
+/// It reaches no byte.
+#[derive(Debug, Clone)]
+pub struct Booking {
+    core: Arc<Core>,
+    ticket: Weak<Ticket>,
+}
+
+impl Booking {
+    /// Ends the booking, so that the blocks may be booked and written by others. The
+    /// view may still be there, but never is pinned again. Done by itself when the
+    /// view and its long pins are gone; this is for a lease that was taken from a
+    /// holder who keeps the view.
+    ///
+    /// Returns false, and does nothing, unless the lease was given back or revoked
+    /// ([`PinState::give_back`], [`PinState::revoke`]) and is quiet. A lease that was
+    /// recalled only might be held again.
+    pub fn retire(&self) -> bool {
+        let Some(_ticket) = self.ticket.upgrade() else {
+            // Whoever drops the last one releases, perhaps at this moment.
+            return !self.core.booked.load(Ordering::Acquire);
+        };
+        let pins = &self.core.pins;
+        // The state before the counts: from these two no way leads back to Held, so
+        // that what is quiet then is quiet for ever.
+        let over = matches!(pins.state(), State::Returned | State::Revoked) && pins.is_quiet();
+        if over {
+            self.core.release();
+        }
+        over
+    }
+
+    /// Makes durable what was written through the view by pins that have ended (law
+    /// R2), and says whether there was any. Bytes under a pin that may write and lives
+    /// are not covered. On a window whose stores are durable as they are made this
+    /// costs next to nothing; else a membarrier, and a write-back of each line.
+    ///
+    /// # Errors
+    /// What the medium reports; the bytes still count as written and not durable.
+    pub fn write_back(&self) -> Result<bool> {
+        self.core.write_back()
+    }
+
+    /// Blocks of the medium that are booked, in the order of the view.
+    pub fn blocks(&self) -> &[Range<u64>] {
+        &self.core.ranges
+    }
+}
+
+/// A short use of a view. Gives a [`Reach`].
+#[derive(Debug)]
+#[must_use = "a pin that is dropped at once protects nothing"]
+pub struct ViewPin<'a> {
+    reach: &'a Reach,
+    _guard: ShortPin<'a>,
+}
+
+impl Deref for ViewPin<'_> {
+    type Target = Reach;
+
+    // The reference borrows the pin, not the view: nothing that is got from it
+    // outlives the guard.
+    fn deref(&self) -> &Reach {
+        self.reach
+    }
+}
+
+impl Drop for ViewPin<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.reach.soil_raw();
+    }
+}
+
+/// A use of a view beside which there is no other. Gives a [`Reach`], and `&mut [u8]`
+/// where the access is Exclusive.
+#[derive(Debug)]
+#[must_use = "a pin that is dropped at once protects nothing"]
+pub struct ViewPinMut<'a> {
+    reach: &'a Reach,
+    /// What was given out to be written.
+    written: Option<Range<u64>>,
+    _guard: ExclusivePin<'a>,
+}
+
+impl ViewPinMut<'_> {
+    fn note(&mut self, range: Range<u64>) {
+        let old = self.written.take().unwrap_or(range.clone());
+        self.written = Some(old.start.min(range.start)..old.end.max(range.end));
+    }
+
+    /// A range that lies side by side, to be written in place. It counts as written
+    /// when the pin ends.
+    ///
+    /// # Errors
+    /// `Invalid` outside the view, for a range of several parts, and unless the access
+    /// is Exclusive.
+    pub fn slice_mut(&mut self, at: u64, len: u64) -> Result<&mut [u8]> {
+        self.note(at..at.saturating_add(len));
+        // SAFETY: this is the exclusive pin, and `self` is borrowed mutably for as
+        // long as the reference lives.
+        unsafe { self.reach.slice_mut(at, len) }
+    }
+
+    /// All bytes in order, in parts that lie side by side, to be written in place.
+    /// Empty unless the access is Exclusive.
+    pub fn parts_mut(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        self.note(0..self.reach.len());
+        // SAFETY: as in `slice_mut`; the parts do not overlap each other.
+        unsafe { self.reach.parts_mut() }
+    }
+}
+
+impl Deref for ViewPinMut<'_> {
+    type Target = Reach;
+
+    fn deref(&self) -> &Reach {
+        self.reach
+    }
+}
+
+impl Drop for ViewPinMut<'_> {
+    fn drop(&mut self) {
+        if let Some(Range { start, end }) = self.written.take() {
+            self.reach.soil(start..end.min(self.reach.len()));
+        }
+        self.reach.soil_raw();
+    }
+}
+
+/// A long use of a view: it may be sent and outlive the view. Gives a [`Reach`].
+#[derive(Debug)]
+pub struct ViewHold {
+    core: Arc<Core>,
+    /// Before the ticket: the pin ends first, then, perhaps, the booking.
+    _guard: LongPin,
+    _ticket: Arc<Ticket>,
+}
+
+impl ViewHold {
+    /// Turns it into bytes that lie side by side, to be given away:
+    /// `bytes::Bytes::from_owner` takes them.
+    ///
+    /// # Errors
+    /// As [`Reach::slice`]; the use is over then.
+    pub fn into_bytes(self, at: u64, len: u64) -> Result<HeldBytes> {
+        self.slice(at, len)?;
+        Ok(HeldBytes { hold: self, at, len })
+    }
+}
+
+impl Deref for ViewHold {
+    type Target = Reach;
+
+    fn deref(&self) -> &Reach {
+        &self.core.reach
+    }
+}
+
+impl Drop for ViewHold {
+    fn drop(&mut self) {
+        self.core.reach.soil_raw();
+    }
+}
+
+/// Bytes of a window that nobody writes while this lives: a long use of a Stable (or
+/// Exclusive) view that may be sent anywhere.
+///
+/// ```
+/// fn goes_anywhere<T: AsRef<[u8]> + Send + Sync + 'static>() {}
+/// goes_anywhere::<freehold_engine::memory::HeldBytes>();
+/// ```
+pub struct HeldBytes {
+    hold: ViewHold,
+    at: u64,
+    len: u64,
+}
+
+impl AsRef<[u8]> for HeldBytes {
+    fn as_ref(&self) -> &[u8] {
+        // It was asked for once, and what lies side by side does not change.
+        self.hold.slice(self.at, self.len).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for HeldBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HeldBytes").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! A window as memory: the handle by which leases reach the storage itself.
+
+use super::ledger::Access;
+use super::reach::Reach;
+use super::salvage;
+use super::shared::{SharedMemory, blocks};
+use super::view::View;
+use crate::medium::{Error, ErrorKind, Result};
+use crate::pin::PinState;
+use std::fmt;
+use std::sync::Arc;
+
+/// The bytes of a window medium, by their offset on the medium. A handle: clones
+/// are the same memory, and it lives as long as one of them, or a [`View`], does.
+///
+/// ```
+/// use freehold_engine::medium::Medium;
+/// use freehold_engine::mem::MemMedium;
+/// use freehold_engine::memory::{Access, Piece};
+/// use freehold_engine::pin::{PinState, Waiter, recall};
+///
+/// let medium = MemMedium::new(1 << 20)?;
+/// let memory = medium.window_memory().expect("a window");
+/// medium.window().unwrap().store(8192, b"bytes")?;
+///
+/// // Two extents of some file, and a hole after them, under one lease.
+/// let pieces = [Piece::at(8192, 4096), Piece::at(65536, 4096), Piece::zeroes(4096)];
+/// let lease = PinState::new(&Waiter::none());
+/// let view = memory.view(Access::Stable, &pieces, &lease)?;
+/// let booking = view.booking();
+///
+/// let pin = view.pin().unwrap();
+/// assert_eq!(pin.slice(0, 5)?, b"bytes");
+/// assert_eq!(pin.parts().map(<[u8]>::len).sum::<usize>(), 3 * 4096);
+/// // Nobody writes there meanwhile.
+/// assert!(medium.window().unwrap().store(8200, b"!").is_err());
+/// drop(pin);
+///
+/// // The lease is taken back: the bytes are everybody's again.
+/// recall(&[&lease]).unwrap();
+/// assert!(lease.is_quiet() && lease.give_back());
+/// assert!(booking.retire());
+/// medium.window().unwrap().store(8200, b"!")?;
+/// assert!(view.pin().is_err());
+/// # Ok::<(), freehold_engine::medium::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct WindowMemory {
+    memory: Arc<SharedMemory>,
+}
+
+/// One run of bytes of a view, on the medium or on no medium.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    at: Option<u64>,
+    len: u64,
+}
+
+impl Piece {
+    /// `len` bytes from offset `at` of the medium.
+    pub fn at(at: u64, len: u64) -> Self {
+        Self { at: Some(at), len }
+    }
+
+    /// `len` bytes that read as zeroes: a hole, or blocks that nobody wrote (law
+    /// B12). For Read and Stable access only.
+    pub fn zeroes(len: u64) -> Self {
+        Self { at: None, len }
+    }
+}
+
+impl WindowMemory {
+    pub(crate) fn new(memory: Arc<SharedMemory>) -> Self {
+        Self { memory }
+    }
+
+    /// Bytes in the window.
+    pub fn len(&self) -> u64 {
+        self.memory.len()
+    }
+
+    /// Never: a window has at least a block.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A view of pieces, one behind the other, for a lease whose uses are counted
+    /// by `pins`. It books the blocks that have bytes of the pieces: as long as it is
+    /// there, and not [retired](super::Booking::retire), no view of a conflicting
+    /// [`Access`] is made there, a queue's command that would write under a reference
+    /// (or read under an exclusive one) completes with `Busy`, and so do the copies of
+    /// [`Window`](crate::medium::Window). Does not wait: short locks only.
+    ///
+    /// # Errors
+    /// `Busy` when a view or a command being carried out is in the way: who
+    /// grants leases drains commands first, so this means try again, or a mistake
+    /// there. `Invalid` for bytes outside the medium, for no bytes, and for zeroes
+    /// under Write or Exclusive access.
+    pub fn view(&self, access: Access, pieces: &[Piece], pins: &Arc<PinState>) -> Result<View> {
+        let writes = matches!(access, Access::Write | Access::Exclusive);
+        let mut ranges = Vec::with_capacity(pieces.len());
+        for piece in pieces {
+            match piece.at {
+                _ if piece.len == 0 => {
+                    return Err(Error::new(ErrorKind::Invalid, "a view of an empty piece"));
+                }
+                Some(at) => {
+                    self.memory.check(at, piece.len)?;
+                    ranges.push(blocks(at, piece.len));
+                }
+                None if writes => {
+                    let text = format!("a hole cannot be leased for {access:?} access: fill it");
+                    return Err(Error::new(ErrorKind::Invalid, text));
+                }
+                None => {}
+            }
+        }
+        let runs = pieces.iter().map(|piece| (piece.at, piece.len));
+        let reach = Reach::new(Arc::clone(&self.memory), access, runs)?;
+        View::new(reach, ranges.into(), Arc::clone(pins))
+    }
+
+    /// Copies bytes out that somebody may be writing through an exclusive pin which
+    /// was not ended in time: old, new or torn, each byte for itself. The kernel
+    /// does it, some microseconds for a block. For the fence of law R4 only, which
+    /// moves a file off such blocks; [`Window::load`](crate::medium::Window::load)
+    /// answers `Busy` there.
+    ///
+    /// # Errors
+    /// `Invalid` outside the medium; `Unsupported` where the system forbids it.
+    pub fn salvage(&self, offset: u64, to: &mut [u8]) -> Result<()> {
+        let from = self.memory.range(offset, to.len() as u64)?;
+        if to.as_ptr_range().end > from.cast_const()
+            && to.as_ptr_range().start < from.wrapping_add(to.len()).cast_const()
+        {
+            return Err(Error::new(ErrorKind::Invalid, "bytes cannot be copied onto themselves"));
+        }
+        // SAFETY: the range was checked, is mapped while `self.memory` lives, and
+        // does not overlap `to`.
+        unsafe { salvage::read(from, to) }
+    }
+}
+
+impl fmt::Debug for WindowMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WindowMemory").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
