@@ -202,6 +202,11 @@ impl Volume {
             }
             Wait::Own(ids) => {
                 io.until(|| self.own_io_over(file, &ids)).await;
+                let leases: Vec<_> = file
+                    .guards
+                    .look(|t| ids.iter().filter_map(|id| t.lease(*id)).collect())
+                    .unwrap_or_default();
+                leases.iter().filter(|l| l.is_stale()).for_each(|l| self.leave_window(l));
                 return Ok(());
             }
             Wait::For(ids) => ids,
@@ -269,6 +274,7 @@ impl Volume {
         for lease in leases.iter().filter(|_| busy.is_none()) {
             lease.layout().stale = true;
             t.arbiter.stale(lease.id());
+            self.leave_window(lease);
             left.extend((!lease.pin.is_quiet()).then_some(lease.id()));
         }
         taken.keep(leases);
@@ -312,7 +318,7 @@ impl Volume {
     }
 
     /// Lets those go on that nobody has asked for back, and that are up to date.
-    fn hold_again(&self, t: &Table, leases: &[Arc<LeaseCore>]) {
+    pub(super) fn hold_again(&self, t: &Table, leases: &[Arc<LeaseCore>]) {
         for lease in leases {
             let held = matches!(t.arbiter.state(lease.id()), Some(State::Held { .. }));
             if held && !lease.layout().stale {

@@ -185,7 +185,8 @@ impl Volume {
                 }
                 let mut l = lease.layout();
                 let registered = std::mem::take(&mut l.registered);
-                *l = Layout { registered, ..layout };
+                let booking = l.booking.take();
+                *l = Layout { registered, booking, ..layout };
                 lease.pin.renew().is_some()
             });
             return if held_again { Ok(()) } else { Err(lease.refusal()) };
@@ -376,7 +377,7 @@ fn grant_asks(access: Access, unshares: bool, place: Place) -> Asks {
 }
 
 /// Neighbours in the file and on the medium are one extent.
-fn push(extents: &mut SmallVec<[(u64, Extent); 1]>, k: u64, e: Extent) {
+pub(super) fn push(extents: &mut SmallVec<[(u64, Extent); 1]>, k: u64, e: Extent) {
     if let Some((at, last)) = extents.last_mut() {
         let len = u64::from(last.len);
         let joins = *at + len == k && last.phys + len == e.phys && last.unwritten == e.unwritten;

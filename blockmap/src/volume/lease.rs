@@ -16,8 +16,9 @@ use super::file::FileHandle;
 use super::sessions::SessionCore;
 use super::write::B;
 use crate::arbiter::{Access, End, Id, State};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::Extent;
+use freehold_engine::memory::{self, Booking, Piece, View};
 use freehold_engine::pin::PinState;
 use smallvec::SmallVec;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -60,6 +61,8 @@ pub(super) struct Layout {
     /// It has been given up, or taken.
     pub(super) gone: bool,
     pub(super) registered: Vec<super::register::Registered>,
+    /// The medium's own memory, in use through a view.
+    pub(super) booking: Option<Booking>,
 }
 
 /// A piece of a lease's range. Numbers in bytes.
@@ -226,9 +229,42 @@ impl LeaseCore {
         c.short > 0 || c.exclusive || c.long > commands
     }
 
-    /// The medium's own memory is used through it from now on.
-    pub fn use_window(&self) {
+    pub(super) fn commands(&self) -> u64 {
+        u64::from(self.commands.load(Ordering::Acquire))
+    }
+
+    /// When it was granted, in nanoseconds of the monotonic clock.
+    pub(super) fn since(&self) -> u64 {
+        self.since
+    }
+
+    /// The lease's bytes as memory, where the medium is such. One view at a time.
+    ///
+    /// # Errors
+    /// `Busy` while another view of the lease is there; `Recalled`, `Revoked`;
+    /// `Unsupported` on a medium that the CPU does not reach.
+    pub fn view(&self) -> Result<View> {
+        let medium = self.file.volume().medium();
+        let memory = medium.window_memory().ok_or_else(|| {
+            let why = "the CPU does not reach this medium: take memory for the lease instead";
+            Error::new(ErrorKind::Unsupported, why)
+        })?;
+        // A pin keeps the layout as it is.
+        let _pin = self.pin.hold().map_err(|_| self.refusal())?;
+        let mut l = self.layout();
+        if l.booking.as_ref().is_some_and(|b| !b.retire()) {
+            let why = format!("{} has a buffer on the window already", self.name());
+            return Err(Error::new(ErrorKind::Busy, why));
+        }
+        let piece = |p: LeasePiece| match p.address {
+            Some(at) => Piece::at(at, p.len),
+            None => Piece::zeroes(p.len),
+        };
+        let pieces: Vec<Piece> = l.pieces().into_iter().map(piece).collect();
+        let view = memory.view(in_memory(self.access), &pieces, &self.pin)?;
+        l.booking = Some(view.booking());
         self.window.store(true, Ordering::Release);
+        Ok(view)
     }
 
     pub(super) fn is_window(&self) -> bool {
@@ -289,6 +325,15 @@ impl Layout {
         }
         out.extend(piece(at, self.end, None));
         out
+    }
+}
+
+fn in_memory(access: Access) -> memory::Access {
+    match access {
+        Access::Read => memory::Access::Read,
+        Access::Write => memory::Access::Write,
+        Access::Stable => memory::Access::Stable,
+        Access::Exclusive => memory::Access::Exclusive,
     }
 }
 

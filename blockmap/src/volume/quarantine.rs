@@ -143,7 +143,7 @@ impl Volume {
                 core.space.alloc(0, len, 0)
             })
             .await?;
-        let done = match self.copy_blocks(io, from, to, len).await {
+        let done = match self.copy_pinned(io, from, to, len).await {
             Ok(()) => {
                 let extents = vec![(block, Extent { phys: to, len: len as u32, own: true, ..*e })];
                 let record = Record::Map { file: file.id, start: block, len, size: 0, extents };
@@ -156,6 +156,16 @@ impl Volume {
             return Err(e);
         }
         Ok(len)
+    }
+
+    /// Copies blocks that somebody may be writing as memory: they may come out torn.
+    async fn copy_pinned(self: &Arc<Self>, io: &Io, from: Addr, to: Addr, len: u64) -> Result<()> {
+        let Some(memory) = self.medium.window_memory() else {
+            return self.copy_blocks(io, from, to, len).await;
+        };
+        let mut buf = self.medium.pool().take((len * B) as usize)?;
+        memory.salvage(from * B, &mut buf)?;
+        io.write(to, buf, false).await.map(drop)
     }
 
     /// Lets go of what nothing reaches any more.
@@ -176,6 +186,7 @@ impl Volume {
     }
 
     fn let_go(&self, kept: &Kept) {
+        self.leave_window(&kept.lease);
         let sum: u64 = kept.blocks.iter().map(|(_, n)| n).sum();
         kept.lease.who.quarantined.fetch_sub(sum, Ordering::AcqRel);
         kept.lease.file.state().guards.with(|t| t.kept -= 1);

@@ -38,6 +38,11 @@ pub(super) struct Taking {
 }
 
 impl Taking {
+    /// The holder does it himself: he is not told.
+    pub(super) fn forget_events(&mut self) {
+        self.events.clear();
+    }
+
     pub(super) fn keep(&mut self, leases: impl IntoIterator<Item = Arc<LeaseCore>>) {
         self.leases.extend(leases);
     }
@@ -145,7 +150,7 @@ impl Volume {
     /// Ends a lease that nothing can reach any more.
     pub(super) fn take(&self, t: &mut Table, lease: &Arc<LeaseCore>, out: &mut Taking) {
         lease.pin.revoke();
-        self.write_back(lease);
+        self.leave_window(lease);
         lease.layout().gone = true;
         t.arbiter.take(lease.id());
         t.leases.remove(&lease.id());
@@ -154,13 +159,16 @@ impl Volume {
         out.events.push((lease.who.clone(), event));
     }
 
-    /// Law R2: what was written through a window becomes durable when the lease goes.
-    pub(super) fn write_back(&self, lease: &LeaseCore) {
-        let Some(window) = self.medium.window().filter(|_| lease.access().writes()) else { return };
-        for (_, e) in lease.layout().extents.iter().filter(|_| lease.is_window()) {
-            if let Err(e) = window.persist(e.phys * B, u64::from(e.len) * B) {
-                self.health.poison("a lease's bytes in the window", &e.into());
-            }
+    /// Law R2: what was written through a window becomes durable when the lease goes, and
+    /// the blocks are everybody's again, but for those that a pin still reaches.
+    pub(super) fn leave_window(&self, lease: &LeaseCore) {
+        let mut l = lease.layout();
+        let Some(booking) = &l.booking else { return };
+        if let Err(e) = booking.write_back() {
+            self.health.poison("a lease's bytes in the window", &e.into());
+        }
+        if booking.retire() {
+            l.booking = None;
         }
     }
 
@@ -247,6 +255,17 @@ impl Volume {
             return Ok(());
         };
         let done = self.fence_lease(io, &lease).await;
+        self.end_fence(file, &lease, done)
+    }
+
+    /// What a fence has come to.
+    pub(super) fn end_fence(
+        &self,
+        file: &FileState,
+        lease: &Arc<LeaseCore>,
+        done: Result<()>,
+    ) -> Result<()> {
+        let id = lease.id();
         file.guards.with(|t| match done {
             Ok(()) => {
                 lease.pin.revoke();
@@ -257,14 +276,15 @@ impl Volume {
             Err(_) => t.arbiter.unfence(id, super::clock()),
         });
         if done.is_ok() {
-            self.write_back(&lease);
+            self.leave_window(lease);
             lease.who.tell(Event::Revoked { id, file: file.id });
         }
         self.announce();
         done
     }
 
-    async fn fence_lease(self: &Arc<Self>, io: &Io, lease: &Arc<LeaseCore>) -> Result<()> {
+    /// Makes it true that nothing reaches the lease's blocks as somebody's.
+    pub(super) async fn fence_lease(self: &Arc<Self>, io: &Io, lease: &Arc<LeaseCore>) -> Result<()> {
         pin::recall(&[&lease.pin]).map_err(no_barrier)?;
         lease.pin.fence();
         // 1. Our own I/O: the medium completes it, or is lost.

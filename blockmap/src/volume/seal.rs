@@ -93,27 +93,29 @@ impl Volume {
                 return Ok(());
             };
             drop(held);
-            let ids = match wait {
-                Wait::For(ids) | Wait::Own(ids) => ids,
-                Wait::Turn(_) => Ids::new(),
-            };
-            self.wait_until(io, file, &ids, end).await?;
+            self.wait_until(io, file, wait, end, "the seal was not set").await?;
         }
     }
 
-    /// Waits until these leases are gone, but no longer than to that time.
-    async fn wait_until(
+    /// Waits until there is a point in asking again, but no longer than to that time, and
+    /// fences nobody.
+    pub(super) async fn wait_until(
         self: &Arc<Self>,
         io: &Io,
         file: &Arc<FileState>,
-        ids: &[Id],
+        wait: Wait,
         end: u64,
+        what: &str,
     ) -> Result<()> {
+        let ids = match wait {
+            Wait::For(ids) | Wait::Own(ids) => ids,
+            Wait::Turn(_) => Ids::new(),
+        };
         let mut overdue = Ids::new();
         let mut late = false;
         let mut first = true;
         io.until(|| {
-            let over = self.take_idle(file, ids, &mut overdue) && overdue.is_empty();
+            let over = self.take_idle(file, &ids, &mut overdue) && overdue.is_empty();
             late = super::clock() >= end || !overdue.is_empty();
             // One turn of others at least.
             !std::mem::take(&mut first) && (over || late) || self.health.sound().is_err()
@@ -125,8 +127,8 @@ impl Volume {
             true => Err(Error::new(
                 ErrorKind::Busy,
                 format!(
-                    "the seal was not set: {} still holds the range; try again",
-                    self.holders(file, ids)
+                    "{what}: {} holds the range; have it returned, or try again",
+                    self.holders(file, &ids)
                 ),
             )),
         }

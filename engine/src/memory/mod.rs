@@ -25,8 +25,6 @@ pub use buffer::Buffer;
 pub use ledger::Access;
 pub(crate) use pool::MAX_REGIONS;
 pub use pool::{MAX_BUFFER, Pool};
-pub(crate) use wiped::wiped_pairs;
-pub(crate) use shared::{Port, SharedMemory};
 pub use reach::Reach;
 pub(crate) use shared::{Port, SharedMemory};
 pub use view::{Booking, HeldBytes, View, ViewHold, ViewPin, ViewPinMut};

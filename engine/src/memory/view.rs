@@ -25,9 +25,20 @@ struct Core {
     ranges: Box<[Range<u64>]>,
     /// The ledger still has the ranges.
     booked: AtomicBool,
+    /// Retired while its lease might be held again.
+    dead: AtomicBool,
 }
 
 impl Core {
+    /// It was not retired. After a pin was counted.
+    #[inline]
+    fn alive(&self) -> std::result::Result<(), NotHeld> {
+        match self.dead.load(Ordering::Acquire) {
+            false => Ok(()),
+            true => Err(NotHeld::Recalled),
+        }
+    }
+
     /// Ends the booking. No pin of `pins` through which this view could be reached is
     /// there, and none comes.
     fn release(&self) {
@@ -151,7 +162,7 @@ impl View {
         pins: Arc<PinState>,
     ) -> Result<Self> {
         reach.memory().ledger().book(&ranges, reach.access())?;
-        let core = Arc::new(Core { reach, pins, ranges, booked: AtomicBool::new(true) });
+        let core = Arc::new(Core { reach, pins, ranges, booked: AtomicBool::new(true), dead: AtomicBool::new(false) });
         Ok(Self { ticket: Arc::new(Ticket(Arc::clone(&core))), core })
     }
 
@@ -177,6 +188,7 @@ impl View {
     #[inline]
     pub fn pin(&self) -> std::result::Result<ViewPin<'_>, NotHeld> {
         let guard = self.core.pins.pin()?;
+        self.core.alive()?;
         Ok(ViewPin { reach: &self.core.reach, _guard: guard })
     }
 
@@ -187,6 +199,7 @@ impl View {
     /// [`NotHeld`] says why there is no pin; long pins are waited for by nobody.
     pub fn pin_mut(&mut self) -> std::result::Result<ViewPinMut<'_>, NotHeld> {
         let guard = self.core.pins.pin_exclusive()?;
+        self.core.alive()?;
         Ok(ViewPinMut { reach: &self.core.reach, written: None, _guard: guard })
     }
 
@@ -197,6 +210,7 @@ impl View {
     /// [`NotHeld`] says why there is no pin.
     pub fn hold(&self) -> std::result::Result<ViewHold, NotHeld> {
         let guard = self.core.pins.hold()?;
+        self.core.alive()?;
         Ok(ViewHold {
             core: Arc::clone(&self.core),
             _guard: guard,
@@ -232,9 +246,9 @@ impl Booking {
     /// view and its long pins are gone; this is for a lease that was taken from a
     /// holder who keeps the view.
     ///
-    /// Returns false, and does nothing, unless the lease was given back or revoked
-    /// ([`PinState::give_back`], [`PinState::revoke`]) and is quiet. A lease that was
-    /// recalled only might be held again.
+    /// Returns false, and does nothing, unless the lease is quiet and not held. One that
+    /// is only recalled may be held again: this view is not pinned again even then, and
+    /// the lease's next one is another.
     pub fn retire(&self) -> bool {
         let Some(_ticket) = self.ticket.upgrade() else {
             // Whoever drops the last one releases, perhaps at this moment.
@@ -243,11 +257,28 @@ impl Booking {
         let pins = &self.core.pins;
         // The state before the counts: from these two no way leads back to Held, so
         // that what is quiet then is quiet for ever.
-        let over = matches!(pins.state(), State::Returned | State::Revoked) && pins.is_quiet();
+        let over = match pins.state() {
+            State::Held => false,
+            State::Returned | State::Revoked => pins.is_quiet(),
+            _ => self.bury(),
+        };
         if over {
             self.core.release();
         }
         over
+    }
+
+    /// Ends the view of a lease that may be held again at any moment. A pin is counted
+    /// first and looks at `dead` afterwards; here `dead` is set first, every thread passes a
+    /// barrier, and the counts are looked at afterwards: one of both sees the other.
+    fn bury(&self) -> bool {
+        let core = &self.core;
+        core.dead.store(true, Ordering::SeqCst);
+        let quiet = everywhere().is_ok() && core.pins.is_quiet();
+        if !quiet {
+            core.dead.store(false, Ordering::SeqCst);
+        }
+        quiet
     }
 
     /// Makes durable what was written through the view by pins that have ended (law

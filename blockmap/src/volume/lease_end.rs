@@ -1,0 +1,192 @@
+//! How leases end otherwise than by a recall: returned wholly or in part, with their
+//! session, with the store.
+
+use super::Volume;
+use super::admit::{asks, no_barrier};
+use super::file::FileState;
+use super::grant::push;
+use super::lease::LeaseCore;
+use super::revoke::Taking;
+use super::sessions::SessionCore;
+use super::write::B;
+use crate::arbiter::{Change, Partial, Span, State};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::types::Extent;
+use crate::lane::Io;
+use freehold_engine::pin;
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Volume {
+    /// Gives a lease back before its last handle goes. Waits for nothing.
+    ///
+    /// # Errors
+    /// `Busy` while it is pinned, registered or has I/O in flight: then it stays.
+    pub fn return_lease(&self, lease: &Arc<LeaseCore>) -> Result<()> {
+        let mut out = Taking::default();
+        let file = lease.file().state();
+        let done = file.guards.with(|t| {
+            if lease.layout().gone {
+                return Ok(());
+            }
+            pin::recall(&[lease.pins()]).map_err(no_barrier)?;
+            if !lease.pins().is_quiet() || lease.is_registered() || !lease.has_no_io() {
+                self.hold_again(t, std::slice::from_ref(lease));
+                return Err(in_use(lease));
+            }
+            self.take(t, lease, &mut out);
+            t.arbiter.returned(lease.id());
+            Ok(())
+        });
+        // Its holder knows.
+        out.forget_events();
+        self.tell_taken(out);
+        done
+    }
+
+    /// Gives a beginning or an end of a lease back; what is kept lies inside it, in whole
+    /// blocks. Counts as progress where it was asked for back.
+    ///
+    /// # Errors
+    /// `Busy` while it is pinned or has I/O in flight; `Invalid` for a range that is not
+    /// inside; `Revoked`.
+    pub fn return_part(&self, lease: &Arc<LeaseCore>, keep: (u64, u64)) -> Result<()> {
+        let (start, end) = lease.range();
+        let inside = keep.0 >= start && keep.1 <= end && keep.0 < keep.1;
+        if !inside || !keep.0.is_multiple_of(B) || !(keep.1.is_multiple_of(B) || keep.1 == end) {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("what is kept of {} is not whole blocks inside it", lease.name()),
+            ));
+        }
+        let span = Span { start: keep.0 / B, end: keep.1.div_ceil(B) };
+        let file = lease.file().state();
+        file.guards.with(|t| {
+            pin::recall(&[lease.pins()]).map_err(no_barrier)?;
+            if !lease.pins().is_quiet() || !lease.has_no_io() {
+                self.hold_again(t, std::slice::from_ref(lease));
+                return Err(in_use(lease));
+            }
+            self.leave_window(lease);
+            match t.arbiter.partial(lease.id(), span, super::clock()) {
+                Partial::Kept { span, state } => {
+                    lease.layout().trim(span.start, span.end);
+                    if matches!(state, State::Held { .. }) && !lease.layout().stale {
+                        lease.pins().renew();
+                    }
+                    Ok(())
+                }
+                Partial::All(_) | Partial::Nothing => Err(lease.refusal()),
+            }
+        })?;
+        self.announce();
+        Ok(())
+    }
+
+    /// Ends a session: its seals are cleared, its leases are fenced at once, and nothing is
+    /// granted to it any more. Blocks for its I/O in flight and the actions of its
+    /// registrations.
+    ///
+    /// # Errors
+    /// `Busy` where a fence did not come to its end: who needs the range tries again.
+    pub fn end_session(self: &Arc<Self>, who: &Arc<SessionCore>) -> Result<()> {
+        self.not_in_action()?;
+        if !who.end() {
+            return Ok(());
+        }
+        let mut left = Vec::new();
+        let mut out = Taking::default();
+        for file in self.files_in_memory() {
+            if file.guards.are_none() {
+                continue;
+            }
+            file.guards.with(|t| {
+                for id in t.arbiter.end_session(who.id()) {
+                    let Some(lease) = t.lease(id) else {
+                        let _ = t.arbiter.revoked(id);
+                        continue;
+                    };
+                    let _ = pin::recall(&[lease.pins()]);
+                    // Nothing is unflushed that anybody could still flush.
+                    let quiet = lease.pins().is_quiet() && lease.has_no_io();
+                    match quiet && !lease.is_registered() {
+                        true => self.take(t, &lease, &mut out),
+                        false => left.push((file.clone(), lease.clone())),
+                    }
+                    out.keep([lease]);
+                }
+            });
+        }
+        out.forget_events();
+        self.tell_taken(out);
+        self.announce();
+        let vol = self.clone();
+        self.run_as(who.id(), move |io| async move {
+            let mut done = Ok(());
+            for (file, lease) in left {
+                let fenced = vol.fence_lease(&io, &lease).await;
+                let fenced = vol.end_fence(&file, &lease, fenced);
+                done = done.and(fenced);
+            }
+            done
+        })
+    }
+
+    /// Asks for all leases and breakable seals back, so that the store can be closed.
+    /// Blocks for as long as their holders may take.
+    ///
+    /// # Errors
+    /// `Busy`, with the holder, where one is not given up.
+    pub fn recall_all(self: &Arc<Self>) -> Result<()> {
+        let grace = Duration::from_nanos(2 * self.leasing.lease_time());
+        for file in self.files_in_memory() {
+            if file.guards.are_none() {
+                continue;
+            }
+            let vol = self.clone();
+            self.run_as(0, move |io| async move { vol.empty(&io, &file, grace).await })?;
+        }
+        Ok(())
+    }
+
+    async fn empty(self: &Arc<Self>, io: &Io, file: &Arc<FileState>, grace: Duration) -> Result<()> {
+        let end = super::clock().saturating_add(grace.as_nanos() as u64);
+        let mut ticket = self.ticket(file);
+        loop {
+            let asks = asks(&[Change::Close], &[(0, u64::MAX)]);
+            let Some(wait) = self.ask_arbiter(io.who, file, &mut ticket, &asks)? else {
+                return Ok(());
+            };
+            self.wait_until(io, file, wait, end, "the store was not closed").await?;
+        }
+    }
+
+    pub(super) fn files_in_memory(&self) -> Vec<Arc<FileState>> {
+        self.core().shelf.files.values().cloned().collect()
+    }
+}
+
+impl super::lease::Layout {
+    /// What lies outside of these blocks is not the lease's any more.
+    fn trim(&mut self, start: u64, end: u64) {
+        let mut kept: SmallVec<[(u64, Extent); 1]> = SmallVec::new();
+        for (k, e) in &self.extents {
+            let (from, to) = ((*k).max(start), (k + u64::from(e.len)).min(end));
+            if from < to {
+                let e = Extent { phys: e.phys + (from - k), len: (to - from) as u32, ..*e };
+                push(&mut kept, from, e);
+            }
+        }
+        self.extents = kept;
+        self.end_byte = self.end_byte.min(end * B);
+        (self.start, self.end) = (start, end);
+    }
+}
+
+fn in_use(lease: &LeaseCore) -> Error {
+    Error::new(
+        ErrorKind::Busy,
+        format!("{} is in use: unpin it, and poll its I/O to its end, first", lease.name()),
+    )
+}
