@@ -16,7 +16,7 @@ use super::plan::decide;
 use super::ranges::extents_in;
 use super::sessions::SessionCore;
 use super::write::{B, How, Part, check_range};
-use crate::arbiter::{Access, Change, LeaseEntry};
+use crate::arbiter::{Access, Change, Id, LeaseEntry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::Extent;
 use crate::lane::Io;
@@ -101,7 +101,7 @@ impl Volume {
         if self.ask_arbiter(who.id(), state, &mut ticket, &ask)?.is_some() {
             return Ok(None);
         }
-        let lease = self.give(file, who, spec, layout);
+        let lease = self.give(file, who, spec, (layout, None));
         if spec.access == Access::Exclusive && !self.nobody_reads() {
             return Ok(None);
         }
@@ -134,7 +134,7 @@ impl Volume {
                 continue;
             }
             let layout = self.make_ready(io, state, place, spec.access).await?;
-            let lease = self.give(file, who, spec, layout);
+            let lease = self.give(file, who, spec, (layout, None));
             drop(held);
             if spec.access == Access::Exclusive {
                 self.readers_gone(io).await;
@@ -150,7 +150,7 @@ impl Volume {
     pub fn refresh(self: &Arc<Self>, lease: &Arc<LeaseCore>) -> Result<()> {
         self.not_in_action()?;
         if !lease.layout().stale {
-            return match lease.pin.state() == State::Held {
+            return match lease.pin.state() == State::Held || self.resume(lease) {
                 true => Ok(()),
                 false => Err(lease.refusal()),
             };
@@ -179,7 +179,7 @@ impl Volume {
                 }
             }
             let layout = self.make_ready(io, file, place, lease.access()).await?;
-            let held_again = file.guards.with(|t| {
+            let good = file.guards.with(|t| {
                 if t.arbiter.refresh(lease.id()).is_none() {
                     return false;
                 }
@@ -187,9 +187,13 @@ impl Volume {
                 let registered = std::mem::take(&mut l.registered);
                 let booking = l.booking.take();
                 *l = Layout { registered, booking, ..layout };
-                lease.pin.renew().is_some()
+                true
             });
-            return if held_again { Ok(()) } else { Err(lease.refusal()) };
+            if good && lease.access() == Access::Exclusive {
+                // As after a grant: readers that were let go while it was out of date.
+                self.readers_gone(io).await;
+            }
+            return if good && self.resume(lease) { Ok(()) } else { Err(lease.refusal()) };
         }
     }
 
@@ -342,12 +346,12 @@ impl Volume {
     }
 
     /// Enters the lease; nothing may stand in its way.
-    fn give(
+    pub(super) fn give(
         self: &Arc<Self>,
         file: &FileHandle,
         who: &Arc<SessionCore>,
         spec: LeaseSpec,
-        layout: Layout,
+        (layout, parent): (Layout, Option<Id>),
     ) -> Arc<LeaseCore> {
         let id = self.leasing.next_id();
         let max_hold = spec.max_hold.as_millis().min(u128::from(u32::MAX)) as u32;
@@ -363,7 +367,7 @@ impl Volume {
                 span,
                 seq: 1,
                 max_hold_ns: lease.max_hold_ns(),
-                parent: None,
+                parent,
             });
             t.leases.insert(id, Arc::downgrade(&lease));
         });

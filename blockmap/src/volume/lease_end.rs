@@ -3,7 +3,7 @@
 
 use super::Volume;
 use super::admit::{asks, no_barrier};
-use super::file::FileState;
+use super::file::{DEFAULT_SESSION, FileState};
 use super::grant::push;
 use super::lease::LeaseCore;
 use super::revoke::Taking;
@@ -24,6 +24,7 @@ impl Volume {
     /// # Errors
     /// `Busy` while it is pinned, registered or has I/O in flight: then it stays.
     pub fn return_lease(&self, lease: &Arc<LeaseCore>) -> Result<()> {
+        self.not_in_action()?;
         let mut out = Taking::default();
         let file = lease.file().state();
         let done = file.guards.with(|t| {
@@ -52,6 +53,7 @@ impl Volume {
     /// `Busy` while it is pinned or has I/O in flight; `Invalid` for a range that is not
     /// inside; `Revoked`.
     pub fn return_part(&self, lease: &Arc<LeaseCore>, keep: (u64, u64)) -> Result<()> {
+        self.not_in_action()?;
         let (start, end) = lease.range();
         let inside = keep.0 >= start && keep.1 <= end && keep.0 < keep.1;
         if !inside || !keep.0.is_multiple_of(B) || !(keep.1.is_multiple_of(B) || keep.1 == end) {
@@ -72,8 +74,8 @@ impl Volume {
             match t.arbiter.partial(lease.id(), span, super::clock()) {
                 Partial::Kept { span, state } => {
                     lease.layout().trim(span.start, span.end);
-                    if matches!(state, State::Held { .. }) && !lease.layout().stale {
-                        lease.pins().renew();
+                    if matches!(state, State::Held { .. }) {
+                        self.renew(t, lease);
                     }
                     Ok(())
                 }
@@ -145,7 +147,9 @@ impl Volume {
                 continue;
             }
             let vol = self.clone();
-            self.run_as(0, move |io| async move { vol.empty(&io, &file, grace).await })?;
+            // The store's own session closes it: its seals go with it.
+            let who = DEFAULT_SESSION;
+            self.run_as(who, move |io| async move { vol.empty(&io, &file, grace).await })?;
         }
         Ok(())
     }
@@ -169,7 +173,7 @@ impl Volume {
 
 impl super::lease::Layout {
     /// What lies outside of these blocks is not the lease's any more.
-    fn trim(&mut self, start: u64, end: u64) {
+    pub(super) fn trim(&mut self, start: u64, end: u64) {
         let mut kept: SmallVec<[(u64, Extent); 1]> = SmallVec::new();
         for (k, e) in &self.extents {
             let (from, to) = ((*k).max(start), (k + u64::from(e.len)).min(end));
