@@ -9,7 +9,7 @@ use super::lease::LeaseCore;
 use super::revoke::Taking;
 use super::sessions::SessionCore;
 use super::write::B;
-use crate::arbiter::{Change, Partial, Span, State};
+use crate::arbiter::{Change, Partial, SessionId, Span, State};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::Extent;
 use crate::lane::Io;
@@ -133,19 +133,19 @@ impl Volume {
         })
     }
 
-    /// Asks for all leases and breakable seals back, so that the store can be closed.
-    /// Blocks for as long as their holders may take.
+    /// Asks for all leases and breakable seals back, so that a session can close the store.
+    /// Its own seals are not in its way. Blocks for as long as holders may take.
     ///
     /// # Errors
     /// `Busy`, with the holder, where one is not given up.
-    pub fn recall_all(self: &Arc<Self>) -> Result<()> {
+    pub fn recall_all(self: &Arc<Self>, who: SessionId) -> Result<()> {
         let grace = Duration::from_nanos(2 * self.leasing.lease_time());
         for file in self.files_in_memory() {
             if file.guards.are_none() {
                 continue;
             }
             let vol = self.clone();
-            self.run_as(0, move |io| async move { vol.empty(&io, &file, grace).await })?;
+            self.run_as(who, move |io| async move { vol.empty(&io, &file, grace).await })?;
         }
         Ok(())
     }
