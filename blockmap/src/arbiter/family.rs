@@ -102,7 +102,12 @@ impl FileArbiter {
         let own = node.session == session;
         match change {
             Change::Refresh { lease, .. } if lease == node.id => Cell::On,
-            Change::Delegate { parent, .. } if node.is_lease() => {
+            Change::Delegate { parent, .. } if !node.is_lease() => {
+                // Who holds the parent acts, for the session that asks.
+                let acts = self.held.get(parent).map(|parent| parent.session);
+                verdict(change, part, own || acts == Some(node.session))
+            }
+            Change::Delegate { parent, .. } => {
                 if self.family.line(parent).any(|id| id == node.id) {
                     return Cell::On;
                 }

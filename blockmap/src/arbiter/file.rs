@@ -56,19 +56,19 @@ pub enum NotCleared {
 }
 
 bitflags! {
-    /// What must ask the arbiter of a file; what is not named need not.
+    /// What must ask the arbiter of a file; what is not named need not. Grants and seals
+    /// always ask.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct Flags: u32 {
-        /// Whatever changes the map or the size, grants and seals.
+        /// Whatever takes a range: changes of the map or of the size, and writes of parts
+        /// of blocks.
         const MAP = 1;
-        /// Writes of whole blocks in place.
+        /// Overwrites of whole blocks in place.
         const WRITES = 2;
         /// Reads.
         const READS = 4;
-        /// Writes of parts of blocks in place.
-        const PARTS = 8;
         /// No write may be deferred into the journal.
-        const HOME = 16;
+        const HOME = 8;
     }
 }
 
@@ -191,22 +191,11 @@ impl FileArbiter {
         self.claims.session(ticket)
     }
 
-    /// What must ask.
+    /// What must ask, because of what is held or of grants and seals that are listed.
     pub fn flags(&self) -> Flags {
-        let mut flags = Flags::empty();
-        flags.set(Flags::MAP, !self.is_empty());
-        for lane in self.held.lanes() {
-            flags |= flags_of(held::held(lane));
-        }
-        for (_, coming) in self.claims.coming() {
-            flags |= flags_of(coming);
-        }
-        let grants = |made: Option<Held>| matches!(made, Some(Held::Lease(_)));
-        flags.set(
-            Flags::HOME,
-            flags.contains(Flags::HOME) | self.claims.iter().any(|c| grants(c.makes)),
-        );
-        flags
+        let held = self.held.lanes().map(held::held);
+        let coming = self.claims.coming().map(|(_, held)| held);
+        held.chain(coming).fold(Flags::empty(), |flags, held| flags | flags_of(held))
     }
 
     /// Nothing is held and nobody waits. Notes of what was taken or revoked do not count:
@@ -295,15 +284,17 @@ pub(super) fn column(lane: u8) -> usize {
 }
 
 fn flags_of(held: Held) -> Flags {
-    let lease = Flags::HOME;
+    let lease = Flags::MAP | Flags::HOME;
     match held {
-        Held::Lease(Access::Read) => lease,
-        Held::Lease(Access::Write) => lease | Flags::PARTS,
-        Held::Lease(Access::Stable) => lease | Flags::PARTS | Flags::WRITES,
-        Held::Lease(Access::Exclusive) => lease | Flags::PARTS | Flags::WRITES | Flags::READS,
-        Held::Seal { kinds, .. } if kinds.intersects(Kinds::WRITE | Kinds::FUTURE_WRITE) => {
-            Flags::WRITES | Flags::PARTS
+        Held::Lease(Access::Read | Access::Write) => lease,
+        Held::Lease(Access::Stable) => lease | Flags::WRITES,
+        Held::Lease(Access::Exclusive) => Flags::all(),
+        Held::Seal { kinds, .. } => {
+            let mut flags = Flags::empty();
+            flags.set(Flags::MAP, kinds != Kinds::SEAL);
+            flags.set(Flags::HOME, kinds.contains(Kinds::LAYOUT));
+            flags.set(Flags::WRITES, kinds.intersects(Kinds::WRITE | Kinds::FUTURE_WRITE));
+            flags
         }
-        Held::Seal { .. } => Flags::empty(),
     }
 }
