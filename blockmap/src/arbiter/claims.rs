@@ -6,8 +6,8 @@
 //! row of grants can starve an operation nor the reverse, and whoever comes waits for
 //! those that go, whatever their age. Operations never wait for one another here.
 //!
-//! Questions that must look at claims take time in their number, which is that of the
-//! operations that the programs wait for; all others do not look.
+//! Grants and seals look at all claims, and others do so while a grant or a seal is
+//! listed: in time that grows with the operations that programs wait for.
 
 use super::kinds::{Change, Held, Kinds, Request, SessionId, Span};
 use super::table::{Cell, verdict};
@@ -45,6 +45,9 @@ pub(super) struct Claim {
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     list: BTreeMap<u64, Claim>,
+    /// How many of them are grants or seals. Where there are none, other operations need
+    /// not look.
+    makers: usize,
 }
 
 impl Claims {
@@ -61,6 +64,7 @@ impl Claims {
         let since = before.map_or(since, |c| if c.since == 0 { since } else { c.since });
         let spans = r.spans.iter().copied().filter(|span| !span.is_empty()).collect();
         let (session, change) = (r.session, r.change);
+        self.makers += usize::from(makes.is_some());
         self.list.insert(r.ticket, Claim { session, change, spans, makes, since, going });
     }
 
@@ -70,11 +74,14 @@ impl Claims {
     }
 
     pub(super) fn leave(&mut self, ticket: u64) -> Option<Claim> {
-        self.list.remove(&ticket)
+        let claim = self.list.remove(&ticket)?;
+        self.makers -= usize::from(claim.makes.is_some());
+        Some(claim)
     }
 
     pub(super) fn end_session(&mut self, session: SessionId) {
         self.list.retain(|_, claim| claim.session != session);
+        self.makers = self.list.values().filter(|claim| claim.makes.is_some()).count();
     }
 
     pub(super) fn session(&self, ticket: u64) -> Option<SessionId> {
@@ -97,11 +104,15 @@ impl Claims {
 
     /// What grants and seals will leave behind.
     pub(super) fn coming(&self) -> impl Iterator<Item = (&Claim, Held)> {
-        self.list.values().filter_map(|claim| Some((claim, claim.makes?)))
+        let claims = self.list.values().take(if self.makers > 0 { usize::MAX } else { 0 });
+        claims.filter_map(|claim| Some((claim, claim.makes?)))
     }
 
     /// The first claim that this request must queue behind.
     pub(super) fn before(&self, r: &Request, makes: Option<Held>) -> Option<u64> {
+        if makes.is_none() && self.makers == 0 {
+            return None;
+        }
         let others = self.list.iter().filter(|(ticket, claim)| {
             **ticket != r.ticket && (r.ticket == 0 || **ticket < r.ticket || claim.going)
         });

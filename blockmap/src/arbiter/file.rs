@@ -9,6 +9,7 @@ use super::intervals::{Intervals, Node};
 use super::kinds::{Access, Change, Held, Id, Kinds, Request, SessionId, Span};
 use super::recall::{Note, Pending};
 use bitflags::bitflags;
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A lease that is granted.
@@ -76,8 +77,7 @@ bitflags! {
 #[derive(Debug, Default)]
 pub struct FileArbiter {
     pub(super) held: Intervals,
-    /// How many leases of each access, and how many seals, a session has.
-    pub(super) sessions: BTreeMap<SessionId, [u32; 5]>,
+    pub(super) sessions: Sessions,
     pub(super) family: Family,
     pub(super) pending: BTreeMap<Id, Pending>,
     /// Deadlines of what is pending, in order.
@@ -201,7 +201,7 @@ impl FileArbiter {
     /// Nothing is held and nobody waits. Notes of what was taken or revoked do not count:
     /// the holder's own state word remembers those.
     pub fn is_empty(&self) -> bool {
-        self.held.len() == 0 && self.claims.is_empty()
+        self.held.is_empty() && self.claims.is_empty()
     }
 
     /// Lists an operation that waits, so that new grants and seals queue behind it.
@@ -249,7 +249,7 @@ impl FileArbiter {
         let (session, column) = (node.session, column(lane));
         let added = self.held.insert(lane, node);
         if added {
-            self.sessions.entry(session).or_default()[column] += 1;
+            self.sessions.add(session, column);
         }
         added
     }
@@ -259,12 +259,7 @@ impl FileArbiter {
         let lane = self.held.get(id)?.lane();
         let node = self.held.remove(lane, id)?;
         self.forget_deadline(id);
-        if let Some(counts) = self.sessions.get_mut(&node.session) {
-            counts[column(lane)] = counts[column(lane)].saturating_sub(1);
-            if counts.iter().all(|count| *count == 0) {
-                self.sessions.remove(&node.session);
-            }
-        }
+        self.sessions.remove(node.session, column(lane));
         Some(node)
     }
 
@@ -275,7 +270,40 @@ impl FileArbiter {
     }
 }
 
-/// The column of `sessions` in which a lane is counted.
+/// How many leases of each access, and how many seals, each session has of the file. In
+/// the order of sessions; mostly there is one, and it takes no memory of its own.
+#[derive(Debug, Default)]
+pub(super) struct Sessions(SmallVec<[(SessionId, [u32; 5]); 1]>);
+
+impl Sessions {
+    fn place(&self, session: SessionId) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&session, |(session, _)| *session)
+    }
+
+    fn add(&mut self, session: SessionId, column: usize) {
+        let at = self.place(session).unwrap_or_else(|at| {
+            self.0.insert(at, (session, [0; 5]));
+            at
+        });
+        self.0[at].1[column] += 1;
+    }
+
+    fn remove(&mut self, session: SessionId, column: usize) {
+        let Ok(at) = self.place(session) else { return };
+        let counts = &mut self.0[at].1;
+        counts[column] = counts[column].saturating_sub(1);
+        if *counts == [0; 5] {
+            self.0.remove(at);
+        }
+    }
+
+    /// What a session has of the file.
+    pub(super) fn of(&self, session: SessionId) -> [u32; 5] {
+        self.place(session).map_or([0; 5], |at| self.0[at].1)
+    }
+}
+
+/// The column of `Sessions` in which a lane is counted.
 pub(super) fn column(lane: u8) -> usize {
     match held::held(lane) {
         Held::Lease(access) => access as usize,

@@ -120,6 +120,7 @@ impl FileArbiter {
         let mut delegates = Ids::new();
         let mut next: Vec<Id> = self.family.children(id).collect();
         while let Some(child) = next.pop() {
+            next.extend(self.family.children(child));
             let above = self.deadline_above(child);
             match self.state(child) {
                 Some(State::Held { .. } | State::Stale { .. }) => {
@@ -131,7 +132,6 @@ impl FileArbiter {
                 _ => continue,
             }
             delegates.push(child);
-            next.extend(self.family.children(child));
         }
         Recall::Asked { seq, deadline, delegates }
     }
@@ -329,7 +329,7 @@ impl FileArbiter {
     pub fn end_session(&mut self, session: SessionId) -> Vec<Id> {
         self.claims.end_session(session);
         self.notes.retain(|_, note| note.session != session);
-        if !self.sessions.contains_key(&session) {
+        if self.sessions.of(session) == [0; 5] {
             return Vec::new();
         }
         let of_session = self.held.iter().filter(|node| node.session == session);

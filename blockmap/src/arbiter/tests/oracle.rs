@@ -296,11 +296,12 @@ impl Oracle {
     }
 
     fn above(&self, id: Id) -> u64 {
-        let parent = self.thing(id).and_then(|t| t.parent).and_then(|parent| self.thing(parent));
-        match parent.map(|parent| parent.state) {
-            Some(State::Recalled { deadline, .. }) => deadline,
-            _ => u64::MAX,
-        }
+        let above = self.line(id).into_iter().skip(1);
+        let deadlines = above.filter_map(|id| match self.state(id) {
+            Some(State::Recalled { deadline, .. }) => Some(deadline),
+            _ => None,
+        });
+        deadlines.min().unwrap_or(u64::MAX)
     }
 
     fn wanted(&self, id: Id) -> bool {
