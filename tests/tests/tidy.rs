@@ -28,7 +28,6 @@ const LATER: &[(&str, &str)] = &[
     ("R3", "there are no leases yet"),
     ("R4", "there are no leases yet"),
     ("R5", "there are no leases yet"),
-    ("R6", "there are no leases yet"),
 ];
 
 fn demand(complaints: Vec<String>) {
