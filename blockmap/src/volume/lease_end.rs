@@ -2,7 +2,7 @@
 //! session, with the store.
 
 use super::Volume;
-use super::admit::{asks, no_barrier};
+use super::admit::{Ticket, asks, no_barrier};
 use super::file::FileState;
 use super::grant::push;
 use super::lease::LeaseCore;
@@ -98,7 +98,7 @@ impl Volume {
         let mut left = Vec::new();
         let mut out = Taking::default();
         for file in self.files_in_memory() {
-            if file.guards.are_none() {
+            if file.guards.is_empty() {
                 continue;
             }
             file.guards.with(|t| {
@@ -141,7 +141,7 @@ impl Volume {
     pub fn recall_all(self: &Arc<Self>, who: SessionId) -> Result<()> {
         let grace = Duration::from_nanos(2 * self.leasing.lease_time());
         for file in self.files_in_memory() {
-            if file.guards.are_none() {
+            if file.guards.is_empty() {
                 continue;
             }
             let vol = self.clone();
@@ -152,7 +152,7 @@ impl Volume {
 
     async fn empty(self: &Arc<Self>, io: &Io, file: &Arc<FileState>, grace: Duration) -> Result<()> {
         let end = super::clock().saturating_add(grace.as_nanos() as u64);
-        let mut ticket = self.ticket(file);
+        let mut ticket = Ticket::default();
         loop {
             let asks = asks(&[Change::Close], &[(0, u64::MAX)]);
             let Some(wait) = self.ask_arbiter(io.who, file, &mut ticket, &asks)? else {
