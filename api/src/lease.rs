@@ -261,7 +261,7 @@ impl Lease {
     /// ```
     ///
     /// # Errors
-    /// `Busy` while it is pinned or has I/O in flight; `Invalid` for what is not whole
+    /// `Busy` while it is pinned, registered or has I/O in flight; `Invalid` for what is not whole
     /// blocks inside; `Revoked`.
     pub fn return_part(&self, keep: Range<u64>) -> Result<()> {
         not_forked()?;

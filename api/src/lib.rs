@@ -42,12 +42,12 @@ mod store;
 pub use buffer::{LeaseBuffer, Memory, NotBytes};
 pub use bytes::Bytes;
 pub use file::{Extent, File, Iomap, IomapKind};
+pub use freehold_blockmap::arbiter::{Access, Held, Kinds, State as HoldingState};
 pub use freehold_blockmap::{
     AtomicLimits, CheckReport, DefragReport, DiffRange, Entry as ListEntry, Error, ErrorKind,
     Event, FileStat, Finding, Holding, InFlight, LEASE_TIME, Listing, Place, RecoveryReport,
     Result, Space, Stats,
 };
-pub use freehold_blockmap::arbiter::{Access, Held, Kinds, State as HoldingState};
 pub use freehold_engine::memory::Buffer;
 pub use lease::{Lease, LeaseExtent, LeaseOptions, LeaseState};
 pub use options::{FormatOptions, OpenOptions};

@@ -1,7 +1,7 @@
 //! Queues: operations that are submitted and polled.
 
-use crate::store::Inner;
 use crate::buffer::Place;
+use crate::store::Inner;
 use crate::{Buffer, Error, ErrorKind, File, LeaseBuffer, Result, Store};
 pub use freehold_blockmap::Refused;
 use freehold_blockmap::{Finished, LeaseRefused, LeaseTag, VolumeQueue};

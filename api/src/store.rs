@@ -325,7 +325,7 @@ impl Store {
     /// # Errors
     /// `Busy`, with the holder, where one is not given up; `ForkedChild`.
     pub fn recall(&self) -> Result<()> {
-        self.here()?.recall_all()
+        self.here()?.recall_all(self.inner.who.id())
     }
 
     /// What it and its medium are.
@@ -388,7 +388,7 @@ impl Store {
                 "files, queues, sessions or handles of the store are still open; drop them first",
             ));
         }
-        self.volume().recall_all()?;
+        self.volume().recall_all(self.inner.who.id())?;
         self.volume().close()
     }
 }

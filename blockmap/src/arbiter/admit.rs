@@ -54,7 +54,9 @@ impl Way {
 impl FileArbiter {
     /// May this change go on at `now`, in nanoseconds? An operation with a ticket that is
     /// told to wait (`Recall`, `Behind`) is listed, and must `leave` when it ends, with
-    /// whatever outcome. Nothing else is changed.
+    /// whatever outcome. Nothing else is changed. An operation that may go on, and does its
+    /// work after the lock was let go, calls `begin` before that, so that what was decided
+    /// stands.
     ///
     /// A refusal comes before everything else, so that nothing is recalled in vain; then
     /// the queue; then the leases and seals of others; last those of the session itself.
@@ -107,6 +109,9 @@ impl FileArbiter {
                     self.held.find(lane, *span, |node| {
                         way.meet(self.cell(r.session, r.change, part, node), node)
                     });
+                    if way.refused.is_some() {
+                        return way;
+                    }
                 }
             }
         }
@@ -125,7 +130,7 @@ impl FileArbiter {
             // Seals of all sorts are counted together: look.
             Held::Seal { .. } => return true,
         };
-        let mine = self.sessions.get(&r.session).map_or(0, |counts| counts[column(lane)] as usize);
+        let mine = self.sessions.of(r.session)[column(lane)];
         if own { mine > 0 } else { mine < all }
     }
 

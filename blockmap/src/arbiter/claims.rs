@@ -1,14 +1,13 @@
 //! Operations that wait for this file, or are under way on it.
 //!
 //! A claim *waits* until nothing is in its way, or it *goes*: what was decided for it
-//! stands until it leaves. A grant or seal that conflicts with an older claim, waiting
-//! or going, queues behind it: otherwise new grants could starve it. Whatever conflicts
-//! with a grant or a seal that goes queues behind that, whichever is older: it has been
-//! decided, and is not in force yet. Operations that change no lease or seal never queue
-//! behind one another.
+//! stands until it leaves. Two claims conflict if one is a grant or a seal that the
+//! other would meet in the table. The younger one waits for the older, so that neither a
+//! row of grants can starve an operation nor the reverse, and whoever comes waits for
+//! those that go, whatever their age. Operations never wait for one another here.
 //!
-//! Questions that must look at claims take time in their number, which is that of the
-//! operations that the programs wait for; all others do not look.
+//! Grants and seals look at all claims, and others do so while a grant or a seal is
+//! listed: in time that grows with the operations that programs wait for.
 
 use super::kinds::{Change, Held, Kinds, Request, SessionId, Span};
 use super::table::{Cell, verdict};
@@ -46,8 +45,9 @@ pub(super) struct Claim {
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     list: BTreeMap<u64, Claim>,
-    /// How many of them go.
-    going: usize,
+    /// How many of them are grants or seals. Where there are none, other operations need
+    /// not look.
+    makers: usize,
 }
 
 impl Claims {
@@ -64,8 +64,8 @@ impl Claims {
         let since = before.map_or(since, |c| if c.since == 0 { since } else { c.since });
         let spans = r.spans.iter().copied().filter(|span| !span.is_empty()).collect();
         let (session, change) = (r.session, r.change);
+        self.makers += usize::from(makes.is_some());
         self.list.insert(r.ticket, Claim { session, change, spans, makes, since, going });
-        self.going += usize::from(going);
     }
 
     /// The operation is under way.
@@ -75,13 +75,13 @@ impl Claims {
 
     pub(super) fn leave(&mut self, ticket: u64) -> Option<Claim> {
         let claim = self.list.remove(&ticket)?;
-        self.going -= usize::from(claim.going);
+        self.makers -= usize::from(claim.makes.is_some());
         Some(claim)
     }
 
     pub(super) fn end_session(&mut self, session: SessionId) {
         self.list.retain(|_, claim| claim.session != session);
-        self.going = self.list.values().filter(|claim| claim.going).count();
+        self.makers = self.list.values().filter(|claim| claim.makes.is_some()).count();
     }
 
     pub(super) fn session(&self, ticket: u64) -> Option<SessionId> {
@@ -102,41 +102,38 @@ impl Claims {
         })
     }
 
-    /// What grants and seals that go will leave behind.
+    /// What grants and seals will leave behind.
     pub(super) fn coming(&self) -> impl Iterator<Item = (&Claim, Held)> {
-        let claims = self.list.values().filter(|claim| claim.going && self.going > 0);
+        let claims = self.list.values().take(if self.makers > 0 { usize::MAX } else { 0 });
         claims.filter_map(|claim| Some((claim, claim.makes?)))
     }
 
     /// The first claim that this request must queue behind.
     pub(super) fn before(&self, r: &Request, makes: Option<Held>) -> Option<u64> {
-        if makes.is_none() && self.going == 0 {
+        if makes.is_none() && self.makers == 0 {
             return None;
         }
-        let others = self.list.iter().filter(|(ticket, _)| **ticket != r.ticket);
-        let mut blocking = others.filter(|(ticket, claim)| {
-            let older = r.ticket == 0 || **ticket < r.ticket;
-            let own = claim.session == r.session;
-            let held_up = |held| {
-                let cell = meets(claim.change, &claim.spans, held, r.spans, own);
-                cell != Cell::On && (claim.going || cell != Cell::Round)
-            };
-            let holds_up = |held| meets(r.change, r.spans, held, &claim.spans, own) != Cell::On;
-            ((older || claim.going) && makes.is_some_and(held_up))
-                || (claim.going && claim.makes.is_some_and(holds_up))
+        let others = self.list.iter().filter(|(ticket, claim)| {
+            **ticket != r.ticket && (r.ticket == 0 || **ticket < r.ticket || claim.going)
         });
-        blocking.next().map(|(ticket, _)| *ticket)
+        let mut conflicts = others.filter(|(_, claim)| {
+            let own = claim.session == r.session;
+            let meets = |change, held| meets(change, &claim.spans, held, r.spans, own);
+            makes.is_some_and(|held| meets(claim.change, held))
+                || claim.makes.is_some_and(|held| meets(r.change, held))
+        });
+        conflicts.next().map(|(ticket, _)| *ticket)
     }
 }
 
-/// What a change does about something that is held over some spans.
-fn meets(change: Change, spans: &[Span], held: Held, over: &[Span], own: bool) -> Cell {
+/// A change of some spans has to do with something held over other spans.
+fn meets(change: Change, spans: &[Span], held: Held, over: &[Span], own: bool) -> bool {
     let overlap = || spans.iter().any(|a| over.iter().any(|b| a.overlaps(*b)));
-    let cells = parts(held).into_iter().flatten().map(|(part, of_file)| {
-        let cell = verdict(change, part, own);
-        if cell == Cell::On || of_file || overlap() { cell } else { Cell::On }
-    });
-    cells.max().unwrap_or(Cell::On)
+    let conflicts = |part| verdict(change, part, own) != Cell::On;
+    parts(held)
+        .into_iter()
+        .flatten()
+        .any(|(part, of_file)| conflicts(part) && (of_file || overlap()))
 }
 
 /// A seal has a part that holds wherever it lies and a part that holds in its range.

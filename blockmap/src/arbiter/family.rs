@@ -6,7 +6,7 @@
 //! delegates. A delegate whose parent goes belongs to the parent's parent.
 
 use super::file::FileArbiter;
-use super::held::{Phase, State};
+use super::held::Phase;
 use super::intervals::Node;
 use super::kinds::{Access, Change, Held, Id, Refusal, Request, SessionId};
 use super::table::{Cell, verdict};
@@ -102,7 +102,12 @@ impl FileArbiter {
         let own = node.session == session;
         match change {
             Change::Refresh { lease, .. } if lease == node.id => Cell::On,
-            Change::Delegate { parent, .. } if node.is_lease() => {
+            Change::Delegate { parent, .. } if !node.is_lease() => {
+                // Who holds the parent acts, for the session that asks.
+                let acts = self.held.get(parent).map(|parent| parent.session);
+                verdict(change, part, own || acts == Some(node.session))
+            }
+            Change::Delegate { parent, .. } => {
                 if self.family.line(parent).any(|id| id == node.id) {
                     return Cell::On;
                 }
@@ -143,12 +148,11 @@ impl FileArbiter {
         }
     }
 
-    /// A delegate may not be later than this: the deadline of the lease that it comes from.
+    /// A delegate may not be later than this: the first deadline of the leases that it
+    /// comes from.
     pub(super) fn deadline_above(&self, id: Id) -> u64 {
-        let parent = self.family.parent(id).and_then(|parent| self.held.get(parent));
-        match parent.map(|node| self.state_of(node)) {
-            Some(State::Recalled { deadline, .. }) => deadline,
-            _ => u64::MAX,
-        }
+        let above = self.family.line(id).skip(1);
+        let deadlines = above.filter_map(|id| self.pending.get(&id).map(|p| p.deadline));
+        deadlines.min().unwrap_or(u64::MAX)
     }
 }

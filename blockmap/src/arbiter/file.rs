@@ -9,6 +9,7 @@ use super::intervals::{Intervals, Node};
 use super::kinds::{Access, Change, Held, Id, Kinds, Request, SessionId, Span};
 use super::recall::{Note, Pending};
 use bitflags::bitflags;
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A lease that is granted.
@@ -56,19 +57,19 @@ pub enum NotCleared {
 }
 
 bitflags! {
-    /// What must ask the arbiter of a file; what is not named need not.
+    /// What must ask the arbiter of a file; what is not named need not. Grants and seals
+    /// always ask.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct Flags: u32 {
-        /// Whatever changes the map or the size, grants and seals.
+        /// Whatever takes a range: changes of the map or of the size, and writes of parts
+        /// of blocks.
         const MAP = 1;
-        /// Writes of whole blocks in place.
+        /// Overwrites of whole blocks in place.
         const WRITES = 2;
         /// Reads.
         const READS = 4;
-        /// Writes of parts of blocks in place.
-        const PARTS = 8;
         /// No write may be deferred into the journal.
-        const HOME = 16;
+        const HOME = 8;
     }
 }
 
@@ -76,8 +77,7 @@ bitflags! {
 #[derive(Debug, Default)]
 pub struct FileArbiter {
     pub(super) held: Intervals,
-    /// How many leases of each access, and how many seals, a session has.
-    pub(super) sessions: BTreeMap<SessionId, [u32; 5]>,
+    pub(super) sessions: Sessions,
     pub(super) family: Family,
     pub(super) pending: BTreeMap<Id, Pending>,
     /// Deadlines of what is pending, in order.
@@ -191,28 +191,17 @@ impl FileArbiter {
         self.claims.session(ticket)
     }
 
-    /// What must ask.
+    /// What must ask, because of what is held or of grants and seals that are listed.
     pub fn flags(&self) -> Flags {
-        let mut flags = Flags::empty();
-        flags.set(Flags::MAP, !self.is_empty());
-        for lane in self.held.lanes() {
-            flags |= flags_of(held::held(lane));
-        }
-        for (_, coming) in self.claims.coming() {
-            flags |= flags_of(coming);
-        }
-        let grants = |made: Option<Held>| matches!(made, Some(Held::Lease(_)));
-        flags.set(
-            Flags::HOME,
-            flags.contains(Flags::HOME) | self.claims.iter().any(|c| grants(c.makes)),
-        );
-        flags
+        let held = self.held.lanes().map(held::held);
+        let coming = self.claims.coming().map(|(_, held)| held);
+        held.chain(coming).fold(Flags::empty(), |flags, held| flags | flags_of(held))
     }
 
     /// Nothing is held and nobody waits. Notes of what was taken or revoked do not count:
     /// the holder's own state word remembers those.
     pub fn is_empty(&self) -> bool {
-        self.held.len() == 0 && self.claims.is_empty()
+        self.held.is_empty() && self.claims.is_empty()
     }
 
     /// Lists an operation that waits, so that new grants and seals queue behind it.
@@ -260,7 +249,7 @@ impl FileArbiter {
         let (session, column) = (node.session, column(lane));
         let added = self.held.insert(lane, node);
         if added {
-            self.sessions.entry(session).or_default()[column] += 1;
+            self.sessions.add(session, column);
         }
         added
     }
@@ -270,12 +259,7 @@ impl FileArbiter {
         let lane = self.held.get(id)?.lane();
         let node = self.held.remove(lane, id)?;
         self.forget_deadline(id);
-        if let Some(counts) = self.sessions.get_mut(&node.session) {
-            counts[column(lane)] = counts[column(lane)].saturating_sub(1);
-            if counts.iter().all(|count| *count == 0) {
-                self.sessions.remove(&node.session);
-            }
-        }
+        self.sessions.remove(node.session, column(lane));
         Some(node)
     }
 
@@ -286,7 +270,40 @@ impl FileArbiter {
     }
 }
 
-/// The column of `sessions` in which a lane is counted.
+/// How many leases of each access, and how many seals, each session has of the file. In
+/// the order of sessions; mostly there is one, and it takes no memory of its own.
+#[derive(Debug, Default)]
+pub(super) struct Sessions(SmallVec<[(SessionId, [u32; 5]); 1]>);
+
+impl Sessions {
+    fn place(&self, session: SessionId) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&session, |(session, _)| *session)
+    }
+
+    fn add(&mut self, session: SessionId, column: usize) {
+        let at = self.place(session).unwrap_or_else(|at| {
+            self.0.insert(at, (session, [0; 5]));
+            at
+        });
+        self.0[at].1[column] += 1;
+    }
+
+    fn remove(&mut self, session: SessionId, column: usize) {
+        let Ok(at) = self.place(session) else { return };
+        let counts = &mut self.0[at].1;
+        counts[column] = counts[column].saturating_sub(1);
+        if *counts == [0; 5] {
+            self.0.remove(at);
+        }
+    }
+
+    /// What a session has of the file.
+    pub(super) fn of(&self, session: SessionId) -> [u32; 5] {
+        self.place(session).map_or([0; 5], |at| self.0[at].1)
+    }
+}
+
+/// The column of `Sessions` in which a lane is counted.
 pub(super) fn column(lane: u8) -> usize {
     match held::held(lane) {
         Held::Lease(access) => access as usize,
@@ -295,15 +312,17 @@ pub(super) fn column(lane: u8) -> usize {
 }
 
 fn flags_of(held: Held) -> Flags {
-    let lease = Flags::HOME;
+    let lease = Flags::MAP | Flags::HOME;
     match held {
-        Held::Lease(Access::Read) => lease,
-        Held::Lease(Access::Write) => lease | Flags::PARTS,
-        Held::Lease(Access::Stable) => lease | Flags::PARTS | Flags::WRITES,
-        Held::Lease(Access::Exclusive) => lease | Flags::PARTS | Flags::WRITES | Flags::READS,
-        Held::Seal { kinds, .. } if kinds.intersects(Kinds::WRITE | Kinds::FUTURE_WRITE) => {
-            Flags::WRITES | Flags::PARTS
+        Held::Lease(Access::Read | Access::Write) => lease,
+        Held::Lease(Access::Stable) => lease | Flags::WRITES,
+        Held::Lease(Access::Exclusive) => Flags::all(),
+        Held::Seal { kinds, .. } => {
+            let mut flags = Flags::empty();
+            flags.set(Flags::MAP, kinds != Kinds::SEAL);
+            flags.set(Flags::HOME, kinds.contains(Kinds::LAYOUT));
+            flags.set(Flags::WRITES, kinds.intersects(Kinds::WRITE | Kinds::FUTURE_WRITE));
+            flags
         }
-        Held::Seal { .. } => Flags::empty(),
     }
 }

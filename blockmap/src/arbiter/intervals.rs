@@ -4,8 +4,8 @@
 //! is a treap ordered by (start, id), in which every node knows the greatest end below
 //! it: what overlaps a range is found in the time of a look-up plus what is found,
 //! however unlike the lengths are. Ids are found through chains that run through the
-//! nodes. A node with its share of the chains' heads takes 68 bytes, and the slab has
-//! an eighth to spare at most.
+//! nodes. A node takes 64 bytes, its share of the chains' heads two to four, and the
+//! slab has an eighth to spare at most.
 //!
 //! Invariants: a node that is not free is in its lane's treap and in one chain; ids are
 //! unique; a treap is ordered by key and heaped by a hash of the id, so that its shape
@@ -13,6 +13,7 @@
 
 use super::kinds::{Id, SessionId, Span};
 use super::treap;
+use smallvec::SmallVec;
 
 /// The link that leads nowhere.
 pub(super) const NONE: u32 = u32::MAX;
@@ -43,18 +44,18 @@ pub(super) struct Intervals {
     nodes: Vec<Node>,
     /// The first slot that is free.
     free: u32,
-    len: usize,
+    len: u32,
     /// Heads of the chains, a power of two of them, or none.
     heads: Vec<u32>,
     /// Roots of the treaps that are not empty, with how many nodes each has.
-    lanes: Vec<Lane>,
+    lanes: SmallVec<[Lane; 2]>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Lane {
     number: u8,
     root: u32,
-    count: usize,
+    count: u32,
 }
 
 /// Spreads ids over chains and heaps: the finisher of splitmix64.
@@ -65,12 +66,12 @@ pub(super) fn spread(id: Id) -> u64 {
 }
 
 impl Intervals {
-    pub(super) fn len(&self) -> usize {
-        self.len
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// How many nodes a lane has.
-    pub(super) fn count(&self, lane: u8) -> usize {
+    pub(super) fn count(&self, lane: u8) -> u32 {
         self.lanes.iter().find(|l| l.number == lane).map_or(0, |l| l.count)
     }
 
@@ -122,7 +123,7 @@ impl Intervals {
             return false;
         }
         let Some(slot) = self.vacant() else { return false };
-        if self.len >= self.heads.len() {
+        if self.len as usize >= self.heads.len() * 2 {
             self.rehash();
         }
         let chain = self.chain(node.id);
@@ -204,7 +205,7 @@ impl Intervals {
         }
         let slot = u32::try_from(self.nodes.len()).ok().filter(|slot| *slot != NONE)?;
         if self.nodes.len() == self.nodes.capacity() {
-            self.nodes.reserve_exact((self.nodes.len() / 8).max(4));
+            self.nodes.reserve_exact((self.nodes.len() / 8).max(1));
         }
         self.nodes.push(Node::new(0, 0, Span { start: 0, end: 0 }));
         Some(slot)
@@ -212,7 +213,7 @@ impl Intervals {
 
     /// Twice as many chains.
     fn rehash(&mut self) {
-        self.heads = vec![NONE; (self.heads.len() * 2).max(4)];
+        self.heads = vec![NONE; (self.heads.len() * 2).max(1)];
         for slot in 0..self.nodes.len() {
             if !self.nodes[slot].span.is_empty() {
                 let chain = self.chain(self.nodes[slot].id);
@@ -224,7 +225,7 @@ impl Intervals {
 
 impl Default for Intervals {
     fn default() -> Self {
-        Self { nodes: Vec::new(), free: NONE, len: 0, heads: Vec::new(), lanes: Vec::new() }
+        Self { nodes: Vec::new(), free: NONE, len: 0, heads: Vec::new(), lanes: SmallVec::new() }
     }
 }
 
@@ -232,5 +233,25 @@ impl Node {
     pub(super) fn new(id: Id, session: SessionId, span: Span) -> Self {
         let (left, right, next) = (NONE, NONE, NONE);
         Self { id, session, span, word: 0, reach: 0, left, right, next, small: 0 }
+    }
+}
+
+#[cfg(test)]
+impl Intervals {
+    /// Memory that grows with what is held.
+    pub(super) fn bytes(&self) -> usize {
+        self.nodes.capacity() * size_of::<Node>() + self.heads.capacity() * size_of::<u32>()
+    }
+
+    /// The longest way down a lane.
+    pub(super) fn depth(&self, lane: u8) -> usize {
+        let root = self.lanes.iter().find(|l| l.number == lane).map_or(NONE, |l| l.root);
+        let (mut level, mut depth) = (vec![root], 0);
+        while level.iter().any(|slot| *slot != NONE) {
+            let nodes = level.iter().filter_map(|slot| self.nodes.get(*slot as usize));
+            level = nodes.flat_map(|node| [node.left, node.right]).collect();
+            depth += 1;
+        }
+        depth
     }
 }

@@ -56,6 +56,9 @@ mod table;
 mod treap;
 mod waits;
 
+#[cfg(test)]
+mod tests;
+
 pub use claims::Claimant;
 pub use file::{FileArbiter, Flags, LeaseEntry, NotCleared, SealEntry};
 pub use held::{Entry, State};

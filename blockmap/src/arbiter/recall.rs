@@ -3,10 +3,11 @@
 //! Nothing happens by itself. The caller asks for what is overdue and begins its fence;
 //! it says when the fence is done.
 
+use super::claims::parts;
 use super::file::FileArbiter;
 use super::held::{Phase, State};
 use super::intervals::Node;
-use super::kinds::{Held, Id, Ids, Kinds, SessionId, Span};
+use super::kinds::{Change, Held, Id, Ids, Request, SessionId, Span};
 use super::table::Cell;
 
 /// A recall that is not answered.
@@ -119,6 +120,7 @@ impl FileArbiter {
         let mut delegates = Ids::new();
         let mut next: Vec<Id> = self.family.children(id).collect();
         while let Some(child) = next.pop() {
+            next.extend(self.family.children(child));
             let above = self.deadline_above(child);
             match self.state(child) {
                 Some(State::Held { .. } | State::Stale { .. }) => {
@@ -130,9 +132,16 @@ impl FileArbiter {
                 _ => continue,
             }
             delegates.push(child);
-            next.extend(self.family.children(child));
         }
         Recall::Asked { seq, deadline, delegates }
+    }
+
+    /// A lease that is recalled for this may still be flushed: not all that it covers is
+    /// taken away, so that a dirty buffer is worth waiting for.
+    pub fn may_flush(&self, r: &Request, id: Id) -> bool {
+        let removes = matches!(r.change, Change::Cut | Change::ReflinkOnto);
+        let Some(node) = self.held.get(id).filter(|node| node.is_lease()) else { return false };
+        !(removes && r.spans.iter().any(|span| node.span.common(*span) == node.span))
     }
 
     /// Makes a lease or seal Recalled.
@@ -169,19 +178,12 @@ impl FileArbiter {
     /// A listed operation waits for a lease or seal, or for one that it is a delegate of.
     fn wanted(&self, id: Id) -> bool {
         let Some(node) = self.held.get(id) else { return false };
-        let (of_range, of_file) = match node.held() {
-            Held::Seal { kinds, breakable } => (
-                Held::Seal { kinds: kinds - Kinds::OF_FILE, breakable },
-                Held::Seal { kinds: kinds & Kinds::OF_FILE, breakable },
-            ),
-            held => (held, held),
-        };
-        let is_seal = !node.is_lease();
         let waits = |cell| !matches!(cell, Cell::On | Cell::Round | Cell::Refresh);
         self.claims.iter().any(|claim| {
             let meets = claim.spans.iter().any(|span| span.overlaps(node.span));
-            let cell = |part| waits(self.cell(claim.session, claim.change, part, node));
-            (meets && cell(of_range)) || (is_seal && cell(of_file))
+            parts(node.held()).into_iter().flatten().any(|(part, of_file)| {
+                (meets || of_file) && waits(self.cell(claim.session, claim.change, part, node))
+            })
         }) || self
             .family
             .parent(id)
@@ -337,15 +339,13 @@ impl FileArbiter {
     pub fn end_session(&mut self, session: SessionId) -> Vec<Id> {
         self.claims.end_session(session);
         self.notes.retain(|_, note| note.session != session);
-        if !self.sessions.contains_key(&session) {
+        if self.sessions.of(session) == [0; 5] {
             return Vec::new();
         }
         let of_session = self.held.iter().filter(|node| node.session == session);
-        let (mut leases, seals): (Vec<Id>, Vec<Id>) = (Vec::new(), Vec::new());
-        let mut seals = seals;
-        for node in of_session {
-            if node.is_lease() { leases.push(node.id) } else { seals.push(node.id) }
-        }
+        let (leases, seals): (Vec<&Node>, Vec<&Node>) = of_session.partition(|n| n.is_lease());
+        let [mut leases, seals] =
+            [leases, seals].map(|of| of.iter().map(|n| n.id).collect::<Vec<Id>>());
         for id in seals {
             self.drop_node(id);
         }

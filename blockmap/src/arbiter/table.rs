@@ -2,7 +2,7 @@
 //!
 //! A row has a letter for each kind of seal (LAYOUT, SHRINK, GROW, WRITE,
 //! FUTURE_WRITE, SEAL), one for each access of another session's lease and one for each
-//! access of an own lease (Read, Write, Stable, Exclusive). `conformance.rs` takes the
+//! access of an own lease (Read, Write, Stable, Exclusive). `tests/conformance.rs` takes the
 //! operations of the document apart into changes and compares every cell.
 
 use super::kinds::{Access, Change, Held, Kinds};

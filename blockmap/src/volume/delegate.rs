@@ -7,7 +7,7 @@
 //! gone, whoever next wants a pin of it finds that, and it is held again.
 
 use super::Volume;
-use super::admit::{asks, no_barrier};
+use super::admit::{Ticket, asks, no_barrier};
 use super::grant::LeaseSpec;
 use super::guards::Table;
 use super::lease::{Layout, LeaseCore};
@@ -69,7 +69,7 @@ impl Volume {
     ) -> Result<Arc<LeaseCore>> {
         let (start, end) = (range.0 / B, range.1.div_ceil(B));
         let file = parent.file.state();
-        let mut ticket = self.ticket(file);
+        let mut ticket = Ticket::default();
         loop {
             // Whoever grants or seals here holds the range, too.
             let held = self.hold(io, file, start, end).await;
@@ -77,7 +77,7 @@ impl Volume {
             let asks = asks(&[change], &[(start, end)]);
             if let Some(wait) = self.ask_arbiter(who.id(), file, &mut ticket, &asks)? {
                 drop(held);
-                self.wait_for(io, &ticket, wait).await?;
+                self.wait_for(io, file, wait).await?;
                 continue;
             }
             if parent.access() == Access::Exclusive {
@@ -134,14 +134,13 @@ impl Volume {
         if t.arbiter.suspended(lease.id()) {
             return false;
         }
-        let mut l = lease.layout();
+        let l = lease.layout();
         if l.stale || l.gone {
             return false;
         }
         if let Err(error) = l.relay(self.medium.window_memory()) {
-            // Something is on its way there still: the next pin looks again.
+            // Something is on its way there still: the next pin tries again.
             tracing::debug!(%error, lease = lease.id(), "its view did not come back");
-            l.stale = true;
             return false;
         }
         lease.pin.renew().is_some()

@@ -9,7 +9,7 @@
 //! well. These are given at once, without a task ([`Volume::lease_now`]).
 
 use super::Volume;
-use super::admit::{Asks, asks};
+use super::admit::{Asks, Ticket, asks};
 use super::file::{FileHandle, FileState};
 use super::lease::{Layout, LeaseCore};
 use super::plan::decide;
@@ -71,12 +71,14 @@ impl Volume {
             true => self.health.writable()?,
             false => self.health.sound()?,
         }
-        if let Some(lease) = self.lease_now(file, who, (off, len), spec)? {
+        // What was recalled for it stays recalled if it has to wait.
+        let mut ticket = Ticket::default();
+        if let Some(lease) = self.lease_now(file, who, (off, len), spec, &mut ticket)? {
             return Ok(lease);
         }
         let (vol, file, who) = (self.clone(), file.clone(), who.clone());
         self.run_as(who.id(), move |io| async move {
-            vol.lease_task(&io, &file, &who, (off, len), spec).await
+            vol.lease_task(&io, &file, &who, (off, len), spec, ticket).await
         })
     }
 
@@ -87,6 +89,7 @@ impl Volume {
         who: &Arc<SessionCore>,
         (off, len): (u64, u64),
         spec: LeaseSpec,
+        ticket: &mut Ticket,
     ) -> Result<Option<Arc<LeaseCore>>> {
         let state = file.state();
         let place = self.place(state, off, len)?;
@@ -96,9 +99,8 @@ impl Volume {
         }
         // The fault, if there is one, is for the other way.
         let Ok(Some(layout)) = self.ready(state, place, spec.access) else { return Ok(None) };
-        let mut ticket = self.ticket(state);
         let ask = grant_asks(spec.access, false, place);
-        if self.ask_arbiter(who.id(), state, &mut ticket, &ask)?.is_some() {
+        if self.ask_arbiter(who.id(), state, ticket, &ask)?.is_some() {
             return Ok(None);
         }
         let lease = self.give(file, who, spec, (layout, None));
@@ -115,9 +117,9 @@ impl Volume {
         who: &Arc<SessionCore>,
         (off, len): (u64, u64),
         spec: LeaseSpec,
+        mut ticket: Ticket,
     ) -> Result<Arc<LeaseCore>> {
         let state = file.state();
-        let mut ticket = self.ticket(state);
         loop {
             let place = self.place(state, off, len)?;
             let held = self.hold(io, state, place.start, place.end).await;
@@ -130,7 +132,7 @@ impl Volume {
             // A grant asks although there is nothing yet: it queues behind who waits.
             if let Some(wait) = self.ask_arbiter(who.id(), state, &mut ticket, &asks)? {
                 drop(held);
-                self.wait_for(io, &ticket, wait).await?;
+                self.wait_for(io, state, wait).await?;
                 continue;
             }
             let layout = self.make_ready(io, state, place, spec.access).await?;
@@ -161,7 +163,7 @@ impl Volume {
 
     pub(super) async fn refresh_task(self: &Arc<Self>, io: &Io, lease: &Arc<LeaseCore>) -> Result<()> {
         let file = lease.file.state();
-        let mut ticket = self.ticket(file);
+        let mut ticket = Ticket::default();
         loop {
             let (start, end) = lease.range();
             let place = self.place(file, start, end - start)?;
@@ -174,26 +176,28 @@ impl Volume {
                 let asks = asks(&[Change::Fill], &[(place.start, place.end)]);
                 if let Some(wait) = self.ask_arbiter(io.who, file, &mut ticket, &asks)? {
                     drop(held);
-                    self.wait_for(io, &ticket, wait).await?;
+                    self.wait_for(io, file, wait).await?;
                     continue;
                 }
             }
             let layout = self.make_ready(io, file, place, lease.access()).await?;
-            let good = file.guards.with(|t| {
-                if t.arbiter.refresh(lease.id()).is_none() {
-                    return false;
-                }
+            let fresh = file.guards.with(|t| {
                 let mut l = lease.layout();
-                let registered = std::mem::take(&mut l.registered);
-                let booking = l.booking.take();
+                let (registered, booking) = (std::mem::take(&mut l.registered), l.booking.take());
                 *l = Layout { registered, booking, ..layout };
-                true
+                t.arbiter.refresh(lease.id()).is_some()
             });
-            if good && lease.access() == Access::Exclusive {
-                // As after a grant: readers that were let go while it was out of date.
+            drop(held);
+            if lease.access() == Access::Exclusive {
+                // They were seen before the arbiter said so again.
                 self.readers_gone(io).await;
             }
-            return if good && self.resume(lease) { Ok(()) } else { Err(lease.refusal()) };
+            match self.resume(lease) || lease.pin.state() == State::Held {
+                true => return Ok(()),
+                // Its session has gone on changing the map.
+                false if fresh && lease.is_stale() => {}
+                false => return Err(lease.refusal()),
+            }
         }
     }
 

@@ -312,7 +312,7 @@ impl LeaseCore {
         !self.layout().registered.is_empty()
     }
 
-    /// Why it cannot be used now, as an error.
+    /// Why it cannot be used now, as an error. Not under the lock of the file's guards.
     pub fn refusal(&self) -> Error {
         let name = self.name();
         if self.is_suspended() {

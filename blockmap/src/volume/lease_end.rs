@@ -2,14 +2,14 @@
 //! session, with the store.
 
 use super::Volume;
-use super::admit::{asks, no_barrier};
-use super::file::{DEFAULT_SESSION, FileState};
+use super::admit::{Ticket, asks, no_barrier};
+use super::file::FileState;
 use super::grant::push;
 use super::lease::LeaseCore;
 use super::revoke::Taking;
 use super::sessions::SessionCore;
 use super::write::B;
-use crate::arbiter::{Change, Partial, Span, State};
+use crate::arbiter::{Change, Partial, SessionId, Span, State};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::Extent;
 use crate::lane::Io;
@@ -50,7 +50,7 @@ impl Volume {
     /// blocks. Counts as progress where it was asked for back.
     ///
     /// # Errors
-    /// `Busy` while it is pinned or has I/O in flight; `Invalid` for a range that is not
+    /// `Busy` while it is pinned, registered or has I/O in flight; `Invalid` for a range that is not
     /// inside; `Revoked`.
     pub fn return_part(&self, lease: &Arc<LeaseCore>, keep: (u64, u64)) -> Result<()> {
         self.not_in_action()?;
@@ -64,9 +64,9 @@ impl Volume {
         }
         let span = Span { start: keep.0 / B, end: keep.1.div_ceil(B) };
         let file = lease.file().state();
-        file.guards.with(|t| {
+        let kept = file.guards.with(|t| {
             pin::recall(&[lease.pins()]).map_err(no_barrier)?;
-            if !lease.pins().is_quiet() || !lease.has_no_io() {
+            if !lease.pins().is_quiet() || lease.is_registered() || !lease.has_no_io() {
                 self.hold_again(t, std::slice::from_ref(lease));
                 return Err(in_use(lease));
             }
@@ -77,13 +77,13 @@ impl Volume {
                     if matches!(state, State::Held { .. }) {
                         self.renew(t, lease);
                     }
-                    Ok(())
+                    Ok(true)
                 }
-                Partial::All(_) | Partial::Nothing => Err(lease.refusal()),
+                Partial::All(_) | Partial::Nothing => Ok(false),
             }
         })?;
         self.announce();
-        Ok(())
+        if kept { Ok(()) } else { Err(lease.refusal()) }
     }
 
     /// Ends a session: its seals are cleared, its leases are fenced at once, and nothing is
@@ -100,7 +100,7 @@ impl Volume {
         let mut left = Vec::new();
         let mut out = Taking::default();
         for file in self.files_in_memory() {
-            if file.guards.are_none() {
+            if file.guards.is_empty() {
                 continue;
             }
             file.guards.with(|t| {
@@ -135,20 +135,18 @@ impl Volume {
         })
     }
 
-    /// Asks for all leases and breakable seals back, so that the store can be closed.
-    /// Blocks for as long as their holders may take.
+    /// Asks for all leases and breakable seals back, so that a session can close the store.
+    /// Its own seals are not in its way. Blocks for as long as holders may take.
     ///
     /// # Errors
     /// `Busy`, with the holder, where one is not given up.
-    pub fn recall_all(self: &Arc<Self>) -> Result<()> {
+    pub fn recall_all(self: &Arc<Self>, who: SessionId) -> Result<()> {
         let grace = Duration::from_nanos(2 * self.leasing.lease_time());
         for file in self.files_in_memory() {
-            if file.guards.are_none() {
+            if file.guards.is_empty() {
                 continue;
             }
             let vol = self.clone();
-            // The store's own session closes it: its seals go with it.
-            let who = DEFAULT_SESSION;
             self.run_as(who, move |io| async move { vol.empty(&io, &file, grace).await })?;
         }
         Ok(())
@@ -156,7 +154,7 @@ impl Volume {
 
     async fn empty(self: &Arc<Self>, io: &Io, file: &Arc<FileState>, grace: Duration) -> Result<()> {
         let end = super::clock().saturating_add(grace.as_nanos() as u64);
-        let mut ticket = self.ticket(file);
+        let mut ticket = Ticket::default();
         loop {
             let asks = asks(&[Change::Close], &[(0, u64::MAX)]);
             let Some(wait) = self.ask_arbiter(io.who, file, &mut ticket, &asks)? else {

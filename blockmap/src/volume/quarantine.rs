@@ -14,11 +14,12 @@
 
 use super::Volume;
 use super::core::Class;
-use super::file::FileState;
+use super::admit::{Ticket, asks};
+use super::hold::Held;
 use super::lease::LeaseCore;
 use super::ranges::extents_in;
 use super::write::{B, How, Part};
-use crate::arbiter::{Answer, Change, Request, Span};
+use crate::arbiter::Change;
 use crate::error::{ErrorKind, Result};
 use crate::format::types::{Addr, Extent, Record};
 use crate::lane::Io;
@@ -97,12 +98,11 @@ impl Volume {
         lease: &Arc<LeaseCore>,
         extents: &[(u64, Extent)],
     ) -> Result<()> {
-        let file = lease.file.state();
         for (k, e) in extents {
             let mut done = 0;
             while done < u64::from(e.len) {
                 let n = (u64::from(e.len) - done).min(SLICE);
-                let moved = self.move_blocks(io, file, (k + done, e.phys + done, n)).await;
+                let moved = self.move_blocks(io, lease, (k + done, e.phys + done, n)).await;
                 done += match moved {
                     Ok(n) => n,
                     Err(e) if e.kind() == ErrorKind::NoSpace => {
@@ -122,15 +122,11 @@ impl Volume {
     async fn move_blocks(
         self: &Arc<Self>,
         io: &Io,
-        file: &Arc<FileState>,
+        lease: &Arc<LeaseCore>,
         (block, from, len): (u64, Addr, u64),
     ) -> Result<u64> {
-        let _held = self.hold(io, file, block, block + len).await;
-        let spans = [Span { start: block, end: block + len }];
-        let ask = Request { session: 0, change: Change::Fill, spans: &spans, ticket: 0 };
-        if let Answer::Refused(why) = file.guards.with(|t| t.arbiter.admit(&ask, super::clock())) {
-            return Err(super::admit::refused(&why));
-        }
+        let file = lease.file.state();
+        let _held = self.hold_to_move(io, lease, (block, block + len)).await?;
         let found = self.look(io, |_| extents_in(&file.load(), block, block + len)).await?;
         // A part of it was moved already, by a fence that did not come to its end.
         let Some((_, e, _)) = found.first().filter(|(k, e, _)| *k == block && e.phys == from) else {
@@ -156,6 +152,29 @@ impl Volume {
             return Err(e);
         }
         Ok(len)
+    }
+
+    /// Takes a range of the lease to map other blocks there. Others may have Read leases on
+    /// it: what they look at moves, and they are asked for these.
+    async fn hold_to_move(
+        self: &Arc<Self>,
+        io: &Io,
+        lease: &Arc<LeaseCore>,
+        range: (u64, u64),
+    ) -> Result<Held> {
+        let file = lease.file.state();
+        let mut ticket = Ticket::default();
+        ticket.except = Some(lease.id());
+        loop {
+            let held = self.hold(io, file, range.0, range.1).await;
+            let asks = asks(&[Change::Fill], &[range]);
+            let Some(wait) = self.ask_arbiter(0, file, &mut ticket, &asks)? else {
+                return Ok(held);
+            };
+            drop(held);
+            // A fence may wait for another fence; theirs are of leases that only read.
+            self.wait_for(io, file, wait).await?;
+        }
     }
 
     /// Copies blocks that somebody may be writing as memory: they may come out torn.

@@ -10,14 +10,7 @@
 
 use super::sync::{self, Fault, fence};
 use std::io;
-use std::sync::OnceLock;
 use std::sync::atomic::Ordering::SeqCst;
-
-/// True if this process is registered for membarrier; registers it when first asked.
-pub(super) fn registered() -> bool {
-    static REGISTERED: OnceLock<bool> = OnceLock::new();
-    *REGISTERED.get_or_init(sync::register)
-}
 
 /// The fast side, where the state word is read again after a count. `fenced`
 /// says that the lease lives without membarrier.
@@ -41,7 +34,7 @@ pub(crate) fn everywhere() -> io::Result<()> {
         return Ok(());
     }
     fence(SeqCst);
-    if registered() {
+    if sync::registered() {
         sync::membarrier()?;
     }
     fence(SeqCst);

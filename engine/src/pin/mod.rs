@@ -62,6 +62,8 @@ mod io;
 mod models;
 mod revoke;
 mod state;
+#[cfg(all(test, not(loom)))]
+mod stress;
 mod sync;
 mod table;
 #[cfg(all(test, not(loom)))]

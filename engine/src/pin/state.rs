@@ -4,7 +4,7 @@
 use super::barrier::{self, light};
 use super::fork::{self, forked};
 use super::guard::{ExclusivePin, LongPin, ShortPin};
-use super::sync::{AtomicU64, Fault, broken, step};
+use super::sync::{self, AtomicU64, Fault, broken, step};
 use super::table::{self, ACQUIRED, Pair, RELEASED};
 use super::wake::Waiter;
 use super::word::{DRAINED, FENCED, GATED, State, Word};
@@ -58,7 +58,7 @@ impl PinState {
     ///
     /// In a forked child it is there, but every pin answers `ForkedChild`.
     pub fn new(waiter: &Waiter) -> Arc<Self> {
-        Self::make(waiter, !barrier::registered())
+        Self::make(waiter, !sync::registered())
     }
 
     /// The same, with real fences in place of membarrier: as everywhere on a
@@ -76,7 +76,9 @@ impl PinState {
     }
 
     pub(super) fn load(&self) -> Word {
-        Word(self.word.load(Acquire))
+        let word = Word(self.word.load(Acquire));
+        step();
+        word
     }
 
     /// Its state. Another thread may change it at any time.
@@ -184,6 +186,7 @@ impl PinState {
         }
         self.load().may_pin()?;
         let mut gate = self.gate.load(Relaxed);
+        step();
         loop {
             if gate & EXCLUSIVE != 0 {
                 return Err(NotHeld::Excluded);
@@ -238,7 +241,8 @@ impl PinState {
             if gate & EXCLUSIVE != 0 { NotHeld::Excluded } else { NotHeld::Pinned }
         })?;
         light(self.load().has(FENCED));
-        let done = self.drained().and_then(|()| self.load().may_pin());
+        let again = || if broken(Fault::NoSecondLoad) { Ok(()) } else { self.load().may_pin() };
+        let done = self.drained().and_then(|()| again());
         match done {
             Ok(()) => Ok(ExclusivePin::new(self)),
             Err(why) => {

@@ -16,11 +16,15 @@ mod system {
     /// Leases whose counters share a page and are published together.
     pub(in crate::pin) const PAGE: usize = 256;
 
-    /// Registers the process for membarrier. False where that is refused.
-    pub(in crate::pin) fn register() -> bool {
+    /// True if this process is registered for membarrier; registers it when first
+    /// asked. False where that is refused.
+    pub(in crate::pin) fn registered() -> bool {
         use rustix::thread::{MembarrierCommand as Command, membarrier, membarrier_query};
-        membarrier_query().contains_command(Command::PrivateExpedited)
-            && membarrier(Command::RegisterPrivateExpedited).is_ok()
+        static REGISTERED: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+        *REGISTERED.get_or_init(|| {
+            membarrier_query().contains_command(Command::PrivateExpedited)
+                && membarrier(Command::RegisterPrivateExpedited).is_ok()
+        })
     }
 
     /// A full barrier on every running thread of the process.

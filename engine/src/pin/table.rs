@@ -16,7 +16,7 @@
 //! left, so nobody else gets it (docs/decisions/0015).
 
 use super::fork::forked;
-use super::sync::{AtomicU64, CELLS, CHUNKS, Fault, Mutex, PAGE, broken, counters, step};
+use super::sync::{AtomicU64, CELLS, CHUNKS, Fault, PAGE, broken, counters, step};
 use std::cell::Cell;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -137,7 +137,7 @@ impl Roll {
 }
 
 #[cfg(not(all(loom, test)))]
-static ROLL: Mutex<Roll> = Mutex::new(Roll::new());
+static ROLL: super::sync::Mutex<Roll> = super::sync::Mutex::new(Roll::new());
 
 #[cfg(all(loom, test))]
 use super::models::world::ROLL;

@@ -1,1 +1,12 @@
-//! The protocol of pins under loom.
+//! The protocol of pins under loom: the code itself, on loom's atomics.
+//!
+//! Each model is run in both forms, with membarrier and with fences, and must hold;
+//! then once for each part of the protocol that it is there for, with that part left
+//! out, and must not. How membarrier is modelled stands at the head of `world`.
+//!
+//! Run by `RUSTFLAGS="--cfg loom" cargo test -p freehold-engine --lib pin::models`.
+
+mod exclusive;
+mod revoke;
+mod scene;
+pub(super) mod world;
