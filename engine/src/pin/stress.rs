@@ -7,9 +7,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 /// How often all leases are recalled.
-const ROUNDS: u64 = 3_000;
+const ROUNDS: u64 = 1_000;
 /// How often the one lease of a duel is.
-const DUELS: u64 = 2_000;
+const DUELS: u64 = 300;
 
 /// Wakes a revoker that sleeps.
 #[derive(Default)]
@@ -96,7 +96,7 @@ fn use_some(plots: &[Plot], pins: &mut IoPins, seed: &mut u64) {
             if let Ok(pin) = plot.lease.pin_exclusive() {
                 plot.change();
                 plot.look();
-                if next(seed) % 2 == 0 { pin.reopen() } else { drop(pin) }
+                if next(seed).is_multiple_of(2) { pin.reopen() } else { drop(pin) }
             }
         }
         3..12 => {
