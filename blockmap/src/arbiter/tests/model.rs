@@ -258,7 +258,8 @@ impl World {
                 let change = Change::Delegate { access, parent: id };
                 let within = self.oracle.thing(id).map_or(span, |t| span.common(t.span));
                 let r = Request { session, change, spans: &[within], ticket: 0 };
-                self.hold(&r, 0, Some(id));
+                // Some of them declare more time than their parent did.
+                self.hold(&r, span.start * 20_000, Some(id));
             }
             Act::MakeGood(unshares) => {
                 let Some(thing) = oracle.thing(id) else { return };
