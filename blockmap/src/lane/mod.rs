@@ -51,15 +51,62 @@ pub struct Finished {
     pub lease: Option<LeaseTag>,
 }
 
-/// What a finished operation through a lease was.
+/// A buffer's share in a lease: which lease, where in it, and whether the buffer has bytes that
+/// are nowhere else. It goes with the command that the buffer goes with, and comes back
+/// with it.
 #[derive(Debug)]
 pub struct LeaseTag {
     /// The lease.
     pub lease: Arc<LeaseCore>,
     /// Where in it.
     pub at: LeaseAt,
-    /// It was a flush.
+    /// The last command was a flush.
     pub write: bool,
+    dirty: AtomicBool,
+}
+
+impl LeaseTag {
+    /// A clean buffer's share, from a byte of the file on.
+    pub fn new(lease: Arc<LeaseCore>, offset: u64) -> Self {
+        Self::new_at(lease, LeaseAt::new(offset))
+    }
+
+    pub(crate) fn new_at(lease: Arc<LeaseCore>, at: LeaseAt) -> Self {
+        LeaseTag { lease, at, write: false, dirty: AtomicBool::new(false) }
+    }
+
+    /// The buffer is about to have bytes that are nowhere else. Under a pin, so that whoever
+    /// finds no pin finds this.
+    pub fn soil(&self) {
+        if !self.is_dirty() && !self.dirty.swap(true, Ordering::AcqRel) {
+            self.lease.soil();
+        }
+    }
+
+    /// They were flushed, or are given up.
+    pub fn wash(&mut self) {
+        if std::mem::take(self.dirty.get_mut()) {
+            self.lease.clean();
+        }
+    }
+
+    /// It has such bytes.
+    pub fn is_dirty(&self) -> bool {
+        self.dirty.load(Ordering::Acquire)
+    }
+
+    /// The command that it went with has succeeded.
+    pub(crate) fn done(&mut self) {
+        if self.write {
+            self.wash();
+        }
+    }
+}
+
+impl Drop for LeaseTag {
+    fn drop(&mut self) {
+        self.wash();
+    }
 }
 
 /// A plain command that goes through a lease.

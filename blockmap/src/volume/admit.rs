@@ -327,8 +327,8 @@ impl Volume {
     pub(super) fn hold_again(&self, t: &Table, leases: &[Arc<LeaseCore>]) {
         for lease in leases {
             let held = matches!(t.arbiter.state(lease.id()), Some(State::Held { .. }));
-            if held && !lease.layout().stale {
-                lease.pin.renew();
+            if held {
+                self.renew(t, lease);
             }
         }
     }

@@ -16,7 +16,7 @@ use super::plan::decide;
 use super::ranges::extents_in;
 use super::sessions::SessionCore;
 use super::write::{B, How, Part, check_range};
-use crate::arbiter::{self, Access, Change, LeaseEntry};
+use crate::arbiter::{Access, Change, Id, LeaseEntry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::Extent;
 use crate::lane::Io;
@@ -103,7 +103,7 @@ impl Volume {
         if self.ask_arbiter(who.id(), state, ticket, &ask)?.is_some() {
             return Ok(None);
         }
-        let lease = self.give(file, who, spec, layout);
+        let lease = self.give(file, who, spec, (layout, None));
         if spec.access == Access::Exclusive && !self.nobody_reads() {
             return Ok(None);
         }
@@ -136,7 +136,7 @@ impl Volume {
                 continue;
             }
             let layout = self.make_ready(io, state, place, spec.access).await?;
-            let lease = self.give(file, who, spec, layout);
+            let lease = self.give(file, who, spec, (layout, None));
             drop(held);
             if spec.access == Access::Exclusive {
                 self.readers_gone(io).await;
@@ -152,7 +152,7 @@ impl Volume {
     pub fn refresh(self: &Arc<Self>, lease: &Arc<LeaseCore>) -> Result<()> {
         self.not_in_action()?;
         if !lease.layout().stale {
-            return match lease.pin.state() == State::Held {
+            return match lease.pin.state() == State::Held || self.resume(lease) {
                 true => Ok(()),
                 false => Err(lease.refusal()),
             };
@@ -192,14 +192,7 @@ impl Volume {
                 // They were seen before the arbiter said so again.
                 self.readers_gone(io).await;
             }
-            let again = file.guards.with(|t| {
-                let held = matches!(t.arbiter.state(lease.id()), Some(arbiter::State::Held { .. }));
-                match held && !lease.layout().stale {
-                    true => lease.pin.renew().is_some() || lease.pin.state() == State::Held,
-                    false => false,
-                }
-            });
-            match again {
+            match self.resume(lease) || lease.pin.state() == State::Held {
                 true => return Ok(()),
                 // Its session has gone on changing the map.
                 false if fresh && lease.is_stale() => {}
@@ -357,12 +350,12 @@ impl Volume {
     }
 
     /// Enters the lease; nothing may stand in its way.
-    fn give(
+    pub(super) fn give(
         self: &Arc<Self>,
         file: &FileHandle,
         who: &Arc<SessionCore>,
         spec: LeaseSpec,
-        layout: Layout,
+        (layout, parent): (Layout, Option<Id>),
     ) -> Arc<LeaseCore> {
         let id = self.leasing.next_id();
         let max_hold = spec.max_hold.as_millis().min(u128::from(u32::MAX)) as u32;
@@ -378,7 +371,7 @@ impl Volume {
                 span,
                 seq: 1,
                 max_hold_ns: lease.max_hold_ns(),
-                parent: None,
+                parent,
             });
             t.leases.insert(id, Arc::downgrade(&lease));
         });

@@ -24,6 +24,7 @@ impl Volume {
     /// # Errors
     /// `Busy` while it is pinned, registered or has I/O in flight: then it stays.
     pub fn return_lease(&self, lease: &Arc<LeaseCore>) -> Result<()> {
+        self.not_in_action()?;
         let mut out = Taking::default();
         let file = lease.file().state();
         let done = file.guards.with(|t| {
@@ -49,9 +50,10 @@ impl Volume {
     /// blocks. Counts as progress where it was asked for back.
     ///
     /// # Errors
-    /// `Busy` while it is pinned or has I/O in flight; `Invalid` for a range that is not
+    /// `Busy` while it is pinned, registered or has I/O in flight; `Invalid` for a range that is not
     /// inside; `Revoked`.
     pub fn return_part(&self, lease: &Arc<LeaseCore>, keep: (u64, u64)) -> Result<()> {
+        self.not_in_action()?;
         let (start, end) = lease.range();
         let inside = keep.0 >= start && keep.1 <= end && keep.0 < keep.1;
         if !inside || !keep.0.is_multiple_of(B) || !(keep.1.is_multiple_of(B) || keep.1 == end) {
@@ -62,9 +64,9 @@ impl Volume {
         }
         let span = Span { start: keep.0 / B, end: keep.1.div_ceil(B) };
         let file = lease.file().state();
-        file.guards.with(|t| {
+        let kept = file.guards.with(|t| {
             pin::recall(&[lease.pins()]).map_err(no_barrier)?;
-            if !lease.pins().is_quiet() || !lease.has_no_io() {
+            if !lease.pins().is_quiet() || lease.is_registered() || !lease.has_no_io() {
                 self.hold_again(t, std::slice::from_ref(lease));
                 return Err(in_use(lease));
             }
@@ -72,16 +74,16 @@ impl Volume {
             match t.arbiter.partial(lease.id(), span, super::clock()) {
                 Partial::Kept { span, state } => {
                     lease.layout().trim(span.start, span.end);
-                    if matches!(state, State::Held { .. }) && !lease.layout().stale {
-                        lease.pins().renew();
+                    if matches!(state, State::Held { .. }) {
+                        self.renew(t, lease);
                     }
-                    Ok(())
+                    Ok(true)
                 }
-                Partial::All(_) | Partial::Nothing => Err(lease.refusal()),
+                Partial::All(_) | Partial::Nothing => Ok(false),
             }
         })?;
         self.announce();
-        Ok(())
+        if kept { Ok(()) } else { Err(lease.refusal()) }
     }
 
     /// Ends a session: its seals are cleared, its leases are fenced at once, and nothing is
@@ -169,7 +171,7 @@ impl Volume {
 
 impl super::lease::Layout {
     /// What lies outside of these blocks is not the lease's any more.
-    fn trim(&mut self, start: u64, end: u64) {
+    pub(super) fn trim(&mut self, start: u64, end: u64) {
         let mut kept: SmallVec<[(u64, Extent); 1]> = SmallVec::new();
         for (k, e) in &self.extents {
             let (from, to) = ((*k).max(start), (k + u64::from(e.len)).min(end));

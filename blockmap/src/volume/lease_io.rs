@@ -42,7 +42,30 @@ impl LeaseAt {
     }
 }
 
+/// A fill or flush that was not taken. Nothing happened.
+#[derive(Debug)]
+pub struct LeaseRefused {
+    /// The buffer's share in its lease.
+    pub share: LeaseTag,
+    /// The buffer as it was given.
+    pub buf: Buffer,
+    /// None: the queue is full; poll and try again. Otherwise why not.
+    pub error: Option<Error>,
+}
+
+impl LeaseRefused {
+    fn plain(self) -> Refused {
+        Refused { buf: Some(self.buf), error: self.error }
+    }
+}
+
 impl LeaseCore {
+    /// Why nothing is flushed through it.
+    pub fn writes_not(&self) -> Error {
+        let why = format!("{} does not write; take a Write or Exclusive one", self.name());
+        Error::new(ErrorKind::Invalid, why)
+    }
+
     /// The place as the pinned lease has it.
     fn locate(&self, at: LeaseAt, bytes: usize) -> LeaseAt {
         let seq = self.pin.seq();
@@ -74,7 +97,8 @@ impl VolumeQueue {
         buf: Buffer,
         tag: u64,
     ) -> std::result::Result<(), Refused> {
-        self.through(lease, at, buf, (tag, false, false))
+        let share = LeaseTag::new_at(lease.clone(), at);
+        self.fill_share(share, buf, tag).map_err(LeaseRefused::plain)
     }
 
     /// Writes the buffer to the lease's place; with `durable`, through to the medium.
@@ -89,29 +113,57 @@ impl VolumeQueue {
         buf: Buffer,
         (tag, durable): (u64, bool),
     ) -> std::result::Result<(), Refused> {
-        let error = match lease.access().writes() {
+        let share = LeaseTag::new_at(lease.clone(), at);
+        self.flush_share(share, buf, (tag, durable)).map_err(LeaseRefused::plain)
+    }
+
+    /// As [`VolumeQueue::fill`], of a buffer with its share.
+    ///
+    /// # Errors
+    /// As there, with both.
+    pub fn fill_share(
+        &mut self,
+        mut share: LeaseTag,
+        buf: Buffer,
+        tag: u64,
+    ) -> std::result::Result<(), LeaseRefused> {
+        share.write = false;
+        self.through(share, buf, (tag, false))
+    }
+
+    /// As [`VolumeQueue::flush`], of a buffer with its share, which is clean when that has
+    /// succeeded.
+    ///
+    /// # Errors
+    /// As there, with both.
+    pub fn flush_share(
+        &mut self,
+        mut share: LeaseTag,
+        buf: Buffer,
+        (tag, durable): (u64, bool),
+    ) -> std::result::Result<(), LeaseRefused> {
+        let error = match share.lease.access().writes() {
             true => self.vol.health.writable().err(),
-            false => Some(Error::new(
-                ErrorKind::Invalid,
-                format!("{} does not write; take a Write or Exclusive one", lease.name()),
-            )),
+            false => Some(share.lease.writes_not()),
         };
+        share.write = true;
         match error {
-            Some(e) => Err(Refused { buf: Some(buf), error: Some(e) }),
-            None => self.through(lease, at, buf, (tag, true, durable)),
+            Some(e) => Err(LeaseRefused { share, buf, error: Some(e) }),
+            None => self.through(share, buf, (tag, durable)),
         }
     }
 
     fn through(
         &mut self,
-        lease: &Arc<LeaseCore>,
-        at: LeaseAt,
+        mut share: LeaseTag,
         buf: Buffer,
-        (tag, write, durable): (u64, bool, bool),
-    ) -> std::result::Result<(), Refused> {
-        if let Err(e) = self.may_go_through(lease, at, &buf) {
-            return Err(Refused { buf: Some(buf), error: Some(e) });
+        (tag, durable): (u64, bool),
+    ) -> std::result::Result<(), LeaseRefused> {
+        let (at, write) = (share.at, share.write);
+        if let Err(e) = self.may_go_through(&share.lease, at, &buf) {
+            return Err(LeaseRefused { share, buf, error: Some(e) });
         }
+        let lease = &share.lease;
         let mut inner = self.lane.lock();
         let mut buf = buf;
         if buf.len() <= self.max_transfer
@@ -126,10 +178,11 @@ impl VolumeQueue {
                         true => Plain::write(tag, phys, buf.len(), durable),
                         false => Plain::read(tag, phys, bytes),
                     };
-                    let tag = LeaseTag { lease: lease.clone(), at, write };
-                    let leased = Leased { tag, pin };
+                    share.at = at;
+                    let leased = Leased { tag: share, pin };
                     let begun = inner.begin_leased(&self.lane, i, plain, buf, leased);
-                    return begun.map_err(|(buf, error)| Refused { buf: Some(buf), error });
+                    return begun
+                        .map_err(|(buf, error, share)| LeaseRefused { share, buf, error });
                 }
                 Some((pin, _)) => inner.pins.complete(lease.pins(), pin),
                 None => {}
@@ -137,14 +190,17 @@ impl VolumeQueue {
             inner.free_plain.push(i);
         }
         if !inner.has_room() {
-            return Err(Refused { buf: Some(buf), error: None });
+            return Err(LeaseRefused { share, buf, error: None });
         }
-        let (vol, lease) = (self.vol.clone(), lease.clone());
+        let vol = self.vol.clone();
         inner.spawn(&self.lane, |io| async move {
-            let io = io.of(lease.session().id());
-            let result = vol.command_task(&io, &lease, at.offset, &mut buf, (write, durable)).await;
-            let lease = Some(LeaseTag { lease, at, write });
-            io.finish(Finished { tag, result, buf: Some(buf), lease });
+            let io = io.of(share.lease.session().id());
+            let command = (write, durable);
+            let result = vol.command_task(&io, &share.lease, at.offset, &mut buf, command).await;
+            if result.is_ok() {
+                share.done();
+            }
+            io.finish(Finished { tag, result, buf: Some(buf), lease: Some(share) });
         });
         Ok(())
     }

@@ -147,9 +147,7 @@ impl Volume {
             return;
         }
         let Some(lease) = t.lease(id) else { return };
-        if !lease.layout().stale {
-            lease.pin.renew();
-        }
+        self.renew(t, &lease);
         out.events.push((lease.who.clone(), Event::Withdrawn { id, file }));
         out.keep([lease]);
     }
@@ -169,14 +167,13 @@ impl Volume {
     /// Law R2: what was written through a window becomes durable when the lease goes, and
     /// the blocks are everybody's again, but for those that a pin still reaches.
     pub(super) fn leave_window(&self, lease: &LeaseCore) {
-        let mut l = lease.layout();
+        let l = lease.layout();
         let Some(booking) = &l.booking else { return };
         if let Err(e) = booking.write_back() {
             self.health.poison("a lease's bytes in the window", &e.into());
         }
-        if booking.retire() {
-            l.booking = None;
-        }
+        // Its view may come back with another layout ([`Volume::renew`]).
+        booking.retire();
     }
 
     /// Tells sessions, outside of the lock.

@@ -171,6 +171,9 @@ impl SealCore {
 
 impl Drop for SealCore {
     fn drop(&mut self) {
+        if super::not_forked().is_err() {
+            return;
+        }
         self.file.state().guards.with(|t| {
             let _ = t.arbiter.clear(self.id, self.who.id());
         });
