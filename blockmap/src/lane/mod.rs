@@ -32,6 +32,7 @@ use freehold_engine::pin::{IoPin, IoPins};
 use io::Cell;
 use std::collections::VecDeque;
 use std::future::Future;
+use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
@@ -51,11 +52,15 @@ pub struct Finished {
     pub lease: Option<LeaseTag>,
 }
 
-/// A buffer's share in a lease: which lease, where in it, and whether the buffer has bytes that
-/// are nowhere else. It goes with the command that the buffer goes with, and comes back
-/// with it.
+/// A buffer's share in a lease. It goes with the command that the buffer goes with, and
+/// comes back with it; so it is as small as a pointer.
 #[derive(Debug)]
-pub struct LeaseTag {
+pub struct LeaseTag(Box<LeaseShare>);
+
+/// Which lease a buffer belongs to, where in it, and whether the buffer has bytes that are
+/// nowhere else.
+#[derive(Debug)]
+pub struct LeaseShare {
     /// The lease.
     pub lease: Arc<LeaseCore>,
     /// Where in it.
@@ -72,9 +77,26 @@ impl LeaseTag {
     }
 
     pub(crate) fn new_at(lease: Arc<LeaseCore>, at: LeaseAt) -> Self {
-        LeaseTag { lease, at, write: false, dirty: AtomicBool::new(false) }
+        let dirty = AtomicBool::new(false);
+        LeaseTag(Box::new(LeaseShare { lease, at, write: false, dirty }))
     }
+}
 
+impl Deref for LeaseTag {
+    type Target = LeaseShare;
+
+    fn deref(&self) -> &LeaseShare {
+        &self.0
+    }
+}
+
+impl DerefMut for LeaseTag {
+    fn deref_mut(&mut self) -> &mut LeaseShare {
+        &mut self.0
+    }
+}
+
+impl LeaseShare {
     /// The buffer is about to have bytes that are nowhere else. Under a pin, so that whoever
     /// finds no pin finds this.
     pub fn soil(&self) {
@@ -103,7 +125,7 @@ impl LeaseTag {
     }
 }
 
-impl Drop for LeaseTag {
+impl Drop for LeaseShare {
     fn drop(&mut self) {
         self.wash();
     }

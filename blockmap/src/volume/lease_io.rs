@@ -24,16 +24,45 @@ use std::sync::Arc;
 pub struct LeaseAt {
     /// Byte of the file; a multiple of 4096.
     offset: u64,
-    /// The lease's number when this was looked up.
+    /// What was found there when it was last looked up.
+    run: Run,
+}
+
+/// One written extent of a lease, as far as the lease has it. Bytes of the file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Run {
+    /// The lease's number when this was looked up; 0: never.
     seq: u64,
-    /// The block, where all of it is one written extent.
-    phys: Option<u64>,
+    start: u64,
+    end: u64,
+    /// Where the lease's bytes end.
+    end_byte: u64,
+    /// The byte of the medium at `start`.
+    medium: u64,
 }
 
 impl LeaseAt {
     /// A place in a file, not yet looked up.
     pub fn new(offset: u64) -> Self {
-        LeaseAt { offset, seq: 0, phys: None }
+        LeaseAt { offset, run: Run::default() }
+    }
+
+    /// Another place of the same lease. In the same extent it need not be looked up.
+    pub fn move_to(&mut self, offset: u64) {
+        self.offset = offset;
+    }
+
+    /// The block of the medium, and how many of the bytes the lease has, if that is known
+    /// for this number of the lease.
+    fn known(&self, seq: u64, bytes: usize) -> Option<(u64, usize)> {
+        let (run, bytes) = (&self.run, bytes as u64);
+        let inside = run.seq == seq
+            && self.offset.is_multiple_of(B)
+            && self.offset >= run.start
+            && self.offset <= run.end
+            && bytes <= run.end - self.offset;
+        let valid = run.end_byte.saturating_sub(self.offset).min(bytes) as usize;
+        inside.then(|| ((run.medium + (self.offset - run.start)) / B, valid))
     }
 
     /// Byte of the file.
@@ -66,21 +95,17 @@ impl LeaseCore {
         Error::new(ErrorKind::Invalid, why)
     }
 
-    /// The place as the pinned lease has it.
-    fn locate(&self, at: LeaseAt, bytes: usize) -> LeaseAt {
-        let seq = self.pin.seq();
-        if at.seq == seq {
-            return at;
-        }
-        let (first, blocks) = (at.offset / B, bytes as u64 / B);
+    /// Looks the place up in the pinned lease.
+    fn locate(&self, at: &mut LeaseAt, seq: u64) {
+        let first = at.offset / B;
         let l = self.layout();
         let i = l.extents.partition_point(|(k, _)| *k <= first);
-        let phys = i.checked_sub(1).and_then(|i| {
-            let (k, e) = &l.extents[i];
-            let inside = first + blocks <= k + u64::from(e.len) && !e.unwritten;
-            inside.then(|| e.phys + (first - k))
+        let found = i.checked_sub(1).map(|i| l.extents[i]).filter(|(_, e)| !e.unwritten);
+        at.run = found.map_or(Run::default(), |(k, e)| {
+            let (start, end) = (k.max(l.start), (k + u64::from(e.len)).min(l.end));
+            let medium = (e.phys + (start - k)) * B;
+            Run { seq, start: start * B, end: end * B, end_byte: l.end_byte, medium }
         });
-        LeaseAt { seq, phys, ..at }
     }
 }
 
@@ -159,40 +184,41 @@ impl VolumeQueue {
         buf: Buffer,
         (tag, durable): (u64, bool),
     ) -> std::result::Result<(), LeaseRefused> {
-        let (at, write) = (share.at, share.write);
-        if let Err(e) = self.may_go_through(&share.lease, at, &buf) {
+        let write = share.write;
+        if let Err(e) = self.vol.not_in_action() {
             return Err(LeaseRefused { share, buf, error: Some(e) });
         }
-        let lease = &share.lease;
         let mut inner = self.lane.lock();
-        let mut buf = buf;
         if buf.len() <= self.max_transfer
             && let Some(i) = inner.free_plain.pop()
         {
-            let pinned = inner.pins.submit(lease.pins());
-            let found = pinned.ok().map(|pin| (pin, lease.locate(at, buf.len())));
-            match found {
-                Some((pin, at)) if at.phys.is_some() => {
-                    let (phys, bytes) = (at.phys.unwrap_or(0), lease.valid(at.offset, buf.len()));
+            if let Ok(pin) = inner.pins.submit(share.lease.pins()) {
+                let seq = share.lease.pins().seq();
+                if share.at.known(seq, buf.len()).is_none() && self.is_its_own(&share, &buf) {
+                    let s = &mut *share;
+                    s.lease.locate(&mut s.at, seq);
+                }
+                if let Some((at, valid)) = share.at.known(seq, buf.len()) {
                     let plain = match write {
-                        true => Plain::write(tag, phys, buf.len(), durable),
-                        false => Plain::read(tag, phys, bytes),
+                        true => Plain::write(tag, at, buf.len(), durable),
+                        false => Plain::read(tag, at, valid),
                     };
-                    share.at = at;
                     let leased = Leased { tag: share, pin };
                     let begun = inner.begin_leased(&self.lane, i, plain, buf, leased);
                     return begun
                         .map_err(|(buf, error, share)| LeaseRefused { share, buf, error });
                 }
-                Some((pin, _)) => inner.pins.complete(lease.pins(), pin),
-                None => {}
+                inner.pins.complete(share.lease.pins(), pin);
             }
             inner.free_plain.push(i);
+        }
+        if let Err(e) = self.may_go_through(&share, &buf) {
+            return Err(LeaseRefused { share, buf, error: Some(e) });
         }
         if !inner.has_room() {
             return Err(LeaseRefused { share, buf, error: None });
         }
-        let vol = self.vol.clone();
+        let (vol, at, mut buf) = (self.vol.clone(), share.at, buf);
         inner.spawn(&self.lane, |io| async move {
             let io = io.of(share.lease.session().id());
             let command = (write, durable);
@@ -205,16 +231,19 @@ impl VolumeQueue {
         Ok(())
     }
 
-    fn may_go_through(&self, lease: &LeaseCore, at: LeaseAt, buf: &Buffer) -> Result<()> {
-        self.vol.not_in_action()?;
-        let (start, end) = lease.range();
-        let inside = at.offset >= start && at.offset < end.max(start + 1);
-        let reach = at.offset.checked_add(buf.len() as u64);
-        if !Arc::ptr_eq(lease.file().volume(), &self.vol)
-            || !at.offset.is_multiple_of(B)
-            || !inside
-            || reach.is_none_or(|reach| reach > end.next_multiple_of(B))
-        {
+    /// Is it a lease of this store, and the place inside it?
+    fn is_its_own(&self, share: &LeaseTag, buf: &Buffer) -> bool {
+        let (at, (start, end)) = (share.at.offset, share.lease.range());
+        Arc::ptr_eq(share.lease.file().volume(), &self.vol)
+            && at.is_multiple_of(B)
+            && at >= start
+            && at < end.max(start + 1)
+            && at.checked_add(buf.len() as u64).is_some_and(|to| to <= end.next_multiple_of(B))
+    }
+
+    fn may_go_through(&self, share: &LeaseTag, buf: &Buffer) -> Result<()> {
+        let (lease, at) = (&share.lease, share.at);
+        if !self.is_its_own(share, buf) {
             return Err(Error::new(
                 ErrorKind::Invalid,
                 format!(
