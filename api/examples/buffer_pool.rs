@@ -6,11 +6,11 @@
 //! whole: the counters at its two ends are equal.
 
 use freehold::{
-    Access, Completion, Error, ErrorKind, Event, File, LeaseBuffer, LeaseOptions, Queue, Result,
-    Session, Store,
+    Access, Completion, Error, ErrorKind, Event, File, LeaseBuffer, Queue, Result, Session, Store,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 const PAGE: u64 = 4096;
 const PAGES: u64 = 64;
@@ -71,7 +71,14 @@ impl Pool {
         }
         let range = page * PAGE..(page + 1) * PAGE;
         let buffer = loop {
-            let lease = self.file.lease(range.clone(), Access::Write, &LeaseOptions::default())?;
+            let lease = match self.file.lease(range.clone(), Access::Write, &Default::default()) {
+                // Who is in front of us waits for our own frames.
+                Err(e) if e.kind() == ErrorKind::WouldDeadlock => {
+                    self.answer()?;
+                    continue;
+                }
+                lease => lease?,
+            };
             match lease.buffer_at(range.clone()).and_then(|b| self.through(b, false)) {
                 Ok(buffer) => break buffer,
                 // It was wanted already.
@@ -152,6 +159,8 @@ fn sum(file: &File) -> Result<u64> {
 
 pub(crate) fn main() -> Result<()> {
     let store = Store::format("mem:64M", &Default::default())?;
+    // Nobody's bytes are to be lost because this program was stopped for a while.
+    store.set_lease_time(Duration::from_secs(60));
     let session = store.new_session()?;
     let table = session.create(b"table")?;
     table.write_at(&vec![0; (PAGES * PAGE) as usize], 0)?;

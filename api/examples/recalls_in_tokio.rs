@@ -7,6 +7,7 @@
 
 use freehold::{Access, Event, LeaseBuffer, LeaseOptions, Memory, Queue, Session, Store};
 use std::error::Error;
+use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -14,6 +15,7 @@ type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 pub(crate) fn main() -> Outcome<()> {
     let store = Store::format("mem:16M", &Default::default())?;
+    store.set_lease_time(Duration::from_secs(60));
     let session = store.new_session()?;
     let file = session.create(b"table")?;
     file.write_at(&[0; 65536], 0)?;

@@ -235,3 +235,40 @@ fn a_store_does_not_close_under_a_pin() {
     store.close().unwrap();
     assert_eq!(kind(buffer.pin()), ErrorKind::Revoked);
 }
+
+/// A reflink waits for a page that this session must flush; this session asks for another
+/// page, and would wait behind the reflink.
+#[test]
+fn a_grant_does_not_wait_behind_who_waits_for_its_own_session() {
+    let store = store();
+    store.set_lease_time(Duration::from_secs(60));
+    let session = store.new_session().unwrap();
+    file(&store, b"f", 2);
+    let mine = session.open_file(b"f").unwrap();
+    let first = mine.lease(0..4096, Access::Write, &LeaseOptions::default()).unwrap();
+    let mut page = first.buffer(Memory::Dma).unwrap();
+    page.pin_mut().unwrap().store(0, &[3; 4096]).unwrap();
+    drop(first);
+    let copier = {
+        let store = store.clone();
+        std::thread::spawn(move || store.reflink(b"f", b"copy"))
+    };
+    while !session.events().iter().any(|e| matches!(e, Event::Recall { may_flush: true, .. })) {
+        std::thread::yield_now();
+    }
+    let second = mine.lease(4096..8192, Access::Write, &LeaseOptions::default());
+    assert_eq!(kind(second), ErrorKind::WouldDeadlock);
+    let mut queue = store.queue(1).unwrap();
+    queue.flush(page, 0).unwrap();
+    let mut done = Vec::new();
+    while queue.poll(&mut done) == 0 {
+        queue.wait(None).unwrap();
+    }
+    assert!(done[0].result.is_ok());
+    // Its page is clean: the reflink takes the lease, and is done.
+    let copy = copier.join().unwrap().unwrap();
+    let mut bytes = [0; 4096];
+    copy.read_at(&mut bytes, 0).unwrap();
+    assert_eq!(bytes, [3; 4096]);
+    mine.lease(4096..8192, Access::Write, &LeaseOptions::default()).unwrap().return_().unwrap();
+}
