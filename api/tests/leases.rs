@@ -213,7 +213,7 @@ fn a_session_ends_with_all_that_it_held() {
     assert_eq!(kind(file.write_at(&[0; 1], 0)), ErrorKind::Sealed);
     session.end().unwrap();
     assert!(!seal.is_set() && store.leases().is_empty());
-    assert_eq!(kind(lease.buffer(Memory::Auto).map(drop)), ErrorKind::Revoked);
+    assert_eq!(kind(lease.buffer(Memory::Auto).map(drop)), ErrorKind::Recalled);
     assert_eq!(kind(theirs.lease(.., Access::Read, &Default::default())), ErrorKind::Invalid);
     assert_eq!(kind(store.session().end()), ErrorKind::Invalid);
     file.write_at(&[0; 1], 0).unwrap();
@@ -233,7 +233,7 @@ fn a_store_does_not_close_under_a_pin() {
     assert!(error.to_string().contains("lease"), "{error}");
     drop(pin);
     store.close().unwrap();
-    assert_eq!(kind(buffer.pin()), ErrorKind::Revoked);
+    assert_eq!(kind(buffer.pin()), ErrorKind::Recalled);
 }
 
 /// A reflink waits for a page that this session must flush; this session asks for another
@@ -270,5 +270,9 @@ fn a_grant_does_not_wait_behind_who_waits_for_its_own_session() {
     let mut bytes = [0; 4096];
     copy.read_at(&mut bytes, 0).unwrap();
     assert_eq!(bytes, [3; 4096]);
-    mine.lease(4096..8192, Access::Write, &LeaseOptions::default()).unwrap().return_().unwrap();
+    let mut again = mine.lease(4096..8192, Access::Write, &LeaseOptions::default()).unwrap();
+    again.return_().unwrap();
+    assert_eq!(again.state(), LeaseState::Returned);
+    again.reacquire().unwrap();
+    assert_eq!((again.state(), again.range()), (LeaseState::Held, 4096..8192));
 }
