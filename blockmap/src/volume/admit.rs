@@ -21,9 +21,7 @@ use super::lease::LeaseCore;
 use super::plan::{decide, write_asks};
 use super::revoke::Taking;
 use super::write::B;
-use crate::arbiter::{
-    Answer, Change, Flags, Id, Ids, Refusal, Request, SessionId, Span, State,
-};
+use crate::arbiter::{Answer, Change, Flags, Id, Ids, Refusal, Request, SessionId, Span, State};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lane::{Io, Seen};
 use freehold_engine::pin::{self, PinState};
@@ -118,8 +116,7 @@ impl Volume {
         if ticket.number == 0 {
             ticket.number = self.leasing.next_ticket();
         }
-        let wait =
-            file.guards.with(|t| self.ask_locked(t, (who, file), ticket, asks, &mut taken));
+        let wait = file.guards.with(|t| self.ask_locked(t, (who, file), ticket, asks, &mut taken));
         // Their last handles may go here, outside of the lock.
         self.tell_taken(taken);
         wait
@@ -384,10 +381,9 @@ pub(super) fn growth(size: u64, end: u64) -> Asks {
 /// A refusal as an error that says who is in the way.
 pub(super) fn refused(why: &Refusal) -> Error {
     match why {
-        Refusal::Sealed(by) => Error::new(
-            ErrorKind::Sealed,
-            format!("{by} forbids it; ask its owner to clear it"),
-        ),
+        Refusal::Sealed(by) => {
+            Error::new(ErrorKind::Sealed, format!("{by} forbids it; ask its owner to clear it"))
+        }
         Refusal::Recalled(by) => {
             Error::new(ErrorKind::Recalled, format!("{by} was asked for back; return it"))
         }

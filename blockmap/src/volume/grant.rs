@@ -64,9 +64,7 @@ impl Volume {
     ) -> Result<Arc<LeaseCore>> {
         self.not_in_action()?;
         check_range(off, len)?;
-        if who.has_ended() {
-            return Err(Error::new(ErrorKind::Invalid, "the session has ended"));
-        }
+        who.may_hold()?;
         match spec.access.writes() {
             true => self.health.writable()?,
             false => self.health.sound()?,
@@ -74,12 +72,13 @@ impl Volume {
         // What was recalled for it stays recalled if it has to wait.
         let mut ticket = Ticket::default();
         if let Some(lease) = self.lease_now(file, who, (off, len), spec, &mut ticket)? {
-            return Ok(lease);
+            return alive(lease);
         }
         let (vol, file, who) = (self.clone(), file.clone(), who.clone());
-        self.run_as(who.id(), move |io| async move {
+        let lease = self.run_as(who.id(), move |io| async move {
             vol.lease_task(&io, &file, &who, (off, len), spec, ticket).await
-        })
+        })?;
+        alive(lease)
     }
 
     /// As [`Volume::lease`], if there is nothing to wait for.
@@ -161,7 +160,11 @@ impl Volume {
         self.run_as(lease.who.id(), move |io| async move { vol.refresh_task(&io, &lease).await })
     }
 
-    pub(super) async fn refresh_task(self: &Arc<Self>, io: &Io, lease: &Arc<LeaseCore>) -> Result<()> {
+    pub(super) async fn refresh_task(
+        self: &Arc<Self>,
+        io: &Io,
+        lease: &Arc<LeaseCore>,
+    ) -> Result<()> {
         let file = lease.file.state();
         let mut ticket = Ticket::default();
         loop {
@@ -275,8 +278,7 @@ impl Volume {
         if last > self.durable() {
             self.committed(io, last).await?;
         }
-        let found =
-            self.look(io, |_| extents_in(&file.load(), place.start, place.end)).await?;
+        let found = self.look(io, |_| extents_in(&file.load(), place.start, place.end)).await?;
         let mut extents = SmallVec::new();
         for (k, e, _) in found {
             // Law B7: the medium is read from now on.
@@ -377,7 +379,15 @@ impl Volume {
         });
         lease
     }
+}
 
+/// Whoever ends a session looks for its leases after saying so: what was given meanwhile
+/// goes here.
+fn alive(lease: Arc<LeaseCore>) -> Result<Arc<LeaseCore>> {
+    match lease.session().has_ended() {
+        false => Ok(lease),
+        true => Err(Error::new(ErrorKind::Invalid, "the session has ended")),
+    }
 }
 
 fn grant_asks(access: Access, unshares: bool, place: Place) -> Asks {

@@ -85,6 +85,7 @@ impl LeaseCore {
         pin: Arc<PinState>,
         layout: Layout,
     ) -> Self {
+        who.held.fetch_add(1, Ordering::AcqRel);
         LeaseCore {
             id,
             access,
@@ -397,6 +398,7 @@ impl Drop for LeaseCore {
             std::mem::forget(self.file.clone());
             return;
         }
+        self.who.held.fetch_sub(1, Ordering::AcqRel);
         self.file.volume().forget_lease(self);
     }
 }

@@ -152,7 +152,12 @@ impl Volume {
         Ok(())
     }
 
-    async fn empty(self: &Arc<Self>, io: &Io, file: &Arc<FileState>, grace: Duration) -> Result<()> {
+    async fn empty(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        grace: Duration,
+    ) -> Result<()> {
         let end = super::clock().saturating_add(grace.as_nanos() as u64);
         let mut ticket = Ticket::default();
         loop {

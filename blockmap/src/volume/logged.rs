@@ -308,9 +308,9 @@ impl Volume {
             } else {
                 let state = file.state().clone();
                 let vol = self.clone();
-                self.run_as(file.session(),
-                    move |io| async move { vol.durable_task(&io, &state, at, buf, n).await.0 },
-                )?;
+                self.run_as(file.session(), move |io| async move {
+                    vol.durable_task(&io, &state, at, buf, n).await.0
+                })?;
             }
         }
         Ok(())

@@ -13,8 +13,8 @@
 //! stays with its pins.
 
 use super::Volume;
-use super::core::Class;
 use super::admit::{Ticket, asks};
+use super::core::Class;
 use super::hold::Held;
 use super::lease::LeaseCore;
 use super::ranges::extents_in;
@@ -129,7 +129,8 @@ impl Volume {
         let _held = self.hold_to_move(io, lease, (block, block + len)).await?;
         let found = self.look(io, |_| extents_in(&file.load(), block, block + len)).await?;
         // A part of it was moved already, by a fence that did not come to its end.
-        let Some((_, e, _)) = found.first().filter(|(k, e, _)| *k == block && e.phys == from) else {
+        let Some((_, e, _)) = found.first().filter(|(k, e, _)| *k == block && e.phys == from)
+        else {
             return Ok(1);
         };
         let len = len.min(u64::from(e.len));

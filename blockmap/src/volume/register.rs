@@ -14,6 +14,7 @@ use crate::lane::Io;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 /// Takes a registration back: no device reaches the blocks once it has returned. An
@@ -129,13 +130,21 @@ impl Volume {
     }
 
     /// Has every action of the lease run, and waits for them.
-    pub(super) async fn run_actions(self: &Arc<Self>, io: &Io, lease: &Arc<LeaseCore>) -> Result<()> {
+    pub(super) async fn run_actions(
+        self: &Arc<Self>,
+        io: &Io,
+        lease: &Arc<LeaseCore>,
+    ) -> Result<()> {
         loop {
             let Some(what) = lease.layout().registered.first().cloned() else { return Ok(()) };
             let number = what.0.number;
             let outcome = Arc::new(Mutex::new(None));
             let due = Due { what, outcome: outcome.clone() };
-            self.leasing.actions.lock().expect("no holder panics").push_back(due);
+            {
+                let mut actions = self.leasing.actions.lock().expect("no holder panics");
+                actions.push_back(due);
+                self.leasing.act.store(true, Ordering::Release);
+            }
             self.announce();
             let mut done = None;
             io.until(|| {
@@ -152,9 +161,16 @@ impl Volume {
 
     /// Runs what is due. The caller holds no lock and no lane.
     pub(super) fn act(&self) -> bool {
-        let Some(due) = self.leasing.actions.lock().expect("no holder panics").pop_front() else {
+        if !self.leasing.act.load(Ordering::Acquire) {
             return false;
+        }
+        let due = {
+            let mut actions = self.leasing.actions.lock().expect("no holder panics");
+            let due = actions.pop_front();
+            self.leasing.act.store(!actions.is_empty(), Ordering::Release);
+            due
         };
+        let Some(due) = due else { return false };
         let mut action = due.what.0.action.lock().unwrap_or_else(|e| e.into_inner());
         let outcome = match action.as_mut() {
             // It has succeeded before.

@@ -12,12 +12,12 @@
 //! it once: the state says so.
 
 use super::Volume;
+use super::admit::no_barrier;
 use super::file::FileState;
 use super::guards::Table;
 use super::lease::LeaseCore;
 use super::sessions::{Event, SessionCore};
 use super::write::B;
-use super::admit::no_barrier;
 use crate::arbiter::{Change, Fence, Id, Ids, Recall, Span, State};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::FileId;
@@ -250,9 +250,8 @@ impl Volume {
             }
             Fence::Nothing => {
                 // Somebody else does, or it has gone.
-                let fencing = |t: &Table| {
-                    matches!(t.arbiter.state(id), Some(State::Fencing { .. }))
-                };
+                let fencing =
+                    |t: &Table| matches!(t.arbiter.state(id), Some(State::Fencing { .. }));
                 io.until(|| !file.guards.look(fencing).unwrap_or(false)).await;
                 return Ok(());
             }
@@ -293,7 +292,11 @@ impl Volume {
     }
 
     /// Makes it true that nothing reaches the lease's blocks as somebody's.
-    pub(super) async fn fence_lease(self: &Arc<Self>, io: &Io, lease: &Arc<LeaseCore>) -> Result<()> {
+    pub(super) async fn fence_lease(
+        self: &Arc<Self>,
+        io: &Io,
+        lease: &Arc<LeaseCore>,
+    ) -> Result<()> {
         pin::recall(&[&lease.pin]).map_err(no_barrier)?;
         lease.pin.fence();
         // 1. Our own I/O: the medium completes it, or is lost.

@@ -14,6 +14,7 @@ use crate::arbiter::{Change, Id, Ids, Kinds, SealEntry, Span};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lane::Io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// What a seal is to be.
@@ -51,8 +52,9 @@ impl Volume {
     ) -> Result<SealCore> {
         self.not_in_action()?;
         self.health.sound()?;
-        if spec.kinds.is_empty() || who.has_ended() {
-            return Err(Error::new(ErrorKind::Invalid, "a seal of no kind, or of no session"));
+        who.may_hold()?;
+        if spec.kinds.is_empty() {
+            return Err(Error::new(ErrorKind::Invalid, "a seal of no kind"));
         }
         let end = off.saturating_add(len).div_ceil(B);
         let span = match spec.kinds.intersects(Kinds::OF_FILE) || off.checked_add(len).is_none() {
@@ -66,7 +68,10 @@ impl Volume {
         self.run_as(who.id(), move |io| async move {
             vol.seal_task(&io, &state, (id, span), spec).await
         })?;
-        Ok(SealCore { id, kinds: spec.kinds, file: file.clone(), who: who.clone() })
+        who.held.fetch_add(1, Ordering::AcqRel);
+        let seal = SealCore { id, kinds: spec.kinds, file: file.clone(), who: who.clone() };
+        // Whoever ends it looks for what it has after saying so.
+        who.may_hold().map(|()| seal)
     }
 
     async fn seal_task(
@@ -174,6 +179,7 @@ impl Drop for SealCore {
         if super::not_forked().is_err() {
             return;
         }
+        self.who.held.fetch_sub(1, Ordering::AcqRel);
         self.file.state().guards.with(|t| {
             let _ = t.arbiter.clear(self.id, self.who.id());
         });
