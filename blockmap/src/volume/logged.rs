@@ -336,7 +336,7 @@ impl Volume {
             begun
         };
         let done: Option<Finished> = match begun {
-            Ok(()) => Some(self.drive(&lane, |inner| inner.done.pop_front())),
+            Ok(()) => Some(self.drive(&lane, |inner| inner.done.pop())),
             Err(buf) => {
                 self.idle.lock().expect("no holder panics").push(lane);
                 return Ok(Some(buf));
