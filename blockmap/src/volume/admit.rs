@@ -145,6 +145,10 @@ impl Volume {
                     Answer::Refused(why) => return Err(refused(&why)),
                     Answer::Behind(older) => {
                         ticket.list(self, file);
+                        // Who is in front may wait for leases of this session, and that for
+                        // what this session's thread would do if it did not wait here.
+                        let front = t.arbiter.claimant(older);
+                        self.wait_on(ticket.number, who, front.as_slice())?;
                         return Ok(Some(Wait::Turn(older)));
                     }
                     Answer::Own(ids) => match self.suspend(t, &ids, taken)? {
@@ -178,7 +182,11 @@ impl Volume {
     fn enlist(&self, t: &Table, ticket: u64, who: SessionId, holders: &[Id]) -> Result<()> {
         let session = |id: &Id| t.arbiter.entry(*id).map(|e| e.holder.session);
         let sessions: SmallVec<[SessionId; 4]> = holders.iter().filter_map(session).collect();
-        self.leasing.waits().add(ticket, who, &sessions).map_err(|by| {
+        self.wait_on(ticket, who, &sessions)
+    }
+
+    fn wait_on(&self, ticket: u64, who: SessionId, sessions: &[SessionId]) -> Result<()> {
+        self.leasing.waits().add(ticket, who, sessions).map_err(|by| {
             Error::new(
                 ErrorKind::WouldDeadlock,
                 format!(

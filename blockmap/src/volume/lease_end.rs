@@ -37,6 +37,10 @@ impl Volume {
                 return Err(in_use(lease));
             }
             self.take(t, lease, &mut out);
+            {
+                let mut l = lease.layout();
+                (l.taken, l.returned) = (false, true);
+            }
             t.arbiter.returned(lease.id());
             Ok(())
         });

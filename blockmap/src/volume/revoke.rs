@@ -156,7 +156,10 @@ impl Volume {
     pub(super) fn take(&self, t: &mut Table, lease: &Arc<LeaseCore>, out: &mut Taking) {
         lease.pin.revoke();
         self.leave_window(lease);
-        lease.layout().gone = true;
+        {
+            let mut l = lease.layout();
+            (l.gone, l.taken) = (true, true);
+        }
         t.arbiter.take(lease.id());
         t.leases.remove(&lease.id());
         out.taken = true;
