@@ -56,11 +56,18 @@ pub(super) enum Wait {
 }
 
 impl Ticket {
-    fn number(&mut self) -> u64 {
+    pub(super) fn number(&mut self) -> u64 {
         if self.number == 0 {
             self.number = self.vol.leasing.next_ticket();
         }
         self.number
+    }
+
+    /// Lists who asks without a place in the queue, and what was recalled for him.
+    pub(super) fn recalls(&mut self, t: &mut Table, ask: &Request, ids: &[Id]) {
+        self.listed = true;
+        t.arbiter.wait(ask);
+        self.recalled.extend(ids.iter().copied());
     }
 }
 
@@ -158,7 +165,7 @@ impl Volume {
                     Answer::Recall(ids) => ids,
                 };
                 ticket.listed = true;
-                let left = self.recall(t, file, &ids, *change, taken);
+                let left = self.recall(t, file, &ids, (*change, spans), taken);
                 if left.is_empty() {
                     continue;
                 }
@@ -265,28 +272,38 @@ impl Volume {
     }
 
     /// Leases of this session that are in the way of its own change: they are looked up
-    /// again when they are next used. Those that have I/O in flight come back.
+    /// again when they are next used. Those that have I/O in flight come back, also where
+    /// an operation before this one has made them stale.
     fn suspend(&self, t: &mut Table, ids: &[Id], taken: &mut Taking) -> Result<Ids> {
         let leases: SmallVec<[Arc<LeaseCore>; 4]> =
             ids.iter().filter_map(|id| t.lease(*id)).collect();
-        let busy = self.used_by_cpu(t, &leases)?;
+        let fresh: SmallVec<[Arc<LeaseCore>; 4]> =
+            leases.iter().filter(|l| !l.is_stale()).cloned().collect();
+        let busy = match fresh.is_empty() {
+            true => Ok(None),
+            false => self.used_by_cpu(t, &fresh),
+        };
         let mut left = Ids::new();
-        for lease in leases.iter().filter(|_| busy.is_none()) {
-            lease.layout().stale = true;
-            t.arbiter.stale(lease.id());
-            self.leave_window(lease);
-            left.extend((!lease.pin.is_quiet()).then_some(lease.id()));
+        if let Ok(None) = busy {
+            for lease in &fresh {
+                lease.layout().stale = true;
+                t.arbiter.stale(lease.id());
+                self.leave_window(lease);
+            }
+            left.extend(leases.iter().filter(|l| !l.has_no_io()).map(|l| l.id()));
         }
         taken.keep(leases);
-        busy.map_or(Ok(left), |name| Err(pinned_itself(&name)))
+        taken.keep(fresh);
+        busy?.map_or(Ok(left), |name| Err(pinned_itself(&name)))
     }
 
     /// Leases of this session that a grant of its own takes the place of.
     fn take_own(&self, t: &mut Table, ids: &[Id], taken: &mut Taking) -> Result<()> {
         let leases: SmallVec<[Arc<LeaseCore>; 4]> =
             ids.iter().filter_map(|id| t.lease(*id)).collect();
-        let mut busy = self.used_by_cpu(t, &leases)?;
-        let none_used = busy.is_none();
+        let used = self.used_by_cpu(t, &leases);
+        let none_used = matches!(used, Ok(None));
+        let mut busy = used.as_ref().ok().cloned().flatten();
         for lease in leases.iter().filter(|_| none_used) {
             match self.is_idle(lease) {
                 true => self.take(t, lease, taken),
@@ -301,6 +318,7 @@ impl Volume {
         }
         self.hold_again(t, &leases);
         taken.keep(leases);
+        used?;
         busy.map_or(Ok(()), |name| Err(pinned_itself(&name)))
     }
 

@@ -60,6 +60,8 @@ pub(super) struct Layout {
     pub(super) stale: bool,
     /// It has been given up, or taken.
     pub(super) gone: bool,
+    /// Its blocks are in quarantine: whatever still reaches them changes nobody's bytes.
+    pub(super) kept: bool,
     pub(super) registered: Vec<super::register::Registered>,
     /// The medium's own memory, in use through a view.
     pub(super) booking: Option<Booking>,

@@ -97,10 +97,9 @@ impl Volume {
         }
         let mut left = Vec::new();
         let mut out = Taking::default();
+        // Each is looked at under its lock, also where there seems to be nothing: who grants
+        // asks there whether the session goes on.
         for file in self.files_in_memory() {
-            if file.guards.are_none() {
-                continue;
-            }
             file.guards.with(|t| {
                 for id in t.arbiter.end_session(who.id()) {
                     let Some(lease) = t.lease(id) else {

@@ -12,6 +12,7 @@ use super::Volume;
 use super::lease::LeaseCore;
 use super::queue::{Refused, VolumeQueue};
 use super::write::B;
+use crate::arbiter::Id;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lane::{Finished, Io, LeaseTag, Leased, Plain, all};
 use freehold_engine::memory::Buffer;
@@ -24,16 +25,16 @@ use std::sync::Arc;
 pub struct LeaseAt {
     /// Byte of the file; a multiple of 4096.
     offset: u64,
-    /// The lease's number when this was looked up.
-    seq: u64,
-    /// The block, where all of it is one written extent.
-    phys: Option<u64>,
+    /// Which lease it was looked up in, and that lease's number then.
+    seq: (Id, u64),
+    /// The block, and how many follow it in one written extent.
+    phys: Option<(u64, u64)>,
 }
 
 impl LeaseAt {
     /// A place in a file, not yet looked up.
     pub fn new(offset: u64) -> Self {
-        LeaseAt { offset, seq: 0, phys: None }
+        LeaseAt { offset, seq: (0, 0), phys: None }
     }
 
     /// Byte of the file.
@@ -43,21 +44,22 @@ impl LeaseAt {
 }
 
 impl LeaseCore {
-    /// The place as the pinned lease has it.
-    fn locate(&self, at: LeaseAt, bytes: usize) -> LeaseAt {
-        let seq = self.pin.seq();
-        if at.seq == seq {
-            return at;
-        }
-        let (first, blocks) = (at.offset / B, bytes as u64 / B);
+    /// The place as the pinned lease has it, and the block if all of it is one extent.
+    fn locate(&self, at: LeaseAt, bytes: usize) -> (LeaseAt, Option<u64>) {
+        let at = match (self.id(), self.pin.seq()) {
+            seq if seq == at.seq => at,
+            seq => LeaseAt { seq, phys: self.extent_of(at.offset / B), ..at },
+        };
+        (at, at.phys.and_then(|(phys, n)| (bytes as u64 / B <= n).then_some(phys)))
+    }
+
+    /// Where a block stands, and how many of its extent follow from it on.
+    fn extent_of(&self, block: u64) -> Option<(u64, u64)> {
         let l = self.layout();
-        let i = l.extents.partition_point(|(k, _)| *k <= first);
-        let phys = i.checked_sub(1).and_then(|i| {
-            let (k, e) = &l.extents[i];
-            let inside = first + blocks <= k + u64::from(e.len) && !e.unwritten;
-            inside.then(|| e.phys + (first - k))
-        });
-        LeaseAt { seq, phys, ..at }
+        let i = l.extents.partition_point(|(k, _)| *k <= block);
+        let (k, e) = &l.extents[i.checked_sub(1)?];
+        let end = k + u64::from(e.len);
+        (block < end && !e.unwritten).then(|| (e.phys + (block - k), end - block))
     }
 }
 
@@ -120,8 +122,8 @@ impl VolumeQueue {
             let pinned = inner.pins.submit(lease.pins());
             let found = pinned.ok().map(|pin| (pin, lease.locate(at, buf.len())));
             match found {
-                Some((pin, at)) if at.phys.is_some() => {
-                    let (phys, bytes) = (at.phys.unwrap_or(0), lease.valid(at.offset, buf.len()));
+                Some((pin, (at, Some(phys)))) => {
+                    let bytes = lease.valid(at.offset, buf.len());
                     let plain = match write {
                         true => Plain::write(tag, phys, buf.len(), durable),
                         false => Plain::read(tag, phys, bytes),

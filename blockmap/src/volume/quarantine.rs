@@ -13,15 +13,19 @@
 //! stays with its pins.
 
 use super::Volume;
+use super::admit::refused;
 use super::core::Class;
 use super::file::FileState;
+use super::hold::Held;
 use super::lease::LeaseCore;
 use super::ranges::extents_in;
+use super::revoke::Taking;
 use super::write::{B, How, Part};
-use crate::arbiter::{Answer, Change, Request, Span};
+use crate::arbiter::{Change, Id, Ids, Request, Span};
 use crate::error::{ErrorKind, Result};
 use crate::format::types::{Addr, Extent, Record};
 use crate::lane::Io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -72,6 +76,7 @@ impl Volume {
         lease.who.quarantined.fetch_add(sum, Ordering::AcqRel);
         let kept = Kept { lease: lease.clone(), blocks };
         lease.file.state().guards.with(|t| t.kept += 1);
+        lease.layout().kept = true;
         let done = match lease.access().writes() {
             true => self.move_off(io, lease, &extents).await,
             false => Ok(()),
@@ -84,6 +89,7 @@ impl Volume {
                 Ok(())
             }
             Err(e) => {
+                lease.layout().kept = false;
                 self.let_go(&kept);
                 Err(e)
             }
@@ -97,12 +103,11 @@ impl Volume {
         lease: &Arc<LeaseCore>,
         extents: &[(u64, Extent)],
     ) -> Result<()> {
-        let file = lease.file.state();
         for (k, e) in extents {
             let mut done = 0;
             while done < u64::from(e.len) {
                 let n = (u64::from(e.len) - done).min(SLICE);
-                let moved = self.move_blocks(io, file, (k + done, e.phys + done, n)).await;
+                let moved = self.move_blocks(io, lease, (k + done, e.phys + done, n)).await;
                 done += match moved {
                     Ok(n) => n,
                     Err(e) if e.kind() == ErrorKind::NoSpace => {
@@ -122,15 +127,11 @@ impl Volume {
     async fn move_blocks(
         self: &Arc<Self>,
         io: &Io,
-        file: &Arc<FileState>,
+        lease: &Arc<LeaseCore>,
         (block, from, len): (u64, Addr, u64),
     ) -> Result<u64> {
-        let _held = self.hold(io, file, block, block + len).await;
-        let spans = [Span { start: block, end: block + len }];
-        let ask = Request { session: 0, change: Change::Fill, spans: &spans, ticket: 0 };
-        if let Answer::Refused(why) = file.guards.with(|t| t.arbiter.admit(&ask, super::clock())) {
-            return Err(super::admit::refused(&why));
-        }
+        let file = lease.file.state();
+        let _held = self.hold_to_move(io, lease, Span { start: block, end: block + len }).await?;
         let found = self.look(io, |_| extents_in(&file.load(), block, block + len)).await?;
         // A part of it was moved already, by a fence that did not come to its end.
         let Some((_, e, _)) = found.first().filter(|(k, e, _)| *k == block && e.phys == from) else {
@@ -156,6 +157,70 @@ impl Volume {
             return Err(e);
         }
         Ok(len)
+    }
+
+    /// Takes blocks off which the file is to be moved. Whoever else has a lease on them gives
+    /// it up first, or is fenced in turn: its layout is not true any more. What is in
+    /// quarantine itself waits for nobody, so that of two neither waits for the other.
+    async fn hold_to_move(
+        self: &Arc<Self>,
+        io: &Io,
+        lease: &Arc<LeaseCore>,
+        span: Span,
+    ) -> Result<Held> {
+        let file = lease.file.state();
+        let mut ticket = self.ticket(file);
+        loop {
+            let held = self.hold(io, file, span.start, span.end).await;
+            let mut out = Taking::default();
+            let left: Result<Ids> = file.guards.with(|t| {
+                let spans = [span];
+                // No byte changes by it.
+                let change = Change::Allocate;
+                let ask = Request { session: 0, change, spans: &spans, ticket: ticket.number() };
+                let mut ids = t.arbiter.recalls(&ask).map_err(|why| refused(&why))?;
+                let others: Vec<_> = ids.iter().filter_map(|id| t.lease(*id)).collect();
+                ids.retain(|id| !others.iter().any(|l| l.id() == *id && l.layout().kept));
+                out.keep(others);
+                if !ids.is_empty() {
+                    ids = self.recall(t, file.id, &ids, (change, &spans), &mut out);
+                    ticket.recalls(t, &ask, &ids);
+                }
+                Ok(ids)
+            });
+            self.tell_taken(out);
+            let left = left?;
+            if left.is_empty() {
+                return Ok(held);
+            }
+            drop(held);
+            let mut overdue = Ids::new();
+            io.until(|| {
+                self.take_idle(file, &left, &mut overdue) || self.health.sound().is_err()
+            })
+            .await;
+            self.health.sound()?;
+            for id in overdue {
+                self.fence_another(io, file, id).await?;
+            }
+        }
+    }
+
+    /// A fence in the midst of a fence.
+    fn fence_another<'a>(
+        self: &'a Arc<Self>,
+        io: &'a Io,
+        file: &'a Arc<FileState>,
+        id: Id,
+    ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>> {
+        Box::pin(self.fence(io, file, id))
+    }
+
+    /// Does a pin of a lease that was taken reach any of these?
+    pub(super) fn any_in_quarantine(&self, extents: &[(u64, Extent)]) -> bool {
+        let core = self.core();
+        let quarantine = &core.lowerings.quarantine;
+        extents.iter().any(|(_, e)| quarantine.quiet(e.phys, u64::from(e.len)) < u64::from(e.len))
     }
 
     /// Copies blocks that somebody may be writing as memory: they may come out torn.

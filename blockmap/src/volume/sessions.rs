@@ -8,7 +8,7 @@
 use super::Volume;
 use super::file::DEFAULT_SESSION;
 use crate::arbiter::{Id, SessionId};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::FileId;
 use freehold_engine::event::Signal;
 use std::collections::{BTreeMap, VecDeque};
@@ -88,6 +88,14 @@ impl SessionCore {
     /// It has ended: nothing is granted to it any more.
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
+    }
+
+    /// Fails if it has ended.
+    pub(super) fn goes_on(&self) -> Result<()> {
+        match self.has_ended() {
+            true => Err(Error::new(ErrorKind::Invalid, "the session has ended: open another")),
+            false => Ok(()),
+        }
     }
 
     /// True for whoever ends it.

@@ -1,0 +1,1 @@
+//! References, part A, as far as one lease and its holder go.
