@@ -1,9 +1,10 @@
 //! Files: bytes at offsets, and the map behind them.
 
 use crate::store::Inner;
-use crate::{DefragReport, DiffRange, FileStat, Result, Session, Store};
-use freehold_blockmap::{FileHandle, MapPiece};
+use crate::{DefragReport, DiffRange, FileStat, Result, Session};
+use freehold_blockmap::{FileHandle, MapPiece, SessionCore, Volume, not_forked};
 use std::fmt;
+use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 /// An open file. Cloning it is cheap; any thread may use it. While one exists
@@ -12,6 +13,7 @@ use std::sync::Arc;
 pub struct File {
     pub(crate) handle: FileHandle,
     store: Arc<Inner>,
+    who: Arc<SessionCore>,
 }
 
 /// What stands behind a range of a file.
@@ -74,13 +76,25 @@ impl From<MapPiece> for Iomap {
 }
 
 impl File {
-    pub(crate) fn new(store: &Store, handle: FileHandle) -> Self {
-        File { handle, store: store.inner.clone() }
+    pub(crate) fn new(store: &Arc<Inner>, who: &Arc<SessionCore>, handle: FileHandle) -> Self {
+        let handle = handle.for_session(who.id());
+        File { handle, store: store.clone(), who: who.clone() }
     }
 
-    /// The session that the file belongs to.
+    /// The session that the file belongs to. It never changes.
     pub fn session(&self) -> Session {
-        Session::of(&Store { inner: self.store.clone() })
+        Session::of(&self.store, &self.who)
+    }
+
+    pub(crate) fn who(&self) -> &Arc<SessionCore> {
+        &self.who
+    }
+
+    /// The store, unless this is a forked child.
+    #[inline]
+    pub(crate) fn volume(&self) -> Result<&Arc<Volume>> {
+        not_forked()?;
+        Ok(&self.store.volume)
     }
 
     /// Bytes.
@@ -93,7 +107,7 @@ impl File {
     /// # Errors
     /// `Corrupt`.
     pub fn stat(&self) -> Result<FileStat> {
-        self.store.volume.stat(&self.handle)
+        self.volume()?.stat(&self.handle)
     }
 
     /// What stands behind one byte, as [`File::iomap`] says it but for who shares it.
@@ -113,7 +127,7 @@ impl File {
     /// # Errors
     /// `Corrupt`, `Io`.
     pub fn extent_at(&self, offset: u64) -> Result<Extent> {
-        self.store.volume.extent_at(&self.handle, offset).map(Extent::from)
+        self.volume()?.extent_at(&self.handle, offset).map(Extent::from)
     }
 
     /// Reads at any offset; short at the end of the file. Up to 1 MiB comes from one
@@ -122,7 +136,7 @@ impl File {
     /// # Errors
     /// `Io`, `Corrupt`, `Gone`.
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
-        self.store.volume.read_at(&self.handle, buf, offset)
+        self.volume()?.read_at(&self.handle, buf, offset)
     }
 
     /// Writes all of `buf` at any offset; the file grows as needed. Bytes outside
@@ -131,7 +145,7 @@ impl File {
     /// # Errors
     /// `NoSpace`, `Invalid` past the greatest size, `Io`, `Poisoned`, `ReadOnly`.
     pub fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
-        self.store.volume.write_at(&self.handle, buf, offset)
+        self.volume()?.write_at(&self.handle, buf, offset)
     }
 
     /// As [`File::write_at`], and durable when it returns: these bytes, and the
@@ -159,7 +173,7 @@ impl File {
     /// As [`File::write_at`]. After one, the range holds old or new bytes, which
     /// need not be durable.
     pub fn write_durable_at(&self, buf: &[u8], offset: u64) -> Result<()> {
-        self.store.volume.write_durable_at(&self.handle, buf, offset)
+        self.volume()?.write_durable_at(&self.handle, buf, offset)
     }
 
     /// Writes several ranges, each an offset and bytes, so that they become visible
@@ -183,7 +197,7 @@ impl File {
     /// [`Store::atomic_limits`](crate::Store::atomic_limits); and as
     /// [`File::write_at`]. After an error nothing has changed.
     pub fn write_atomic(&self, writes: &[(u64, &[u8])]) -> Result<()> {
-        self.store.volume.write_atomic(&self.handle, writes)
+        self.volume()?.write_atomic(&self.handle, writes)
     }
 
     /// Makes the file shorter, or longer with zeroes.
@@ -191,7 +205,7 @@ impl File {
     /// # Errors
     /// As [`File::write_at`].
     pub fn truncate(&self, size: u64) -> Result<()> {
-        self.store.volume.truncate(&self.handle, size)
+        self.volume()?.truncate(&self.handle, size)
     }
 
     /// Makes a range read as zeroes and frees its whole blocks. The size stays.
@@ -199,7 +213,7 @@ impl File {
     /// # Errors
     /// As [`File::write_at`].
     pub fn punch(&self, offset: u64, len: u64) -> Result<()> {
-        self.store.volume.punch(&self.handle, offset, len)
+        self.volume()?.punch(&self.handle, offset, len)
     }
 
     /// Makes a range read as zeroes and keeps its blocks, or gives it some: writes
@@ -219,7 +233,7 @@ impl File {
     /// # Errors
     /// As [`File::write_at`]; after `NoSpace` a part may be zeroed.
     pub fn zero(&self, offset: u64, len: u64) -> Result<()> {
-        self.store.volume.zero(&self.handle, offset, len)
+        self.volume()?.zero(&self.handle, offset, len)
     }
 
     /// Takes a range out: what lies behind it moves down, and the file gets shorter
@@ -242,7 +256,7 @@ impl File {
     /// `Invalid` unless both numbers are multiples of 4096 and the range ends before
     /// the file does (otherwise truncate it); as [`File::write_at`].
     pub fn collapse(&self, offset: u64, len: u64) -> Result<()> {
-        self.store.volume.collapse(&self.handle, offset, len)
+        self.volume()?.collapse(&self.handle, offset, len)
     }
 
     /// Makes room: what lies at the offset or behind it moves up, and between is a
@@ -252,7 +266,7 @@ impl File {
     /// `Invalid` unless both numbers are multiples of 4096 and the offset lies inside
     /// the file (otherwise truncate it); as [`File::write_at`].
     pub fn insert(&self, offset: u64, len: u64) -> Result<()> {
-        self.store.volume.insert(&self.handle, offset, len)
+        self.volume()?.insert(&self.handle, offset, len)
     }
 
     /// Sets blocks aside for a range, so that writes there find space; the file
@@ -261,7 +275,7 @@ impl File {
     /// # Errors
     /// `NoSpace`, with what was done kept.
     pub fn allocate(&self, offset: u64, len: u64) -> Result<()> {
-        self.store.volume.allocate(&self.handle, offset, len)
+        self.volume()?.allocate(&self.handle, offset, len)
     }
 
     /// A new file that shares all of this one, in constant time.
@@ -269,8 +283,8 @@ impl File {
     /// # Errors
     /// `Exists`.
     pub fn reflink(&self, to: &[u8]) -> Result<File> {
-        let handle = self.store.volume.reflink_file(&self.handle, to)?;
-        Ok(File { handle, store: self.store.clone() })
+        let handle = self.volume()?.reflink_file(&self.handle, to)?;
+        Ok(File::new(&self.store, &self.who, handle))
     }
 
     /// Shares a range of this file with a place in another one of the store.
@@ -279,7 +293,7 @@ impl File {
     /// `Invalid` for offsets that are not multiples of 4096, a range past the end,
     /// overlapping ranges, or files of two stores.
     pub fn reflink_range(&self, offset: u64, to: &File, to_offset: u64, len: u64) -> Result<()> {
-        self.store.volume.reflink_range(&self.handle, offset, &to.handle, to_offset, len)
+        self.volume()?.reflink_range(&self.handle, offset, &to.handle, to_offset, len)
     }
 
     /// The map of a range up to the end of the file, holes included.
@@ -298,7 +312,7 @@ impl File {
     /// # Errors
     /// `Corrupt`.
     pub fn iomap(&self, offset: u64, len: u64) -> Result<Vec<Iomap>> {
-        let pieces = self.store.volume.iomap(&self.handle, offset, len)?;
+        let pieces = self.volume()?.iomap(&self.handle, offset, len)?;
         Ok(pieces.into_iter().map(Iomap::from).collect())
     }
 
@@ -320,7 +334,7 @@ impl File {
     /// # Errors
     /// `ReadOnly`, `Io`, `Poisoned`. A lack of space is none: what cannot be moved stays.
     pub fn defrag(&self, offset: u64, len: u64) -> Result<DefragReport> {
-        self.store.volume.defrag(&self.handle, offset, len)
+        self.volume()?.defrag(&self.handle, offset, len)
     }
 
     /// Where this file and another one of the store have different blocks, in order.
@@ -342,7 +356,7 @@ impl File {
     /// # Errors
     /// `Invalid` for files of two stores; `Corrupt`, `Io`.
     pub fn diff(&self, other: &File) -> Result<Vec<DiffRange>> {
-        self.store.volume.diff(&self.handle, &other.handle)
+        self.volume()?.diff(&self.handle, &other.handle)
     }
 
     /// Makes durable what has completed of this file: bytes, size, map, name. Blocks.
@@ -350,8 +364,23 @@ impl File {
     /// # Errors
     /// `Poisoned` if anything was lost.
     pub fn sync(&self) -> Result<()> {
-        self.store.volume.sync_handle(&self.handle)
+        self.volume()?.sync_handle(&self.handle)
     }
+}
+
+/// First byte and the one behind the last; an open end is `end`.
+pub(crate) fn bounds(range: impl RangeBounds<u64>, end: u64) -> (u64, u64) {
+    let first = match range.start_bound() {
+        Bound::Included(at) => *at,
+        Bound::Excluded(at) => at.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let last = match range.end_bound() {
+        Bound::Included(at) => at.saturating_add(1),
+        Bound::Excluded(at) => *at,
+        Bound::Unbounded => end,
+    };
+    (first, last)
 }
 
 impl fmt::Debug for File {

@@ -27,20 +27,33 @@
 //! submitted and polled. Nothing here starts a thread, prints, or aborts.
 #![forbid(unsafe_code)]
 
+mod buffer;
 mod file;
+mod lease;
 mod options;
+mod pin;
 mod queue;
+mod registration;
 mod registry;
+mod seal;
 mod session;
 mod store;
 
+pub use buffer::{LeaseBuffer, Memory, NotBytes};
+pub use bytes::Bytes;
 pub use file::{Extent, File, Iomap, IomapKind};
+pub use freehold_blockmap::arbiter::{Access, Held, Kinds, State as HoldingState};
 pub use freehold_blockmap::{
     AtomicLimits, CheckReport, DefragReport, DiffRange, Entry as ListEntry, Error, ErrorKind,
-    FileStat, Finding, Listing, Place, RecoveryReport, Result, Space, Stats,
+    Event, FileStat, Finding, Holding, InFlight, LEASE_TIME, Listing, Place, RecoveryReport,
+    Result, Space, Stats,
 };
 pub use freehold_engine::memory::Buffer;
+pub use lease::{Lease, LeaseExtent, LeaseOptions, LeaseState};
 pub use options::{FormatOptions, OpenOptions};
-pub use queue::{Completion, Queue, Refused};
+pub use pin::{Pin, PinMut};
+pub use queue::{BufferRefused, Completion, Queue, Refused};
+pub use registration::{RegisteredExtent, Registration};
+pub use seal::{Seal, SealOptions};
 pub use session::Session;
 pub use store::{Info, Store};

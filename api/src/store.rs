@@ -2,21 +2,29 @@
 
 use crate::registry::{self, Registry};
 use crate::{
-    AtomicLimits, CheckReport, Error, ErrorKind, File, FormatOptions, Listing, OpenOptions, Queue,
-    RecoveryReport, Result, Session, Space, Stats,
+    AtomicLimits, CheckReport, Error, ErrorKind, File, FormatOptions, Holding, InFlight, Listing,
+    OpenOptions, Queue, RecoveryReport, Result, Session, Space, Stats,
 };
-use freehold_blockmap::{FormatSpec, Volume};
+use freehold_blockmap::{FileHandle, FormatSpec, SessionCore, Volume, not_forked};
 use freehold_engine::medium::Medium;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) struct Inner {
     pub(crate) volume: Arc<Volume>,
+    /// The store's own session.
+    who: Arc<SessionCore>,
     uri: String,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if not_forked().is_err() {
+            // Nothing of the parent's is ended in a forked child.
+            std::mem::forget(self.volume.clone());
+            return;
+        }
         // Never waits: what is not durable is found again by recovery, or was
         // never promised.
         self.volume.abandon();
@@ -77,6 +85,7 @@ impl Store {
     /// # Ok::<(), freehold::Error>(())
     /// ```
     pub fn format(uri: &str, options: &FormatOptions) -> Result<Store> {
+        not_forked()?;
         let mut registry = Registry::lock();
         if registry::key(uri).is_some_and(|k| registry.find(&k).is_some()) {
             return Err(Error::new(
@@ -104,6 +113,7 @@ impl Store {
     /// `NotFound`, `NotAStore`, `TooNew`, `Truncated`, `Corrupt`; `Busy` when another
     /// process has it open, or this one has it open for reading only and asks for more.
     pub fn open(uri: &str, options: &OpenOptions) -> Result<Store> {
+        not_forked()?;
         let mut registry = Registry::lock();
         if let Some(inner) = registry::key(uri).and_then(|k| registry.find(&k)) {
             if inner.volume.info().read_only && !options.read_only {
@@ -143,7 +153,8 @@ impl Store {
 
     /// A handle to a volume that was opened elsewhere.
     fn with_uri(volume: Arc<Volume>, uri: &str) -> Store {
-        Store { inner: Arc::new(Inner { volume, uri: uri.to_owned() }) }
+        let who = volume.default_session();
+        Store { inner: Arc::new(Inner { volume, who, uri: uri.to_owned() }) }
     }
 
     fn into_volume(self) -> Arc<Volume> {
@@ -159,9 +170,27 @@ impl Store {
         self.volume().recovery()
     }
 
-    /// The store's default session.
+    /// The store, unless this is a forked child.
+    fn here(&self) -> Result<&Arc<Volume>> {
+        not_forked()?;
+        Ok(&self.inner.volume)
+    }
+
+    fn file(&self, handle: FileHandle) -> File {
+        File::new(&self.inner, &self.inner.who, handle)
+    }
+
+    /// The store's own session: what is opened from the store itself belongs to it.
     pub fn session(&self) -> Session {
-        Session::of(self)
+        Session::of(&self.inner, &self.inner.who)
+    }
+
+    /// One more session, for a part of the program that holds seals and leases of its own.
+    ///
+    /// # Errors
+    /// `ForkedChild`.
+    pub fn new_session(&self) -> Result<Session> {
+        Ok(Session::of(&self.inner, &self.here()?.new_session()))
     }
 
     /// A new, empty file. Durable after a sync.
@@ -169,7 +198,7 @@ impl Store {
     /// # Errors
     /// `Exists`; `Invalid` for a name that is empty, over 255 bytes, or contains NUL.
     pub fn create(&self, name: &[u8]) -> Result<File> {
-        Ok(File::new(self, self.volume().create(name)?))
+        Ok(self.file(self.here()?.create(name)?))
     }
 
     /// Opens a file by name.
@@ -177,7 +206,7 @@ impl Store {
     /// # Errors
     /// `NotFound`; `Corrupt`.
     pub fn open_file(&self, name: &[u8]) -> Result<File> {
-        Ok(File::new(self, self.volume().open_file(name)?))
+        Ok(self.file(self.here()?.open_file(name)?))
     }
 
     /// Takes a name away; the blocks follow when the last handle is gone.
@@ -185,7 +214,7 @@ impl Store {
     /// # Errors
     /// `NotFound`.
     pub fn remove(&self, name: &[u8]) -> Result<()> {
-        self.volume().remove(name)
+        self.here()?.remove(name)
     }
 
     /// Renames a file; one that has the new name is replaced in the same step,
@@ -194,7 +223,7 @@ impl Store {
     /// # Errors
     /// `NotFound`.
     pub fn rename(&self, from: &[u8], to: &[u8]) -> Result<()> {
-        self.volume().rename(from, to)
+        self.here()?.rename(from, to)
     }
 
     /// A new file that shares all blocks of another one, in constant time.
@@ -202,7 +231,7 @@ impl Store {
     /// # Errors
     /// `NotFound`, `Exists`.
     pub fn reflink(&self, from: &[u8], to: &[u8]) -> Result<File> {
-        Ok(File::new(self, self.volume().reflink(from, to)?))
+        Ok(self.file(self.here()?.reflink(from, to)?))
     }
 
     /// Names that begin with `prefix` and come after `after`, in the order of
@@ -229,7 +258,7 @@ impl Store {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Listing> {
-        self.volume().list(prefix, delimiter, after, limit)
+        self.here()?.list(prefix, delimiter, after, limit)
     }
 
     /// Makes durable all that has completed. Blocks.
@@ -237,7 +266,7 @@ impl Store {
     /// # Errors
     /// `Poisoned` if anything was lost.
     pub fn sync(&self) -> Result<()> {
-        self.volume().sync()
+        self.here()?.sync()
     }
 
     /// Writes a checkpoint and waits for it: space that was freed can be used again.
@@ -245,17 +274,58 @@ impl Store {
     /// # Errors
     /// `Poisoned`, `ReadOnly`.
     pub fn checkpoint(&self) -> Result<()> {
-        self.volume().checkpoint()
+        self.here()?.checkpoint()
     }
 
-    /// What it has done since it was opened.
+    /// What it has done since it was opened. Nothing in a forked child.
     pub fn stats(&self) -> Stats {
-        self.volume().stats()
+        self.here().map(|v| v.stats()).unwrap_or_default()
     }
 
-    /// How its space is used, in bytes.
+    /// How its space is used, in bytes. Nothing in a forked child.
     pub fn space(&self) -> Space {
-        self.volume().space()
+        self.here().map(|v| v.space()).unwrap_or_default()
+    }
+
+    /// All leases and seals, by their numbers: whose they are, what they cover, how old they
+    /// are, and where they are in their lives. Nothing in a forked child.
+    ///
+    /// ```
+    /// use freehold::{Access, LeaseOptions, Store};
+    /// let store = Store::format("mem:16M", &Default::default())?;
+    /// let file = store.create(b"f")?;
+    /// file.write_at(&[1; 4096], 0)?;
+    /// let lease = file.lease(.., Access::Read, &LeaseOptions::default())?;
+    /// let all = store.leases();
+    /// assert_eq!((all[0].id, all[0].session, all[0].range), (lease.id(), 1, (0, 4096)));
+    /// assert!(all[0].to_string().starts_with("Read lease"));
+    /// # Ok::<(), freehold::Error>(())
+    /// ```
+    pub fn leases(&self) -> Vec<Holding> {
+        self.here().map(|v| v.holdings()).unwrap_or_default()
+    }
+
+    /// What reaches blocks or memory of leases now: pins, commands, registrations, and what
+    /// is in quarantine because of them. Nothing in a forked child.
+    pub fn inflight(&self) -> Vec<InFlight> {
+        self.here().map(|v| v.inflight()).unwrap_or_default()
+    }
+
+    /// How long the holders of leases and breakable seals have from now on when these are
+    /// asked for back, beside what they declared: at least a millisecond, at most a minute;
+    /// a second if nothing is said.
+    pub fn set_lease_time(&self, time: Duration) {
+        self.volume().set_lease_time(time);
+    }
+
+    /// Asks for all leases and breakable seals back. [`Store::close`] does so by itself; this
+    /// is for who wants the store still if somebody does not answer. Idle leases are
+    /// taken; blocks for as long as the holders of the others may take.
+    ///
+    /// # Errors
+    /// `Busy`, with the holder, where one is not given up; `ForkedChild`.
+    pub fn recall(&self) -> Result<()> {
+        self.here()?.recall_all(self.inner.who.id())
     }
 
     /// What it and its medium are.
@@ -292,7 +362,7 @@ impl Store {
     /// Only what keeps it from running; what is wrong is in the report. `Poisoned`:
     /// what is in memory has parted from the medium; open the store again first.
     pub fn check(&self) -> Result<CheckReport> {
-        self.volume().check()
+        self.here()?.check()
     }
 
     /// A queue for up to `depth` operations in flight.
@@ -303,17 +373,22 @@ impl Store {
         Queue::new(self, depth)
     }
 
-    /// Ends the store: all is durable, and it opens again without recovery. Blocks.
+    /// Ends the store: all is durable, and it opens again without recovery. Leases and
+    /// breakable seals are asked for back first. Blocks, for as long as their holders may
+    /// take.
     ///
     /// # Errors
-    /// `Busy` while files, queues or other handles are left; `Poisoned`.
+    /// `Busy` while files, queues, sessions or other handles are left, and with the holder
+    /// where a lease or seal is not given up; `Poisoned`; `ForkedChild`.
     pub fn close(self) -> Result<()> {
+        self.here()?;
         if Arc::strong_count(&self.inner) > 1 {
             return Err(Error::new(
                 ErrorKind::Busy,
-                "files, queues or handles of the store are still open; drop them first",
+                "files, queues, sessions or handles of the store are still open; drop them first",
             ));
         }
+        self.volume().recall_all(self.inner.who.id())?;
         self.volume().close()
     }
 }

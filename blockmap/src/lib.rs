@@ -21,5 +21,5 @@ mod txn;
 mod volume;
 
 pub use error::{Error, ErrorKind, Place, Result};
-pub use lane::{Finished, LeaseTag};
+pub use lane::{Finished, LeaseShare, LeaseTag};
 pub use volume::*;

@@ -61,10 +61,18 @@ impl FileArbiter {
     /// A refusal comes before everything else, so that nothing is recalled in vain; then
     /// the queue; then the leases and seals of others; last those of the session itself.
     pub fn admit(&mut self, r: &Request, now: u64) -> Answer {
-        let answer = self.decide(r);
+        self.admit_all(std::slice::from_ref(r), now)
+    }
+
+    /// The same for an operation that is several changes: the strictest of their answers,
+    /// with all that is in the way of any of them. A `Relocate` is asked for by itself.
+    pub fn admit_all(&mut self, changes: &[Request], now: u64) -> Answer {
+        let answer = self.decide(changes);
         if matches!(answer, Answer::Recall(_) | Answer::Behind(_)) {
-            let (makes, going) = (self.makes(r.change), self.claims.goes(r.ticket));
-            self.claims.put(r, makes, now, going);
+            for r in changes {
+                let (makes, going) = (self.makes(r.change), self.claims.goes(r));
+                self.claims.put(r, makes, now, going);
+            }
         }
         answer
     }
@@ -72,8 +80,10 @@ impl FileArbiter {
     /// The leases of the session itself that would have to be taken or become stale, were
     /// nothing else in the way. Whoever looks first whether they are in use need not
     /// recall the leases of others in vain.
-    pub fn own(&self, r: &Request) -> Ids {
-        let Way { mut own, take, .. } = self.way(r);
+    pub fn own(&self, changes: &[Request]) -> Ids {
+        let mut way = Way::default();
+        changes.iter().for_each(|r| self.meet(r, &mut way));
+        let Way { mut own, take, .. } = way;
         own.extend(take);
         own.sort_unstable();
         own.dedup();
@@ -85,31 +95,39 @@ impl FileArbiter {
     /// # Errors
     /// What cannot be recalled and forbids it.
     pub fn recalls(&self, r: &Request) -> Result<Ids, Refusal> {
-        let Way { refused, mut recall, .. } = self.way(r);
+        let mut way = Way::default();
+        self.meet(r, &mut way);
+        let Way { refused, mut recall, .. } = way;
         recall.sort_unstable();
         recall.dedup();
         refused.map_or(Ok(recall), Err)
     }
 
-    fn decide(&self, r: &Request) -> Answer {
-        if r.change == Change::Relocate {
+    fn decide(&self, changes: &[Request]) -> Answer {
+        if let [r] = changes
+            && r.change == Change::Relocate
+        {
             return self.round(r);
         }
-        if let Some(refusal) = self.barred(r) {
-            return Answer::Refused(refusal);
+        let mut way = Way::default();
+        for r in changes {
+            if let Some(refusal) = self.barred(r) {
+                return Answer::Refused(refusal);
+            }
+            self.meet(r, &mut way);
+            if let Some(refusal) = way.refused {
+                return Answer::Refused(refusal);
+            }
         }
-        let way = self.way(r);
-        if let Some(refusal) = way.refused {
-            return Answer::Refused(refusal);
-        }
-        if let Some(ticket) = self.claims.before(r, self.makes(r.change)) {
+        let mut behind = changes.iter().filter_map(|r| self.claims.before(r, self.makes(r.change)));
+        if let Some(ticket) = behind.next() {
             return Answer::Behind(ticket);
         }
         way.answer().unwrap_or(Answer::Go)
     }
 
-    fn way(&self, r: &Request) -> Way {
-        let mut way = Way::default();
+    /// Adds what is in the way of a change.
+    fn meet(&self, r: &Request, way: &mut Way) {
         for lane in self.held.lanes() {
             for (part, of_file) in parts(held::held(lane)).into_iter().flatten() {
                 if !self.matters(r, lane, part) {
@@ -121,12 +139,11 @@ impl FileArbiter {
                         way.meet(self.cell(r.session, r.change, part, node), node)
                     });
                     if way.refused.is_some() {
-                        return way;
+                        return;
                     }
                 }
             }
         }
-        way
     }
 
     /// Something in a lane may be in the way. Most lanes hold nothing of the kind that the

@@ -41,10 +41,10 @@ pub(super) struct Claim {
     going: bool,
 }
 
-/// The list, by ticket.
+/// The list, by ticket. An operation that is several changes has a claim for each.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    list: BTreeMap<u64, Claim>,
+    list: BTreeMap<u64, SmallVec<[Claim; 1]>>,
     /// How many of them are grants or seals. Where there are none, other operations need
     /// not look.
     makers: usize,
@@ -55,45 +55,56 @@ impl Claims {
         self.list.is_empty()
     }
 
-    /// Lists an operation, or changes what is listed.
+    /// Lists a change of an operation, in place of what is listed of the same change.
     pub(super) fn put(&mut self, r: &Request, makes: Option<Held>, since: u64, going: bool) {
         if r.ticket == 0 {
             return;
         }
-        let before = self.leave(r.ticket);
-        let since = before.map_or(since, |c| if c.since == 0 { since } else { c.since });
         let spans = r.spans.iter().copied().filter(|span| !span.is_empty()).collect();
         let (session, change) = (r.session, r.change);
+        let mut claim = Claim { session, change, spans, makes, since, going };
         self.makers += usize::from(makes.is_some());
-        self.list.insert(r.ticket, Claim { session, change, spans, makes, since, going });
+        let claims = self.list.entry(r.ticket).or_default();
+        match claims.iter_mut().find(|claim| claim.change == r.change) {
+            Some(before) => {
+                claim.since = if before.since == 0 { since } else { before.since };
+                self.makers -= usize::from(before.makes.is_some());
+                *before = claim;
+            }
+            None => claims.push(claim),
+        }
     }
 
-    /// The operation is under way.
-    pub(super) fn goes(&self, ticket: u64) -> bool {
-        self.list.get(&ticket).is_some_and(|claim| claim.going)
+    /// The change is listed, and under way.
+    pub(super) fn goes(&self, r: &Request) -> bool {
+        let claims = self.list.get(&r.ticket).into_iter().flatten();
+        claims.into_iter().any(|claim| claim.change == r.change && claim.going)
     }
 
-    pub(super) fn leave(&mut self, ticket: u64) -> Option<Claim> {
-        let claim = self.list.remove(&ticket)?;
-        self.makers -= usize::from(claim.makes.is_some());
-        Some(claim)
+    pub(super) fn leave(&mut self, ticket: u64) {
+        let claims = self.list.remove(&ticket).into_iter().flatten();
+        self.makers -= claims.filter(|claim| claim.makes.is_some()).count();
     }
 
     pub(super) fn end_session(&mut self, session: SessionId) {
-        self.list.retain(|_, claim| claim.session != session);
-        self.makers = self.list.values().filter(|claim| claim.makes.is_some()).count();
+        self.list.retain(|_, claims| {
+            claims.retain(|claim| claim.session != session);
+            !claims.is_empty()
+        });
+        self.makers = self.iter().filter(|(_, claim)| claim.makes.is_some()).count();
     }
 
     pub(super) fn session(&self, ticket: u64) -> Option<SessionId> {
-        self.list.get(&ticket).map(|claim| claim.session)
+        self.list.get(&ticket)?.first().map(|claim| claim.session)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Claim> {
-        self.list.values()
+    /// All claims, the oldest first, with their tickets.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Claim)> {
+        self.list.iter().flat_map(|(ticket, claims)| claims.iter().map(|c| (*ticket, c)))
     }
 
     pub(super) fn report(&self) -> impl Iterator<Item = Claimant> {
-        self.list.iter().map(|(&ticket, c)| Claimant {
+        self.iter().map(|(ticket, c)| Claimant {
             ticket,
             session: c.session,
             change: c.change,
@@ -104,8 +115,8 @@ impl Claims {
 
     /// What grants and seals will leave behind.
     pub(super) fn coming(&self) -> impl Iterator<Item = (&Claim, Held)> {
-        let claims = self.list.values().take(if self.makers > 0 { usize::MAX } else { 0 });
-        claims.filter_map(|claim| Some((claim, claim.makes?)))
+        let claims = self.iter().take(if self.makers > 0 { usize::MAX } else { 0 });
+        claims.filter_map(|(_, claim)| Some((claim, claim.makes?)))
     }
 
     /// The first claim that this request must queue behind.
@@ -113,8 +124,8 @@ impl Claims {
         if makes.is_none() && self.makers == 0 {
             return None;
         }
-        let others = self.list.iter().filter(|(ticket, claim)| {
-            **ticket != r.ticket && (r.ticket == 0 || **ticket < r.ticket || claim.going)
+        let others = self.iter().filter(|(ticket, claim)| {
+            *ticket != r.ticket && (r.ticket == 0 || *ticket < r.ticket || claim.going)
         });
         let mut conflicts = others.filter(|(_, claim)| {
             let own = claim.session == r.session;
@@ -122,7 +133,7 @@ impl Claims {
             makes.is_some_and(|held| meets(claim.change, held))
                 || claim.makes.is_some_and(|held| meets(r.change, held))
         });
-        conflicts.next().map(|(ticket, _)| *ticket)
+        conflicts.next().map(|(ticket, _)| ticket)
     }
 }
 

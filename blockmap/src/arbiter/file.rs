@@ -191,7 +191,8 @@ impl FileArbiter {
         self.claims.session(ticket)
     }
 
-    /// What must ask, because of what is held or of grants and seals that are listed.
+    /// What must ask, because of what is held or of grants and seals that are listed. Any
+    /// call that may change the arbiter may change it, `admit` too.
     pub fn flags(&self) -> Flags {
         let held = self.held.lanes().map(held::held);
         let coming = self.claims.coming().map(|(_, held)| held);
@@ -204,14 +205,15 @@ impl FileArbiter {
         self.held.is_empty() && self.claims.is_empty()
     }
 
-    /// Lists an operation that waits, so that new grants and seals queue behind it.
-    /// `admit` does that itself where it makes one wait. Without a ticket nothing is done.
+    /// Lists a change of an operation that waits, so that new grants and seals queue behind
+    /// it. `admit` does that itself where it makes one wait. Without a ticket nothing is
+    /// done. One ticket may have several changes, each listed by itself.
     pub fn wait(&mut self, r: &Request) {
         let makes = self.makes(r.change);
         self.claims.put(r, makes, 0, false);
     }
 
-    /// Lists an operation that goes: what was decided for it stands until it leaves.
+    /// Lists a change of an operation that goes: what was decided stands until it leaves.
     /// Grants and seals that conflict with it wait; if it is a grant or a seal itself, so
     /// do operations that conflict with that (a WRITE seal that drains keeps new
     /// writers out with it).
@@ -220,8 +222,8 @@ impl FileArbiter {
         self.claims.put(r, makes, 0, true);
     }
 
-    /// The operation waits no longer and is not under way. Whoever was listed leaves,
-    /// whatever became of it.
+    /// The operation waits no longer and is not under way, with all its changes. Whoever was
+    /// listed leaves, whatever became of it.
     pub fn leave(&mut self, ticket: u64) {
         self.claims.leave(ticket);
     }

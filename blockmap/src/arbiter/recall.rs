@@ -179,7 +179,7 @@ impl FileArbiter {
     fn wanted(&self, id: Id) -> bool {
         let Some(node) = self.held.get(id) else { return false };
         let waits = |cell| !matches!(cell, Cell::On | Cell::Round | Cell::Refresh);
-        self.claims.iter().any(|claim| {
+        self.claims.iter().any(|(_, claim)| {
             let meets = claim.spans.iter().any(|span| span.overlaps(node.span));
             parts(node.held()).into_iter().flatten().any(|(part, of_file)| {
                 (meets || of_file) && waits(self.cell(claim.session, claim.change, part, node))

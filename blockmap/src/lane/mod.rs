@@ -32,6 +32,7 @@ use freehold_engine::pin::{IoPin, IoPins};
 use io::Cell;
 use std::collections::VecDeque;
 use std::future::Future;
+use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
@@ -51,15 +52,83 @@ pub struct Finished {
     pub lease: Option<LeaseTag>,
 }
 
-/// What a finished operation through a lease was.
+/// A buffer's share in a lease. It goes with the command that the buffer goes with, and
+/// comes back with it; so it is as small as a pointer.
 #[derive(Debug)]
-pub struct LeaseTag {
+pub struct LeaseTag(Box<LeaseShare>);
+
+/// Which lease a buffer belongs to, where in it, and whether the buffer has bytes that are
+/// nowhere else.
+#[derive(Debug)]
+pub struct LeaseShare {
     /// The lease.
     pub lease: Arc<LeaseCore>,
     /// Where in it.
     pub at: LeaseAt,
-    /// It was a flush.
+    /// The last command was a flush.
     pub write: bool,
+    dirty: AtomicBool,
+}
+
+impl LeaseTag {
+    /// A clean buffer's share, from a byte of the file on.
+    pub fn new(lease: Arc<LeaseCore>, offset: u64) -> Self {
+        Self::new_at(lease, LeaseAt::new(offset))
+    }
+
+    pub(crate) fn new_at(lease: Arc<LeaseCore>, at: LeaseAt) -> Self {
+        let dirty = AtomicBool::new(false);
+        LeaseTag(Box::new(LeaseShare { lease, at, write: false, dirty }))
+    }
+}
+
+impl Deref for LeaseTag {
+    type Target = LeaseShare;
+
+    fn deref(&self) -> &LeaseShare {
+        &self.0
+    }
+}
+
+impl DerefMut for LeaseTag {
+    fn deref_mut(&mut self) -> &mut LeaseShare {
+        &mut self.0
+    }
+}
+
+impl LeaseShare {
+    /// The buffer is about to have bytes that are nowhere else. Under a pin, so that whoever
+    /// finds no pin finds this.
+    pub fn soil(&self) {
+        if !self.is_dirty() && !self.dirty.swap(true, Ordering::AcqRel) {
+            self.lease.soil();
+        }
+    }
+
+    /// They were flushed, or are given up.
+    pub fn wash(&mut self) {
+        if std::mem::take(self.dirty.get_mut()) {
+            self.lease.clean();
+        }
+    }
+
+    /// It has such bytes.
+    pub fn is_dirty(&self) -> bool {
+        self.dirty.load(Ordering::Acquire)
+    }
+
+    /// The command that it went with has succeeded.
+    pub(crate) fn done(&mut self) {
+        if self.write {
+            self.wash();
+        }
+    }
+}
+
+impl Drop for LeaseShare {
+    fn drop(&mut self) {
+        self.wash();
+    }
 }
 
 /// A plain command that goes through a lease.

@@ -81,7 +81,7 @@ impl Inner {
         plain: Plain,
         buf: Buffer,
         leased: Leased,
-    ) -> Result<(), (Buffer, Option<Error>)> {
+    ) -> Result<(), (Buffer, Option<Error>, LeaseTag)> {
         let plain = Plain { leased: true, ..plain };
         let op = plain.op(buf);
         count(&lane.traffic, &op);
@@ -100,7 +100,7 @@ impl Inner {
                 self.free_plain.push(i);
                 match r.op {
                     Op::Read { buf, .. } | Op::Write { buf, .. } => {
-                        Err((buf, r.error.map(Error::from)))
+                        Err((buf, r.error.map(Error::from), leased.tag))
                     }
                     _ => unreachable!("a plain operation carries a buffer"),
                 }
@@ -154,7 +154,10 @@ impl Inner {
         if plain.write && !plain.fua {
             super::landed(&lane.traffic);
         }
-        let lease = self.release(lane, i, plain);
+        let mut lease = self.release(lane, i, plain);
+        if let (Some(tag), true) = (&mut lease, result.is_ok()) {
+            tag.done();
+        }
         self.free_plain.push(i as u32);
         let result = result.map(|()| plain.bytes).map_err(Error::from);
         self.done.push_back(Finished { tag: plain.tag, result, buf, lease });

@@ -25,7 +25,6 @@ use crate::arbiter::{
     Answer, Change, Flags, Id, Ids, Refusal, Request, SessionId, Span, State,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::types::FileId;
 use crate::lane::{Io, Seen};
 use freehold_engine::pin::{self, PinState};
 use smallvec::SmallVec;
@@ -34,13 +33,13 @@ use std::sync::Arc;
 /// Changes that one operation makes, and where.
 pub(super) type Asks = SmallVec<[(Change, SmallVec<[Span; 2]>); 3]>;
 
-/// An operation's place among those that wait; given up when this goes.
+/// An operation's place among those that wait; given up when this goes. Costs nothing
+/// before the arbiter is asked.
+#[derive(Default)]
 pub(super) struct Ticket {
-    vol: Arc<Volume>,
-    file: Arc<FileState>,
     number: u64,
-    /// The arbiter has it in its list.
-    listed: bool,
+    /// The arbiter of this file has it in its list.
+    listed: Option<(Arc<Volume>, Arc<FileState>)>,
     /// What was recalled for it.
     recalled: Ids,
 }
@@ -56,16 +55,26 @@ pub(super) enum Wait {
 }
 
 impl Ticket {
-    pub(super) fn number(&mut self) -> u64 {
+    fn list(&mut self, vol: &Arc<Volume>, file: &Arc<FileState>) {
+        self.listed.get_or_insert_with(|| (vol.clone(), file.clone()));
+    }
+
+    /// Its number, from now on.
+    pub(super) fn number(&mut self, vol: &Volume) -> u64 {
         if self.number == 0 {
-            self.number = self.vol.leasing.next_ticket();
+            self.number = vol.leasing.next_ticket();
         }
         self.number
     }
 
     /// Lists who asks without a place in the queue, and what was recalled for him.
-    pub(super) fn recalls(&mut self, t: &mut Table, ask: &Request, ids: &[Id]) {
-        self.listed = true;
+    pub(super) fn recalls(
+        &mut self,
+        (vol, file): (&Arc<Volume>, &Arc<FileState>),
+        t: &mut Table,
+        (ask, ids): (&Request, &[Id]),
+    ) {
+        self.list(vol, file);
         t.arbiter.wait(ask);
         self.recalled.extend(ids.iter().copied());
     }
@@ -73,19 +82,14 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if self.listed {
-            self.vol.leasing.waits().remove(self.number);
-            self.vol.leave(&self.file, self.number, &self.recalled);
+        if let Some((vol, file)) = self.listed.take() {
+            vol.leasing.waits().remove(self.number);
+            vol.leave(&file, self.number, &self.recalled);
         }
     }
 }
 
 impl Volume {
-    pub(super) fn ticket(self: &Arc<Self>, file: &Arc<FileState>) -> Ticket {
-        let (vol, file) = (self.clone(), file.clone());
-        Ticket { vol, file, number: 0, listed: false, recalled: Ids::new() }
-    }
-
     /// Takes ranges, when nothing is in the way of what is to be changed there. That is
     /// asked for anew each time, by the file as it is while the ranges are held.
     pub(super) async fn hold_asking(
@@ -95,14 +99,14 @@ impl Volume {
         ranges: &[(u64, u64)],
         asks: impl Fn(&Version) -> Asks + Send,
     ) -> Result<Held> {
-        let mut ticket = self.ticket(file);
+        let mut ticket = Ticket::default();
         loop {
             let held = self.hold_all(io, file, ranges).await;
             let Some(wait) = self.may(io, file, &mut ticket, || asks(&file.load()))? else {
                 return Ok(held);
             };
             drop(held);
-            self.wait_for(io, &ticket, wait).await?;
+            self.wait_for(io, file, wait).await?;
         }
     }
 
@@ -129,29 +133,37 @@ impl Volume {
         asks: &Asks,
     ) -> Result<Option<Wait>> {
         let mut taken = Taking::default();
-        let place = (who, file.id);
-        let wait = file.guards.with(|t| self.ask_locked(t, place, ticket, asks, &mut taken));
+        ticket.number(self);
+        let wait =
+            file.guards.with(|t| self.ask_locked(t, (who, file), ticket, asks, &mut taken));
         // Their last handles may go here, outside of the lock.
         self.tell_taken(taken);
         wait
     }
 
     fn ask_locked(
-        &self,
+        self: &Arc<Self>,
         t: &mut Table,
-        (who, file): (SessionId, FileId),
+        (who, file): (SessionId, &Arc<FileState>),
         ticket: &mut Ticket,
         asks: &Asks,
         taken: &mut Taking,
     ) -> Result<Option<Wait>> {
+        // Nothing is recalled for what is refused anyway.
+        for (change, spans) in asks {
+            let r = Request { session: who, change: *change, spans, ticket: 0 };
+            if let Answer::Refused(why) = t.arbiter.admit(&r, super::clock()) {
+                return Err(refused(&why));
+            }
+        }
         for (change, spans) in asks {
             loop {
-                let r = Request { session: who, change: *change, spans, ticket: ticket.number() };
+                let r = Request { session: who, change: *change, spans, ticket: ticket.number };
                 let ids = match t.arbiter.admit(&r, super::clock()) {
                     Answer::Go | Answer::Round(_) => break,
                     Answer::Refused(why) => return Err(refused(&why)),
                     Answer::Behind(older) => {
-                        ticket.listed = true;
+                        ticket.list(self, file);
                         return Ok(Some(Wait::Turn(older)));
                     }
                     Answer::Own(ids) => match self.suspend(t, &ids, taken)? {
@@ -164,8 +176,8 @@ impl Volume {
                     }
                     Answer::Recall(ids) => ids,
                 };
-                ticket.listed = true;
-                let left = self.recall(t, file, &ids, (*change, spans), taken);
+                ticket.list(self, file);
+                let left = self.recall(t, file.id, &ids, (*change, spans), taken);
                 if left.is_empty() {
                     continue;
                 }
@@ -197,10 +209,9 @@ impl Volume {
     pub(super) async fn wait_for(
         self: &Arc<Self>,
         io: &Io,
-        ticket: &Ticket,
+        file: &Arc<FileState>,
         wait: Wait,
     ) -> Result<()> {
-        let file = &ticket.file;
         let ids = match wait {
             Wait::Turn(older) => {
                 let waits = |t: &Table| t.arbiter.claimant(older).is_some();
@@ -257,7 +268,7 @@ impl Volume {
         file: &Arc<FileState>,
         (first, last): (u64, u64),
     ) -> Result<Seen> {
-        let mut ticket = self.ticket(file);
+        let mut ticket = Ticket::default();
         loop {
             let seen = io.seen(&self.epoch);
             if !file.guards.hinder(Flags::READS) {
@@ -267,7 +278,7 @@ impl Volume {
             let asks = || asks(&[Change::Read], &ranges);
             let Some(wait) = self.may(io, file, &mut ticket, asks)? else { return Ok(seen) };
             drop(seen);
-            self.wait_for(io, &ticket, wait).await?;
+            self.wait_for(io, file, wait).await?;
         }
     }
 
@@ -339,8 +350,8 @@ impl Volume {
     pub(super) fn hold_again(&self, t: &Table, leases: &[Arc<LeaseCore>]) {
         for lease in leases {
             let held = matches!(t.arbiter.state(lease.id()), Some(State::Held { .. }));
-            if held && !lease.layout().stale {
-                lease.pin.renew();
+            if held {
+                self.renew(t, lease);
             }
         }
     }

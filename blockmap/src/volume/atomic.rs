@@ -9,7 +9,7 @@
 //!
 //! The limits are such that the record always fits, however scattered free space is.
 
-use super::admit::{asks, growth};
+use super::admit::{Ticket, asks, growth};
 use crate::arbiter::Change;
 use super::Volume;
 use super::core::Class;
@@ -156,7 +156,7 @@ impl Volume {
             let past = !size.is_multiple_of(B) && (end - 1) / B > block;
             (past && !spans.iter().any(|s| (s.first..s.last).contains(&block))).then_some(block)
         };
-        let mut ticket = self.ticket(file);
+        let mut ticket = Ticket::default();
         loop {
             self.health.writable()?;
             let expected = tail(file.load().size);
@@ -173,7 +173,7 @@ impl Volume {
                 && let Some(wait) = self.may(io, file, &mut ticket, fill)?
             {
                 drop(held);
-                self.wait_for(io, &ticket, wait).await?;
+                self.wait_for(io, file, wait).await?;
                 continue;
             }
             match now {

@@ -8,6 +8,7 @@
 
 use super::Volume;
 use super::file::FileState;
+use super::guards::Table;
 use crate::error::Result;
 use crate::format::BLOCK;
 use crate::format::journal::encode_group;
@@ -15,7 +16,7 @@ use crate::format::types::GroupHead;
 use crate::journal::{Sealed, ring_runs};
 use crate::lane::{Io, all};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::Ordering;
 
 impl Volume {
@@ -136,8 +137,25 @@ impl Volume {
 
     /// Makes the file durable: its bytes, its map, its size, its name.
     pub(super) async fn sync_file(self: &Arc<Self>, io: &Io, file: &FileState) -> Result<()> {
+        self.windows_back(file)?;
         let target = file.last_seq.load(Ordering::Acquire);
         self.sync_to(io, target).await
+    }
+
+    /// Law R2: what was written through windows of the file's leases, by pins that have
+    /// ended, is made durable.
+    pub(super) fn windows_back(&self, file: &FileState) -> Result<()> {
+        if file.guards.are_none() {
+            return Ok(());
+        }
+        let of = |t: &Table| t.leases.values().filter_map(Weak::upgrade).collect::<Vec<_>>();
+        for lease in file.guards.look(of).unwrap_or_default() {
+            if let Err(e) = lease.write_back() {
+                self.health.poison("a lease's bytes in the window", &e);
+                return Err(e);
+            }
+        }
+        Ok(())
     }
 
     /// Makes durable all data that has completed, and the history up to `target`.

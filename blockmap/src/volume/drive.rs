@@ -205,6 +205,24 @@ impl Volume {
         moved
     }
 
+    /// Drives what is under way, without waiting: for a thread that was woken by a
+    /// deadline and waits for nothing itself.
+    pub fn attend(self: &Arc<Self>) {
+        if self.not_in_action().is_err() {
+            return;
+        }
+        for lane in self.all_lanes() {
+            if let Some(mut inner) = lane.try_lock()
+                && !Arc::ptr_eq(&lane, &self.maint)
+                && !inner.idle()
+            {
+                inner.step(&lane);
+            }
+        }
+        while self.act() {}
+        self.maintain();
+    }
+
     /// Runs a task to its end on a lane of this thread's own.
     pub(super) fn run<T, F>(self: &Arc<Self>, make: impl FnOnce(Io) -> F) -> Result<T>
     where

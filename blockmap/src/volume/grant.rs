@@ -9,14 +9,14 @@
 //! well. These are given at once, without a task ([`Volume::lease_now`]).
 
 use super::Volume;
-use super::admit::{Asks, asks};
+use super::admit::{Asks, Ticket, asks};
 use super::file::{FileHandle, FileState};
 use super::lease::{Layout, LeaseCore};
 use super::plan::decide;
 use super::ranges::extents_in;
 use super::sessions::SessionCore;
 use super::write::{B, How, Part, check_range};
-use crate::arbiter::{Access, Change, LeaseEntry};
+use crate::arbiter::{Access, Change, Id, LeaseEntry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::Extent;
 use crate::lane::Io;
@@ -77,12 +77,14 @@ impl Volume {
             true => self.health.writable()?,
             false => self.health.sound()?,
         }
-        if let Some(lease) = self.lease_now(file, who, (off, len), spec)? {
+        // What was recalled for it stays recalled if it has to wait.
+        let mut ticket = Ticket::default();
+        if let Some(lease) = self.lease_now(file, who, (off, len), spec, &mut ticket)? {
             return Ok(lease);
         }
         let (vol, file, who) = (self.clone(), file.clone(), who.clone());
         self.run_as(who.id(), move |io| async move {
-            vol.lease_task(&io, &file, &who, (off, len), spec).await
+            vol.lease_task(&io, &file, &who, (off, len), spec, ticket).await
         })
     }
 
@@ -93,6 +95,7 @@ impl Volume {
         who: &Arc<SessionCore>,
         (off, len): (u64, u64),
         spec: LeaseSpec,
+        ticket: &mut Ticket,
     ) -> Result<Option<Arc<LeaseCore>>> {
         let state = file.state();
         let place = self.place(state, off, len)?;
@@ -102,12 +105,11 @@ impl Volume {
         }
         // The fault, if there is one, is for the other way.
         let Ok(Some(layout)) = self.ready(state, place, spec.access) else { return Ok(None) };
-        let mut ticket = self.ticket(state);
         let ask = grant_asks(spec.access, false, place);
-        if self.ask_arbiter(who.id(), state, &mut ticket, &ask)?.is_some() {
+        if self.ask_arbiter(who.id(), state, ticket, &ask)?.is_some() {
             return Ok(None);
         }
-        let lease = self.give(file, who, spec, layout)?;
+        let lease = self.give(file, who, spec, (layout, None))?;
         if spec.access == Access::Exclusive && !self.nobody_reads() {
             return Ok(None);
         }
@@ -121,9 +123,9 @@ impl Volume {
         who: &Arc<SessionCore>,
         (off, len): (u64, u64),
         spec: LeaseSpec,
+        mut ticket: Ticket,
     ) -> Result<Arc<LeaseCore>> {
         let state = file.state();
-        let mut ticket = self.ticket(state);
         loop {
             let place = self.place(state, off, len)?;
             let held = self.hold(io, state, place.start, place.end).await;
@@ -136,11 +138,11 @@ impl Volume {
             // A grant asks although there is nothing yet: it queues behind who waits.
             if let Some(wait) = self.ask_arbiter(who.id(), state, &mut ticket, &asks)? {
                 drop(held);
-                self.wait_for(io, &ticket, wait).await?;
+                self.wait_for(io, state, wait).await?;
                 continue;
             }
             let layout = self.make_ready(io, state, place, spec.access).await?;
-            let lease = self.give(file, who, spec, layout)?;
+            let lease = self.give(file, who, spec, (layout, None))?;
             drop(held);
             if spec.access == Access::Exclusive {
                 self.readers_gone(io).await;
@@ -156,7 +158,7 @@ impl Volume {
     pub fn refresh(self: &Arc<Self>, lease: &Arc<LeaseCore>) -> Result<()> {
         self.not_in_action()?;
         if !lease.layout().stale {
-            return match lease.pin.state() == State::Held {
+            return match lease.pin.state() == State::Held || self.resume(lease) {
                 true => Ok(()),
                 false => Err(lease.refusal()),
             };
@@ -167,7 +169,7 @@ impl Volume {
 
     pub(super) async fn refresh_task(self: &Arc<Self>, io: &Io, lease: &Arc<LeaseCore>) -> Result<()> {
         let file = lease.file.state();
-        let mut ticket = self.ticket(file);
+        let mut ticket = Ticket::default();
         loop {
             let (start, end) = lease.range();
             let place = self.place(file, start, end - start)?;
@@ -180,22 +182,28 @@ impl Volume {
                 let asks = asks(&[Change::Fill], &[(place.start, place.end)]);
                 if let Some(wait) = self.ask_arbiter(io.who, file, &mut ticket, &asks)? {
                     drop(held);
-                    self.wait_for(io, &ticket, wait).await?;
+                    self.wait_for(io, file, wait).await?;
                     continue;
                 }
             }
             let layout = self.make_ready(io, file, place, lease.access()).await?;
-            let held_again = file.guards.with(|t| {
-                if t.arbiter.refresh(lease.id()).is_none() {
-                    return false;
-                }
+            let fresh = file.guards.with(|t| {
                 let mut l = lease.layout();
-                let registered = std::mem::take(&mut l.registered);
-                let booking = l.booking.take();
+                let (registered, booking) = (std::mem::take(&mut l.registered), l.booking.take());
                 *l = Layout { registered, booking, ..layout };
-                lease.pin.renew().is_some()
+                t.arbiter.refresh(lease.id()).is_some()
             });
-            return if held_again { Ok(()) } else { Err(lease.refusal()) };
+            drop(held);
+            if lease.access() == Access::Exclusive {
+                // They were seen before the arbiter said so again.
+                self.readers_gone(io).await;
+            }
+            match self.resume(lease) || lease.pin.state() == State::Held {
+                true => return Ok(()),
+                // Its session has gone on changing the map.
+                false if fresh && lease.is_stale() => {}
+                false => return Err(lease.refusal()),
+            }
         }
     }
 
@@ -349,12 +357,12 @@ impl Volume {
 
     /// Enters the lease; nothing may stand in its way, and the session must go on: who ends
     /// it says so before it looks here.
-    fn give(
+    pub(super) fn give(
         self: &Arc<Self>,
         file: &FileHandle,
         who: &Arc<SessionCore>,
         spec: LeaseSpec,
-        layout: Layout,
+        (layout, parent): (Layout, Option<Id>),
     ) -> Result<Arc<LeaseCore>> {
         let id = self.leasing.next_id();
         let max_hold = spec.max_hold.as_millis().min(u128::from(u32::MAX)) as u32;
@@ -371,7 +379,7 @@ impl Volume {
                 span,
                 seq: 1,
                 max_hold_ns: lease.max_hold_ns(),
-                parent: None,
+                parent,
             });
             t.leases.insert(id, Arc::downgrade(&lease));
             Ok::<(), Error>(())

@@ -35,9 +35,14 @@ pub(crate) struct Table {
 }
 
 impl Guards {
-    /// Nobody has a seal or a lease on the file, and nobody waits for one to go.
+    /// Nothing that changes the file has to ask.
     pub(crate) fn are_none(&self) -> bool {
         self.flags.load(Ordering::SeqCst) == 0
+    }
+
+    /// Is there no seal and no lease, not even one that no operation has to ask?
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.lock().unwrap_or_else(|e| e.into_inner()).is_none()
     }
 
     /// Must a plain operation of this kind ask? After its slot is published.

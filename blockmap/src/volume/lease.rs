@@ -18,11 +18,12 @@ use super::write::B;
 use crate::arbiter::{Access, End, Id, State};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::Extent;
-use freehold_engine::memory::{self, Booking, Piece, View};
+use freehold_engine::memory::{self, Booking, Piece, View, WindowMemory};
 use freehold_engine::pin::PinState;
 use smallvec::SmallVec;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 /// A lease and what stands behind it.
 pub struct LeaseCore {
@@ -156,7 +157,38 @@ impl LeaseCore {
     /// The buffer was flushed, or its bytes were given up.
     pub fn clean(&self) {
         self.unflushed.fetch_sub(1, Ordering::AcqRel);
-        self.file.volume().announce();
+        if self.pin.state() != freehold_engine::pin::State::Held {
+            self.file.volume().announce();
+        }
+    }
+
+    /// Where it is in its life; nothing once it is given back.
+    pub fn state(&self) -> Option<State> {
+        let state = self.file.state().guards.look(|t| t.arbiter.state(self.id)).flatten();
+        match state {
+            Some(State::Held { seq }) if self.is_stale() => Some(State::Stale { seq }),
+            state => state,
+        }
+    }
+
+    /// Its delegates have it: it gives no pins while there are any.
+    pub fn is_suspended(&self) -> bool {
+        self.file.state().guards.look(|t| t.arbiter.suspended(self.id)).unwrap_or(false)
+    }
+
+    /// How long its holder may take to give it back, beside the store's lease time.
+    pub fn max_hold(&self) -> Duration {
+        Duration::from_millis(u64::from(self.max_hold))
+    }
+
+    /// Makes durable what was written through its window by pins that have ended (law R2).
+    /// False if there was nothing.
+    ///
+    /// # Errors
+    /// What the medium reports.
+    pub fn write_back(&self) -> Result<bool> {
+        let booking = self.layout().booking.clone();
+        booking.map_or(Ok(false), |b| b.write_back().map_err(Error::from))
     }
 
     /// Its own session changed the map: it is refreshed before it is next used.
@@ -254,15 +286,16 @@ impl LeaseCore {
         // A pin keeps the layout as it is.
         let _pin = self.pin.hold().map_err(|_| self.refusal())?;
         let mut l = self.layout();
-        if l.booking.as_ref().is_some_and(|b| !b.retire()) {
-            let why = format!("{} has a buffer on the window already", self.name());
-            return Err(Error::new(ErrorKind::Busy, why));
+        if let Some(old) = &l.booking {
+            // What was written through a buffer that was dropped.
+            old.write_back()?;
+            if !old.retire() {
+                drop(l);
+                let why = format!("{} has a buffer on the window already", self.name());
+                return Err(Error::new(ErrorKind::Busy, why));
+            }
         }
-        let piece = |p: LeasePiece| match p.address {
-            Some(at) => Piece::at(at, p.len),
-            None => Piece::zeroes(p.len),
-        };
-        let pieces: Vec<Piece> = l.pieces().into_iter().map(piece).collect();
+        let pieces = l.in_memory();
         let view = memory.view(in_memory(self.access), &pieces, &self.pin)?;
         l.booking = Some(view.booking());
         self.window.store(true, Ordering::Release);
@@ -281,9 +314,13 @@ impl LeaseCore {
         !self.layout().registered.is_empty()
     }
 
-    /// Why it cannot be used now, as an error.
+    /// Why it cannot be used now, as an error. Not under the lock of the file's guards.
     pub fn refusal(&self) -> Error {
         let name = self.name();
+        if self.is_suspended() {
+            let why = format!("{name} has delegates; it can be used again when they have gone");
+            return Error::new(ErrorKind::Busy, why);
+        }
         let (stale, gone) = {
             let l = self.layout();
             (l.stale, l.gone)
@@ -313,6 +350,22 @@ impl LeaseCore {
 }
 
 impl Layout {
+    fn in_memory(&self) -> Vec<Piece> {
+        let piece = |p: LeasePiece| match p.address {
+            Some(at) => Piece::at(at, p.len),
+            None => Piece::zeroes(p.len),
+        };
+        self.pieces().into_iter().map(piece).collect()
+    }
+
+    /// The lease's view, if it has one that was retired, shows the blocks as they are now.
+    pub(super) fn relay(&self, memory: Option<WindowMemory>) -> Result<()> {
+        if let (Some(booking), Some(memory)) = (&self.booking, memory) {
+            memory.relay(booking, &self.in_memory())?;
+        }
+        Ok(())
+    }
+
     pub(super) fn pieces(&self) -> Vec<LeasePiece> {
         let mut out = Vec::with_capacity(self.extents.len());
         let mut at = self.start;
@@ -341,6 +394,11 @@ fn in_memory(access: Access) -> memory::Access {
 
 impl Drop for LeaseCore {
     fn drop(&mut self) {
+        if super::not_forked().is_err() {
+            // Nor does the store's end come in a child.
+            std::mem::forget(self.file.clone());
+            return;
+        }
         self.file.volume().forget_lease(self);
     }
 }
@@ -354,6 +412,7 @@ impl std::fmt::Debug for LeaseCore {
 impl Volume {
     /// The last handle of a lease is gone: so is the lease.
     fn forget_lease(&self, lease: &LeaseCore) {
+        self.leave_window(lease);
         let guards = &lease.file.state().guards;
         let (parent, waited) = guards.with(|t| {
             t.leases.remove(&lease.id);

@@ -2,7 +2,7 @@
 //! session, with the store.
 
 use super::Volume;
-use super::admit::{asks, no_barrier};
+use super::admit::{Ticket, asks, no_barrier};
 use super::file::FileState;
 use super::grant::push;
 use super::lease::LeaseCore;
@@ -24,6 +24,7 @@ impl Volume {
     /// # Errors
     /// `Busy` while it is pinned, registered or has I/O in flight: then it stays.
     pub fn return_lease(&self, lease: &Arc<LeaseCore>) -> Result<()> {
+        self.not_in_action()?;
         let mut out = Taking::default();
         let file = lease.file().state();
         let done = file.guards.with(|t| {
@@ -49,9 +50,10 @@ impl Volume {
     /// blocks. Counts as progress where it was asked for back.
     ///
     /// # Errors
-    /// `Busy` while it is pinned or has I/O in flight; `Invalid` for a range that is not
+    /// `Busy` while it is pinned, registered or has I/O in flight; `Invalid` for a range that is not
     /// inside; `Revoked`.
     pub fn return_part(&self, lease: &Arc<LeaseCore>, keep: (u64, u64)) -> Result<()> {
+        self.not_in_action()?;
         let (start, end) = lease.range();
         let inside = keep.0 >= start && keep.1 <= end && keep.0 < keep.1;
         if !inside || !keep.0.is_multiple_of(B) || !(keep.1.is_multiple_of(B) || keep.1 == end) {
@@ -62,9 +64,9 @@ impl Volume {
         }
         let span = Span { start: keep.0 / B, end: keep.1.div_ceil(B) };
         let file = lease.file().state();
-        file.guards.with(|t| {
+        let kept = file.guards.with(|t| {
             pin::recall(&[lease.pins()]).map_err(no_barrier)?;
-            if !lease.pins().is_quiet() || !lease.has_no_io() {
+            if !lease.pins().is_quiet() || lease.is_registered() || !lease.has_no_io() {
                 self.hold_again(t, std::slice::from_ref(lease));
                 return Err(in_use(lease));
             }
@@ -72,16 +74,16 @@ impl Volume {
             match t.arbiter.partial(lease.id(), span, super::clock()) {
                 Partial::Kept { span, state } => {
                     lease.layout().trim(span.start, span.end);
-                    if matches!(state, State::Held { .. }) && !lease.layout().stale {
-                        lease.pins().renew();
+                    if matches!(state, State::Held { .. }) {
+                        self.renew(t, lease);
                     }
-                    Ok(())
+                    Ok(true)
                 }
-                Partial::All(_) | Partial::Nothing => Err(lease.refusal()),
+                Partial::All(_) | Partial::Nothing => Ok(false),
             }
         })?;
         self.announce();
-        Ok(())
+        if kept { Ok(()) } else { Err(lease.refusal()) }
     }
 
     /// Ends a session: its seals are cleared, its leases are fenced at once, and nothing is
@@ -100,6 +102,9 @@ impl Volume {
         // Each is looked at under its lock, also where there seems to be nothing: who grants
         // asks there whether the session goes on.
         for file in self.files_in_memory() {
+            if file.guards.is_empty() {
+                continue;
+            }
             file.guards.with(|t| {
                 for id in t.arbiter.end_session(who.id()) {
                     let Some(lease) = t.lease(id) else {
@@ -140,7 +145,7 @@ impl Volume {
     pub fn recall_all(self: &Arc<Self>, who: SessionId) -> Result<()> {
         let grace = Duration::from_nanos(2 * self.leasing.lease_time());
         for file in self.files_in_memory() {
-            if file.guards.are_none() {
+            if file.guards.is_empty() {
                 continue;
             }
             let vol = self.clone();
@@ -151,7 +156,7 @@ impl Volume {
 
     async fn empty(self: &Arc<Self>, io: &Io, file: &Arc<FileState>, grace: Duration) -> Result<()> {
         let end = super::clock().saturating_add(grace.as_nanos() as u64);
-        let mut ticket = self.ticket(file);
+        let mut ticket = Ticket::default();
         loop {
             let asks = asks(&[Change::Close], &[(0, u64::MAX)]);
             let Some(wait) = self.ask_arbiter(io.who, file, &mut ticket, &asks)? else {
@@ -168,7 +173,7 @@ impl Volume {
 
 impl super::lease::Layout {
     /// What lies outside of these blocks is not the lease's any more.
-    fn trim(&mut self, start: u64, end: u64) {
+    pub(super) fn trim(&mut self, start: u64, end: u64) {
         let mut kept: SmallVec<[(u64, Extent); 1]> = SmallVec::new();
         for (k, e) in &self.extents {
             let (from, to) = ((*k).max(start), (k + u64::from(e.len)).min(end));

@@ -25,16 +25,47 @@ use std::sync::Arc;
 pub struct LeaseAt {
     /// Byte of the file; a multiple of 4096.
     offset: u64,
-    /// Which lease it was looked up in, and that lease's number then.
-    seq: (Id, u64),
-    /// The block, and how many follow it in one written extent.
-    phys: Option<(u64, u64)>,
+    /// What was found there when it was last looked up.
+    run: Run,
+}
+
+/// One written extent of a lease, as far as the lease has it. Bytes of the file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Run {
+    /// The lease in which this was looked up, and its number then; 0: never.
+    lease: Id,
+    seq: u64,
+    start: u64,
+    end: u64,
+    /// Where the lease's bytes end.
+    end_byte: u64,
+    /// The byte of the medium at `start`.
+    medium: u64,
 }
 
 impl LeaseAt {
     /// A place in a file, not yet looked up.
     pub fn new(offset: u64) -> Self {
-        LeaseAt { offset, seq: (0, 0), phys: None }
+        LeaseAt { offset, run: Run::default() }
+    }
+
+    /// Another place of the same lease. In the same extent it need not be looked up.
+    pub fn move_to(&mut self, offset: u64) {
+        self.offset = offset;
+    }
+
+    /// The block of the medium, and how many of the bytes the lease has, if that is known
+    /// for this number of the lease.
+    fn known(&self, (lease, seq): (Id, u64), bytes: usize) -> Option<(u64, usize)> {
+        let (run, bytes) = (&self.run, bytes as u64);
+        let inside = run.seq == seq
+            && run.lease == lease
+            && self.offset.is_multiple_of(B)
+            && self.offset >= run.start
+            && self.offset <= run.end
+            && bytes <= run.end - self.offset;
+        let valid = run.end_byte.saturating_sub(self.offset).min(bytes) as usize;
+        inside.then(|| ((run.medium + (self.offset - run.start)) / B, valid))
     }
 
     /// Byte of the file.
@@ -43,23 +74,41 @@ impl LeaseAt {
     }
 }
 
+/// A fill or flush that was not taken. Nothing happened.
+#[derive(Debug)]
+pub struct LeaseRefused {
+    /// The buffer's share in its lease.
+    pub share: LeaseTag,
+    /// The buffer as it was given.
+    pub buf: Buffer,
+    /// None: the queue is full; poll and try again. Otherwise why not.
+    pub error: Option<Error>,
+}
+
+impl LeaseRefused {
+    fn plain(self) -> Refused {
+        Refused { buf: Some(self.buf), error: self.error }
+    }
+}
+
 impl LeaseCore {
-    /// The place as the pinned lease has it, and the block if all of it is one extent.
-    fn locate(&self, at: LeaseAt, bytes: usize) -> (LeaseAt, Option<u64>) {
-        let at = match (self.id(), self.pin.seq()) {
-            seq if seq == at.seq => at,
-            seq => LeaseAt { seq, phys: self.extent_of(at.offset / B), ..at },
-        };
-        (at, at.phys.and_then(|(phys, n)| (bytes as u64 / B <= n).then_some(phys)))
+    /// Why nothing is flushed through it.
+    pub fn writes_not(&self) -> Error {
+        let why = format!("{} does not write; take a Write or Exclusive one", self.name());
+        Error::new(ErrorKind::Invalid, why)
     }
 
-    /// Where a block stands, and how many of its extent follow from it on.
-    fn extent_of(&self, block: u64) -> Option<(u64, u64)> {
+    /// Looks the place up in the pinned lease.
+    fn locate(&self, at: &mut LeaseAt, seq: u64) {
+        let first = at.offset / B;
         let l = self.layout();
-        let i = l.extents.partition_point(|(k, _)| *k <= block);
-        let (k, e) = &l.extents[i.checked_sub(1)?];
-        let end = k + u64::from(e.len);
-        (block < end && !e.unwritten).then(|| (e.phys + (block - k), end - block))
+        let i = l.extents.partition_point(|(k, _)| *k <= first);
+        let found = i.checked_sub(1).map(|i| l.extents[i]).filter(|(_, e)| !e.unwritten);
+        at.run = found.map_or(Run::default(), |(k, e)| {
+            let (start, end) = (k.max(l.start), (k + u64::from(e.len)).min(l.end));
+            let medium = (e.phys + (start - k)) * B;
+            Run { lease: self.id(), seq, start: start * B, end: end * B, end_byte: l.end_byte, medium }
+        });
     }
 }
 
@@ -76,7 +125,8 @@ impl VolumeQueue {
         buf: Buffer,
         tag: u64,
     ) -> std::result::Result<(), Refused> {
-        self.through(lease, at, buf, (tag, false, false))
+        let share = LeaseTag::new_at(lease.clone(), at);
+        self.fill_share(share, buf, tag).map_err(LeaseRefused::plain)
     }
 
     /// Writes the buffer to the lease's place; with `durable`, through to the medium.
@@ -91,76 +141,112 @@ impl VolumeQueue {
         buf: Buffer,
         (tag, durable): (u64, bool),
     ) -> std::result::Result<(), Refused> {
-        let error = match lease.access().writes() {
+        let share = LeaseTag::new_at(lease.clone(), at);
+        self.flush_share(share, buf, (tag, durable)).map_err(LeaseRefused::plain)
+    }
+
+    /// As [`VolumeQueue::fill`], of a buffer with its share.
+    ///
+    /// # Errors
+    /// As there, with both.
+    pub fn fill_share(
+        &mut self,
+        mut share: LeaseTag,
+        buf: Buffer,
+        tag: u64,
+    ) -> std::result::Result<(), LeaseRefused> {
+        share.write = false;
+        self.through(share, buf, (tag, false))
+    }
+
+    /// As [`VolumeQueue::flush`], of a buffer with its share, which is clean when that has
+    /// succeeded.
+    ///
+    /// # Errors
+    /// As there, with both.
+    pub fn flush_share(
+        &mut self,
+        mut share: LeaseTag,
+        buf: Buffer,
+        (tag, durable): (u64, bool),
+    ) -> std::result::Result<(), LeaseRefused> {
+        let error = match share.lease.access().writes() {
             true => self.vol.health.writable().err(),
-            false => Some(Error::new(
-                ErrorKind::Invalid,
-                format!("{} does not write; take a Write or Exclusive one", lease.name()),
-            )),
+            false => Some(share.lease.writes_not()),
         };
+        share.write = true;
         match error {
-            Some(e) => Err(Refused { buf: Some(buf), error: Some(e) }),
-            None => self.through(lease, at, buf, (tag, true, durable)),
+            Some(e) => Err(LeaseRefused { share, buf, error: Some(e) }),
+            None => self.through(share, buf, (tag, durable)),
         }
     }
 
     fn through(
         &mut self,
-        lease: &Arc<LeaseCore>,
-        at: LeaseAt,
+        mut share: LeaseTag,
         buf: Buffer,
-        (tag, write, durable): (u64, bool, bool),
-    ) -> std::result::Result<(), Refused> {
-        if let Err(e) = self.may_go_through(lease, at, &buf) {
-            return Err(Refused { buf: Some(buf), error: Some(e) });
+        (tag, durable): (u64, bool),
+    ) -> std::result::Result<(), LeaseRefused> {
+        let write = share.write;
+        if let Err(e) = self.vol.not_in_action() {
+            return Err(LeaseRefused { share, buf, error: Some(e) });
         }
         let mut inner = self.lane.lock();
-        let mut buf = buf;
         if buf.len() <= self.max_transfer
             && let Some(i) = inner.free_plain.pop()
         {
-            let pinned = inner.pins.submit(lease.pins());
-            let found = pinned.ok().map(|pin| (pin, lease.locate(at, buf.len())));
-            match found {
-                Some((pin, (at, Some(phys)))) => {
-                    let bytes = lease.valid(at.offset, buf.len());
-                    let plain = match write {
-                        true => Plain::write(tag, phys, buf.len(), durable),
-                        false => Plain::read(tag, phys, bytes),
-                    };
-                    let tag = LeaseTag { lease: lease.clone(), at, write };
-                    let leased = Leased { tag, pin };
-                    let begun = inner.begin_leased(&self.lane, i, plain, buf, leased);
-                    return begun.map_err(|(buf, error)| Refused { buf: Some(buf), error });
+            if let Ok(pin) = inner.pins.submit(share.lease.pins()) {
+                let seq = share.lease.pins().seq();
+                if share.at.known((share.lease.id(), seq), buf.len()).is_none() && self.is_its_own(&share, &buf) {
+                    let s = &mut *share;
+                    s.lease.locate(&mut s.at, seq);
                 }
-                Some((pin, _)) => inner.pins.complete(lease.pins(), pin),
-                None => {}
+                if let Some((at, valid)) = share.at.known((share.lease.id(), seq), buf.len()) {
+                    let plain = match write {
+                        true => Plain::write(tag, at, buf.len(), durable),
+                        false => Plain::read(tag, at, valid),
+                    };
+                    let leased = Leased { tag: share, pin };
+                    let begun = inner.begin_leased(&self.lane, i, plain, buf, leased);
+                    return begun
+                        .map_err(|(buf, error, share)| LeaseRefused { share, buf, error });
+                }
+                inner.pins.complete(share.lease.pins(), pin);
             }
             inner.free_plain.push(i);
         }
-        if !inner.has_room() {
-            return Err(Refused { buf: Some(buf), error: None });
+        if let Err(e) = self.may_go_through(&share, &buf) {
+            return Err(LeaseRefused { share, buf, error: Some(e) });
         }
-        let (vol, lease) = (self.vol.clone(), lease.clone());
+        if !inner.has_room() {
+            return Err(LeaseRefused { share, buf, error: None });
+        }
+        let (vol, at, mut buf) = (self.vol.clone(), share.at, buf);
         inner.spawn(&self.lane, |io| async move {
-            let io = io.of(lease.session().id());
-            let result = vol.command_task(&io, &lease, at.offset, &mut buf, (write, durable)).await;
-            let lease = Some(LeaseTag { lease, at, write });
-            io.finish(Finished { tag, result, buf: Some(buf), lease });
+            let io = io.of(share.lease.session().id());
+            let command = (write, durable);
+            let result = vol.command_task(&io, &share.lease, at.offset, &mut buf, command).await;
+            if result.is_ok() {
+                share.done();
+            }
+            io.finish(Finished { tag, result, buf: Some(buf), lease: Some(share) });
         });
         Ok(())
     }
 
-    fn may_go_through(&self, lease: &LeaseCore, at: LeaseAt, buf: &Buffer) -> Result<()> {
-        self.vol.not_in_action()?;
-        let (start, end) = lease.range();
-        let inside = at.offset >= start && at.offset < end.max(start + 1);
-        let reach = at.offset.checked_add(buf.len() as u64);
-        if !Arc::ptr_eq(lease.file().volume(), &self.vol)
-            || !at.offset.is_multiple_of(B)
-            || !inside
-            || reach.is_none_or(|reach| reach > end.next_multiple_of(B))
-        {
+    /// Is it a lease of this store, and the place inside it?
+    fn is_its_own(&self, share: &LeaseTag, buf: &Buffer) -> bool {
+        let (at, (start, end)) = (share.at.offset, share.lease.range());
+        Arc::ptr_eq(share.lease.file().volume(), &self.vol)
+            && at.is_multiple_of(B)
+            && at >= start
+            && at < end.max(start + 1)
+            && at.checked_add(buf.len() as u64).is_some_and(|to| to <= end.next_multiple_of(B))
+    }
+
+    fn may_go_through(&self, share: &LeaseTag, buf: &Buffer) -> Result<()> {
+        let (lease, at) = (&share.lease, share.at);
+        if !self.is_its_own(share, buf) {
             return Err(Error::new(
                 ErrorKind::Invalid,
                 format!(

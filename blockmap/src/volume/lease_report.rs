@@ -6,6 +6,7 @@ use super::lease::LeaseCore;
 use super::write::B;
 use crate::arbiter::{Entry, Held, Id, SessionId, State};
 use crate::format::types::FileId;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +54,30 @@ pub struct InFlight {
     pub quarantine: u64,
     /// How long the lease has been held.
     pub age: Duration,
+}
+
+impl fmt::Display for Holding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Holding { id, session, file, range: (start, end), what, state, age, left } = self;
+        match what {
+            Held::Lease(access) => write!(f, "{access:?} lease {id}")?,
+            Held::Seal { kinds, .. } => write!(f, "seal {id} ({kinds:?})")?,
+        }
+        match *end {
+            u64::MAX => write!(f, " of session {session} on file {file} from byte {start} on")?,
+            end => write!(f, " of session {session} on bytes {start}..{end} of file {file}")?,
+        }
+        if let Some(age) = age {
+            write!(f, ", held for {age:.1?}")?;
+        }
+        match (state, left) {
+            (State::Held { .. }, _) => Ok(()),
+            (_, Some(left)) => write!(f, ", asked for back, {left:.1?} left"),
+            (State::Stale { .. }, _) => f.write_str(", out of date"),
+            (State::Fencing { .. }, _) => f.write_str(", being fenced"),
+            (state, _) => write!(f, ", {state:?}"),
+        }
+    }
 }
 
 impl Volume {
@@ -103,11 +128,6 @@ impl Volume {
         }
         out.sort_unstable_by_key(|w| w.lease);
         out
-    }
-
-    /// Bytes that are free but for pins that may reach them.
-    pub(super) fn quarantined(&self) -> u64 {
-        self.core().lowerings.quarantine.blocks() * B
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) struct Leasing {
     tickets: AtomicU64,
     waits: Mutex<Waits>,
     pub(super) actions: Actions,
+    /// Leases whose holders have gone, and whose registrations are there still.
+    pub(super) left: Mutex<Vec<Arc<LeaseCore>>>,
     /// Taken leases that are pinned still.
     pub(super) kept: Mutex<Vec<Kept>>,
     /// Nanoseconds; 0: [`LEASE_TIME`].

@@ -145,6 +145,9 @@ impl Volume {
     pub fn sync(self: &Arc<Self>) -> Result<()> {
         let vol = self.clone();
         self.run(move |io| async move {
+            for file in vol.files_in_memory() {
+                vol.windows_back(&file)?;
+            }
             let last = vol.core().journal.last_seq();
             vol.sync_to(&io, last).await
         })

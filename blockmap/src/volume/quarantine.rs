@@ -13,19 +13,17 @@
 //! stays with its pins.
 
 use super::Volume;
-use super::admit::refused;
+use super::admit::{Ticket, refused};
 use super::core::Class;
-use super::file::FileState;
 use super::hold::Held;
 use super::lease::LeaseCore;
 use super::ranges::extents_in;
 use super::revoke::Taking;
 use super::write::{B, How, Part};
-use crate::arbiter::{Change, Id, Ids, Request, Span};
+use crate::arbiter::{Change, Ids, Request, Span};
 use crate::error::{ErrorKind, Result};
 use crate::format::types::{Addr, Extent, Record};
 use crate::lane::Io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -169,7 +167,7 @@ impl Volume {
         span: Span,
     ) -> Result<Held> {
         let file = lease.file.state();
-        let mut ticket = self.ticket(file);
+        let mut ticket = Ticket::default();
         loop {
             let held = self.hold(io, file, span.start, span.end).await;
             let mut out = Taking::default();
@@ -177,14 +175,14 @@ impl Volume {
                 let spans = [span];
                 // No byte changes by it.
                 let change = Change::Allocate;
-                let ask = Request { session: 0, change, spans: &spans, ticket: ticket.number() };
+                let ask = Request { session: 0, change, spans: &spans, ticket: ticket.number(self) };
                 let mut ids = t.arbiter.recalls(&ask).map_err(|why| refused(&why))?;
                 let others: Vec<_> = ids.iter().filter_map(|id| t.lease(*id)).collect();
                 ids.retain(|id| !others.iter().any(|l| l.id() == *id && l.layout().kept));
                 out.keep(others);
                 if !ids.is_empty() {
                     ids = self.recall(t, file.id, &ids, (change, &spans), &mut out);
-                    ticket.recalls(t, &ask, &ids);
+                    ticket.recalls((self, file), t, (&ask, &ids));
                 }
                 Ok(ids)
             });
@@ -201,19 +199,10 @@ impl Volume {
             .await;
             self.health.sound()?;
             for id in overdue {
-                self.fence_another(io, file, id).await?;
+                // Theirs may move blocks, too.
+                self.fence(io, file, id).await?;
             }
         }
-    }
-
-    /// A fence in the midst of a fence.
-    fn fence_another<'a>(
-        self: &'a Arc<Self>,
-        io: &'a Io,
-        file: &'a Arc<FileState>,
-        id: Id,
-    ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>> {
-        Box::pin(self.fence(io, file, id))
     }
 
     /// Does a pin of a lease that was taken reach any of these?

@@ -191,7 +191,7 @@ impl VolumeQueue {
 
     /// Drives this queue and the store's own work; appends what has finished and
     /// says how many. Never sleeps.
-    pub fn poll(&mut self, done: &mut Vec<Finished>) -> usize {
+    pub fn poll<T: From<Finished>>(&mut self, done: &mut Vec<T>) -> usize {
         if self.vol.not_in_action().is_err() {
             return 0;
         }
@@ -199,7 +199,7 @@ impl VolumeQueue {
             let mut inner = self.lane.lock();
             inner.step(&self.lane);
             let n = inner.done.len();
-            done.extend(inner.done.drain(..));
+            done.extend(inner.done.drain(..).map(T::from));
             (n, inner.has_tasks())
         };
         self.vol.maintain();

@@ -1,7 +1,7 @@
 //! Verbs on ranges: truncate, punch, allocate.
 
 use super::Volume;
-use super::admit::{Asks, asks, growth};
+use super::admit::{Asks, Ticket, asks, growth};
 use super::core::{Class, Core};
 use super::file::{FileHandle, FileState, Piece, Version};
 use super::hold::Held;
@@ -52,7 +52,7 @@ impl Volume {
         size: u64,
         only_grow: bool,
     ) -> Result<()> {
-        let mut ticket = self.ticket(file);
+        let mut ticket = Ticket::default();
         loop {
             self.health.writable()?;
             let before = file.load().size;
@@ -66,7 +66,7 @@ impl Volume {
             }
             if let Some(wait) = self.may(io, file, &mut ticket, || size_asks(old, size))? {
                 drop(held);
-                self.wait_for(io, &ticket, wait).await?;
+                self.wait_for(io, file, wait).await?;
                 continue;
             }
             if size > old {
@@ -244,7 +244,7 @@ impl Volume {
         let end = off + len;
         let mut at = off / B;
         let last = end.div_ceil(B);
-        let mut ticket = self.ticket(file);
+        let mut ticket = Ticket::default();
         while at < last {
             let size = file.load().size;
             let first = if size < end { at.min(size / B) } else { at };
@@ -263,7 +263,7 @@ impl Volume {
             };
             if let Some(wait) = self.may(io, file, &mut ticket, fill)? {
                 drop(held);
-                self.wait_for(io, &ticket, wait).await?;
+                self.wait_for(io, file, wait).await?;
                 continue;
             }
             if size < end && (end - 1) / B > size / B {

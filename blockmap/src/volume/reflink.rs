@@ -3,7 +3,7 @@
 
 use super::Volume;
 use super::core::Class;
-use super::admit::{asks, growth};
+use super::admit::{Ticket, asks, growth};
 use super::file::{FileHandle, FileState, Map, Version};
 use super::hold::Held;
 use super::names::{check_name, exists};
@@ -144,7 +144,7 @@ impl Volume {
         b: (&Arc<FileState>, u64, u64),
         end: u64,
     ) -> Result<(Held, Option<Held>)> {
-        let (mut from, mut onto) = (self.ticket(a.0), self.ticket(b.0));
+        let (mut from, mut onto) = (Ticket::default(), Ticket::default());
         loop {
             let held = self.hold_both(io, a, b).await;
             let source = || asks(&[Change::ReflinkFrom], &[(a.1, a.2)]);
@@ -153,15 +153,15 @@ impl Volume {
                 all.extend(growth(b.0.load().size, end));
                 all
             };
-            let (ticket, wait) = match self.may(io, a.0, &mut from, source)? {
-                Some(wait) => (&from, wait),
+            let (file, wait) = match self.may(io, a.0, &mut from, source)? {
+                Some(wait) => (a.0, wait),
                 None => match self.may(io, b.0, &mut onto, target)? {
-                    Some(wait) => (&onto, wait),
+                    Some(wait) => (b.0, wait),
                     None => return Ok(held),
                 },
             };
             drop(held);
-            self.wait_for(io, ticket, wait).await?;
+            self.wait_for(io, file, wait).await?;
         }
     }
 

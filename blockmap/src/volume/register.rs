@@ -74,6 +74,7 @@ impl LeaseCore {
     /// # Errors
     /// `Recalled`, `Revoked`.
     pub fn register(self: &Arc<Self>, action: Action) -> Result<(u64, Vec<LeasePiece>)> {
+        self.file.volume().not_in_action()?;
         // A pin keeps the lease from being taken meanwhile.
         let _pin = self.pin.hold().map_err(|_| self.refusal())?;
         let mut l = self.layout();
@@ -108,15 +109,50 @@ impl LeaseCore {
             (at.map(|i| l.registered.remove(i)), l.registered.len())
         };
         if left == 0 {
-            self.file.volume().announce();
+            let vol = self.file.volume();
+            // The caller has the lease, so its last handle does not go here.
+            let mut left = vol.leasing.left.lock().expect("no holder panics");
+            left.retain(|lease| !std::ptr::eq(&**lease, self));
+            drop(left);
+            vol.announce();
         }
         drop(gone);
+    }
+
+    /// Nobody is there any more to take this registration back: the lease stays, without a
+    /// holder, until somebody needs its range and the action has run.
+    pub fn leave_registered(self: &Arc<Self>, number: u64) {
+        let l = self.layout();
+        if l.registered.iter().any(|r| r.0.number == number) {
+            let mut left = self.file.volume().leasing.left.lock().expect("no holder panics");
+            if !left.iter().any(|lease| Arc::ptr_eq(lease, self)) {
+                left.push(self.clone());
+            }
+        }
+    }
+}
+
+/// Fails in a forked child of the process that opened the store: some thread of its parent's
+/// may have held a lock, and none of its memory is the child's. Some loads, no lock.
+///
+/// # Errors
+/// `ForkedChild`.
+#[inline]
+pub fn not_forked() -> Result<()> {
+    match freehold_engine::fork::in_child() {
+        false => Ok(()),
+        true => Err(Error::new(
+            ErrorKind::ForkedChild,
+            "a forked child owns nothing of its parent's store; open it there after an exec",
+        )),
     }
 }
 
 impl Volume {
-    /// Fails if this thread runs an action of this store.
+    /// Fails if this thread runs an action of this store, and in a forked child: before
+    /// any lock is taken.
     pub(super) fn not_in_action(&self) -> Result<()> {
+        not_forked()?;
         if INSIDE.get() == std::ptr::from_ref(self).addr() {
             return Err(Error::new(
                 ErrorKind::WouldDeadlock,

@@ -23,9 +23,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::FileId;
 use crate::lane::Io;
 use freehold_engine::pin::{self, PinState};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// A fence under way.
+pub(super) type Fencing<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
 /// What taking leaves to be done when the lock is free.
 #[derive(Default)]
@@ -63,16 +67,19 @@ impl Volume {
         // Where the barrier fails nothing is found to be quiet, and the fence reports it.
         let _ = pin::recall(&states);
         let quiet = pin::quiet(&states);
-        let mut idle: HashMap<Id, bool> = HashMap::with_capacity(leases.len());
+        let mut busy: HashMap<Id, &Arc<LeaseCore>> = HashMap::new();
+        let mut gone = HashSet::with_capacity(leases.len());
         for (lease, quiet) in leases.iter().zip(quiet) {
-            idle.insert(lease.id(), self.may_take(lease, quiet));
-            if idle[&lease.id()] {
+            if self.may_take(lease, quiet) {
                 self.take(t, lease, out);
+                gone.insert(lease.id());
+            } else {
+                busy.insert(lease.id(), lease);
             }
         }
         let mut left = Ids::new();
-        for id in ids.iter().filter(|id| !idle.get(id).copied().unwrap_or(false)) {
-            let lease = leases.iter().find(|l| l.id() == *id);
+        for id in ids.iter().filter(|id| !gone.contains(*id)) {
+            let lease = busy.get(id).copied();
             if lease.is_none() && t.leases.contains_key(id) {
                 // Its last handle is just going.
                 t.arbiter.returned(*id);
@@ -140,9 +147,7 @@ impl Volume {
             return;
         }
         let Some(lease) = t.lease(id) else { return };
-        if !lease.layout().stale {
-            lease.pin.renew();
-        }
+        self.renew(t, &lease);
         out.events.push((lease.who.clone(), Event::Withdrawn { id, file }));
         out.keep([lease]);
     }
@@ -162,14 +167,13 @@ impl Volume {
     /// Law R2: what was written through a window becomes durable when the lease goes, and
     /// the blocks are everybody's again, but for those that a pin still reaches.
     pub(super) fn leave_window(&self, lease: &LeaseCore) {
-        let mut l = lease.layout();
+        let l = lease.layout();
         let Some(booking) = &l.booking else { return };
         if let Err(e) = booking.write_back() {
             self.health.poison("a lease's bytes in the window", &e.into());
         }
-        if booking.retire() {
-            l.booking = None;
-        }
+        // Its view may come back with another layout ([`Volume::renew`]).
+        booking.retire();
     }
 
     /// Tells sessions, outside of the lock.
@@ -225,12 +229,17 @@ impl Volume {
     /// # Errors
     /// `Busy` where an action has not succeeded, or what is pinned for writing cannot be
     /// moved: the lease stays overdue.
-    pub(super) async fn fence(
-        self: &Arc<Self>,
-        io: &Io,
-        file: &Arc<FileState>,
+    pub(super) fn fence<'a>(
+        self: &'a Arc<Self>,
+        io: &'a Io,
+        file: &'a Arc<FileState>,
         id: Id,
-    ) -> Result<()> {
+    ) -> Fencing<'a> {
+        // A move off a lease's blocks may have to fence others.
+        Box::pin(self.fence_now(io, file, id))
+    }
+
+    async fn fence_now(self: &Arc<Self>, io: &Io, file: &Arc<FileState>, id: Id) -> Result<()> {
         let (begun, lease) = file.guards.with(|t| (t.arbiter.fencing(id), t.lease(id)));
         match begun {
             Fence::Cleared(session) => {

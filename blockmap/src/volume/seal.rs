@@ -6,7 +6,7 @@
 //! setting a seal never fences, but gives up with `Busy` when the time is over.
 
 use super::Volume;
-use super::admit::{Wait, asks};
+use super::admit::{Ticket, Wait, asks};
 use super::file::{FileHandle, FileState};
 use super::sessions::SessionCore;
 use super::write::B;
@@ -80,7 +80,7 @@ impl Volume {
         spec: SealSpec,
     ) -> Result<()> {
         let end = super::clock().saturating_add(spec.timeout.as_nanos().min(1 << 62) as u64);
-        let mut ticket = self.ticket(file);
+        let mut ticket = Ticket::default();
         let SealSpec { kinds, breakable, .. } = spec;
         loop {
             let held = self.hold(io, file, span.start, span.end).await;
@@ -175,6 +175,9 @@ impl SealCore {
 
 impl Drop for SealCore {
     fn drop(&mut self) {
+        if super::not_forked().is_err() {
+            return;
+        }
         self.file.state().guards.with(|t| {
             let _ = t.arbiter.clear(self.id, self.who.id());
         });

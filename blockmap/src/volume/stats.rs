@@ -104,6 +104,8 @@ pub struct Space {
     pub journal: u64,
     /// How much of it the next opening would read back; a checkpoint gives it up.
     pub journal_used: u64,
+    /// Free but for pins of leases that were taken at their deadline.
+    pub quarantined: u64,
 }
 
 /// A file's numbers, in bytes.
@@ -177,6 +179,7 @@ impl Volume {
             condemned: bytes(core.deferred_blocks),
             journal: bytes(self.journal_blocks),
             journal_used: bytes(core.journal.used()),
+            quarantined: bytes(core.lowerings.quarantine.blocks()),
         }
     }
 

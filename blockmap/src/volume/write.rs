@@ -14,6 +14,7 @@
 //! never reachable.
 
 use super::Volume;
+use super::admit::Ticket;
 use super::core::{Class, Core};
 use super::file::{FileHandle, FileState, Version};
 use super::hold::Held;
@@ -120,7 +121,7 @@ impl Volume {
         len: u64,
     ) -> Result<Held> {
         check_range(off, len)?;
-        let mut ticket = self.ticket(file);
+        let mut ticket = Ticket::default();
         loop {
             self.health.writable()?;
             let size = file.load().size;
@@ -135,7 +136,7 @@ impl Volume {
             }
             if let Some(wait) = self.may_write(io, file, &mut ticket, off, off + len).await? {
                 drop(held);
-                self.wait_for(io, &ticket, wait).await?;
+                self.wait_for(io, file, wait).await?;
                 continue;
             }
             if zero {

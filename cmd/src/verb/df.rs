@@ -8,7 +8,8 @@ use serde_json::json;
 /// Show how full a store is.
 ///
 /// Condemned space belonged to removed files and is being freed; reserved
-/// space is kept for removal and for work in flight.
+/// space is kept for removal and for work in flight; quarantined space is free
+/// but for those who had leases on it and have not let go.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The store
@@ -27,11 +28,12 @@ pub(crate) fn run(args: &Args) -> Outcome {
             "reserved": space.reserved,
             "condemned": space.condemned,
             "journal": space.journal,
+            "quarantined": space.quarantined,
         }));
     }
-    let mut rows = table::new(&[">total", ">free", ">reserved", ">condemned", ">journal"]);
-    rows.add_row(
-        [space.total, space.free, space.reserved, space.condemned, space.journal].map(size::show),
-    );
+    let names = [">total", ">free", ">reserved", ">condemned", ">journal", ">quarantined"];
+    let freehold::Space { total, free, reserved, condemned, journal, quarantined, .. } = space;
+    let mut rows = table::new(&names);
+    rows.add_row([total, free, reserved, condemned, journal, quarantined].map(size::show));
     table::print(&rows)
 }

@@ -12,22 +12,39 @@ use super::ledger::Access;
 use super::reach::Reach;
 use crate::medium::{Error, ErrorKind, Result};
 use crate::pin::{ExclusivePin, LongPin, NotHeld, PinState, ShortPin, State, everywhere};
+use std::cell::UnsafeCell;
 use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+/// Where a view's bytes are.
+#[derive(Debug)]
+struct Place {
+    reach: Reach,
+    ranges: Box<[Range<u64>]>,
+}
 
 /// What the view, its long pins and its booking share.
 #[derive(Debug)]
 struct Core {
-    reach: Reach,
+    /// Written by `relay` alone, while `dead`. Read under a pin that found the view
+    /// alive, or under `steady`.
+    place: UnsafeCell<Place>,
+    steady: Mutex<()>,
     pins: Arc<PinState>,
-    ranges: Box<[Range<u64>]>,
     /// The ledger still has the ranges.
     booked: AtomicBool,
     /// Retired while its lease might be held again.
     dead: AtomicBool,
 }
+
+const fn shared_by_threads<T: Send + Sync>() {}
+const _: () = shared_by_threads::<Place>();
+
+// SAFETY: `place` is the only field that is not `Sync` by itself, and what is in it is. It is
+// written by `Core::relay` alone, which is alone with it: see there.
+unsafe impl Sync for Core {}
 
 impl Core {
     /// It was not retired. After a pin was counted.
@@ -39,26 +56,70 @@ impl Core {
         }
     }
 
+    /// The bytes.
+    ///
+    /// # Safety
+    /// A pin of `pins` was counted, found the view alive afterwards, and lasts as long as
+    /// the reference.
+    #[inline]
+    unsafe fn pinned(&self) -> &Reach {
+        // SAFETY: who writes `place` has set `dead`, has passed a barrier on every thread,
+        // and has then found no pin. So the caller's pin, which is there, came after that,
+        // and would have found `dead`; or it found that `relay` had unset it again, which
+        // is after the write.
+        unsafe { &(*self.place.get()).reach }
+    }
+
+    /// Looks at the place without a pin.
+    fn steadily<R>(&self, look: impl FnOnce(&Place) -> R) -> R {
+        let _steady = self.steady.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: `relay` writes under the same lock.
+        look(unsafe { &*self.place.get() })
+    }
+
     /// Ends the booking. No pin of `pins` through which this view could be reached is
     /// there, and none comes.
     fn release(&self) {
-        if self.booked.swap(false, Ordering::AcqRel) {
-            self.reach.memory().ledger().release(&self.ranges, self.reach.access());
+        self.steadily(|place| {
+            if self.booked.swap(false, Ordering::AcqRel) {
+                let ledger = place.reach.memory().ledger();
+                ledger.release(&place.ranges, place.reach.access());
+            }
+        });
+    }
+
+    /// The view of a retired booking shows other bytes from now on, and lives again.
+    /// False if it is not retired.
+    fn relay(&self, next: Place) -> Result<bool> {
+        let _steady = self.steady.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.dead.load(Ordering::Acquire) || self.booked.load(Ordering::Acquire) {
+            return Ok(false);
         }
+        next.reach.memory().ledger().book(&next.ranges, next.reach.access())?;
+        // SAFETY: `bury` has set `dead` and has found no pin after a barrier; it and this
+        // alone change `dead`, under the lock that is held. A pin that was counted since
+        // finds it set and reaches nothing. Whoever has no pin holds the lock to look.
+        unsafe { *self.place.get() = next };
+        self.booked.store(true, Ordering::Release);
+        // Release: who finds the view alive finds its new place.
+        self.dead.store(false, Ordering::Release);
+        Ok(true)
     }
 
     fn write_back(&self) -> Result<bool> {
-        let Some(range) = self.reach.take_soiled() else { return Ok(false) };
-        // A pin that found its bytes noted already did not note them again; this
-        // makes what it had stored by then visible, and so part of what is persisted.
-        let done = everywhere().map_err(|e| {
-            Error::new(ErrorKind::Unsupported, format!("membarrier was refused: {e}"))
-        });
-        let done = done.and_then(|()| self.reach.persist(range.clone()));
-        if done.is_err() {
-            self.reach.soil(range);
-        }
-        done.map(|()| true)
+        self.steadily(|Place { reach, .. }| {
+            let Some(range) = reach.take_soiled() else { return Ok(false) };
+            // A pin that found its bytes noted already did not note them again; this
+            // makes what it had stored by then visible, and so part of what is persisted.
+            let done = everywhere().map_err(|e| {
+                Error::new(ErrorKind::Unsupported, format!("membarrier was refused: {e}"))
+            });
+            let done = done.and_then(|()| reach.persist(range.clone()));
+            if done.is_err() {
+                reach.soil(range);
+            }
+            done.map(|()| true)
+        })
     }
 }
 
@@ -162,13 +223,19 @@ impl View {
         pins: Arc<PinState>,
     ) -> Result<Self> {
         reach.memory().ledger().book(&ranges, reach.access())?;
-        let core = Arc::new(Core { reach, pins, ranges, booked: AtomicBool::new(true), dead: AtomicBool::new(false) });
+        let core = Arc::new(Core {
+            place: UnsafeCell::new(Place { reach, ranges }),
+            steady: Mutex::new(()),
+            pins,
+            booked: AtomicBool::new(true),
+            dead: AtomicBool::new(false),
+        });
         Ok(Self { ticket: Arc::new(Ticket(Arc::clone(&core))), core })
     }
 
     /// Bytes in it.
     pub fn len(&self) -> u64 {
-        self.core.reach.len()
+        self.core.steadily(|place| place.reach.len())
     }
 
     /// Never: a view has at least a byte.
@@ -178,7 +245,7 @@ impl View {
 
     /// What may be done with it.
     pub fn access(&self) -> Access {
-        self.core.reach.access()
+        self.core.steadily(|place| place.reach.access())
     }
 
     /// Pins the lease for a short use by this thread: a few nanoseconds.
@@ -189,7 +256,9 @@ impl View {
     pub fn pin(&self) -> std::result::Result<ViewPin<'_>, NotHeld> {
         let guard = self.core.pins.pin()?;
         self.core.alive()?;
-        Ok(ViewPin { reach: &self.core.reach, _guard: guard })
+        // SAFETY: `guard` was counted, the view is alive, and the pin keeps the guard.
+        let reach = unsafe { self.core.pinned() };
+        Ok(ViewPin { reach, _guard: guard })
     }
 
     /// Pins the lease for a use beside which there is no other, of this view or of the
@@ -200,7 +269,9 @@ impl View {
     pub fn pin_mut(&mut self) -> std::result::Result<ViewPinMut<'_>, NotHeld> {
         let guard = self.core.pins.pin_exclusive()?;
         self.core.alive()?;
-        Ok(ViewPinMut { reach: &self.core.reach, written: None, _guard: guard })
+        // SAFETY: as in `pin`.
+        let reach = unsafe { self.core.pinned() };
+        Ok(ViewPinMut { reach, written: None, _guard: guard })
     }
 
     /// Pins the lease for a long use, one that moves between threads, or one that
@@ -247,8 +318,8 @@ impl Booking {
     /// holder who keeps the view.
     ///
     /// Returns false, and does nothing, unless the lease is quiet and not held. One that
-    /// is only recalled may be held again: this view is not pinned again even then, and
-    /// the lease's next one is another.
+    /// is only recalled may be held again: this view is not pinned again even then, until
+    /// [`WindowMemory::relay`](super::WindowMemory::relay) gives it a place.
     pub fn retire(&self) -> bool {
         let Some(_ticket) = self.ticket.upgrade() else {
             // Whoever drops the last one releases, perhaps at this moment.
@@ -273,6 +344,10 @@ impl Booking {
     /// barrier, and the counts are looked at afterwards: one of both sees the other.
     fn bury(&self) -> bool {
         let core = &self.core;
+        let _steady = core.steady.lock().unwrap_or_else(PoisonError::into_inner);
+        if core.dead.load(Ordering::Acquire) {
+            return true;
+        }
         core.dead.store(true, Ordering::SeqCst);
         let quiet = everywhere().is_ok() && core.pins.is_quiet();
         if !quiet {
@@ -293,8 +368,21 @@ impl Booking {
     }
 
     /// Blocks of the medium that are booked, in the order of the view.
-    pub fn blocks(&self) -> &[Range<u64>] {
-        &self.core.ranges
+    pub fn blocks(&self) -> Box<[Range<u64>]> {
+        self.core.steadily(|place| place.ranges.clone())
+    }
+
+    /// What was retired shows these bytes from now on; the same view can be pinned again
+    /// when its lease is held. False, with nothing done, if it is not retired or its view
+    /// is gone.
+    pub(super) fn relay(&self, reach: Reach, ranges: Box<[Range<u64>]>) -> Result<bool> {
+        // It keeps the new booking from outliving the view.
+        let Some(_ticket) = self.ticket.upgrade() else { return Ok(false) };
+        self.core.relay(Place { reach, ranges })
+    }
+
+    pub(super) fn access(&self) -> Access {
+        self.core.steadily(|place| place.reach.access())
     }
 }
 
@@ -404,13 +492,15 @@ impl Deref for ViewHold {
     type Target = Reach;
 
     fn deref(&self) -> &Reach {
-        &self.core.reach
+        // SAFETY: the guard was counted before the view was found alive, and the reference
+        // borrows what has it.
+        unsafe { self.core.pinned() }
     }
 }
 
 impl Drop for ViewHold {
     fn drop(&mut self) {
-        self.core.reach.soil_raw();
+        self.soil_raw();
     }
 }
 

@@ -4,10 +4,11 @@ use super::ledger::Access;
 use super::reach::Reach;
 use super::salvage;
 use super::shared::{SharedMemory, blocks};
-use super::view::View;
+use super::view::{Booking, View};
 use crate::medium::{Error, ErrorKind, Result};
 use crate::pin::PinState;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The bytes of a window medium, by their offset on the medium. A handle: clones
@@ -97,6 +98,44 @@ impl WindowMemory {
     /// there. `Invalid` for bytes outside the medium, for no bytes, and for zeroes
     /// under Write or Exclusive access.
     pub fn view(&self, access: Access, pieces: &[Piece], pins: &Arc<PinState>) -> Result<View> {
+        let (reach, ranges) = self.lay(access, pieces)?;
+        View::new(reach, ranges, Arc::clone(pins))
+    }
+
+    /// The view of a [retired](super::Booking::retire) booking shows these pieces from now on,
+    /// with the same access and for the same lease, and can be pinned again as soon as that
+    /// is held: for a lease whose blocks have moved. False, with nothing done, if the booking
+    /// is not retired, or its view is gone.
+    ///
+    /// ```
+    /// use freehold_engine::medium::Medium;
+    /// use freehold_engine::mem::MemMedium;
+    /// use freehold_engine::memory::{Access, Piece};
+    /// use freehold_engine::pin::{PinState, Waiter, recall};
+    ///
+    /// let medium = MemMedium::new(1 << 20)?;
+    /// let memory = medium.window_memory().expect("a window");
+    /// medium.window().unwrap().store(8192, b"moved")?;
+    /// let lease = PinState::new(&Waiter::none());
+    /// let view = memory.view(Access::Stable, &[Piece::at(0, 4096)], &lease)?;
+    /// let booking = view.booking();
+    ///
+    /// recall(&[&lease]).unwrap();
+    /// assert!(booking.retire());
+    /// assert!(memory.relay(&booking, &[Piece::at(8192, 4096)])?);
+    /// lease.renew();
+    /// assert_eq!(view.pin().unwrap().slice(0, 5)?, b"moved");
+    /// # Ok::<(), freehold_engine::medium::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::view`]; the booking stays retired.
+    pub fn relay(&self, booking: &Booking, pieces: &[Piece]) -> Result<bool> {
+        let (reach, ranges) = self.lay(booking.access(), pieces)?;
+        booking.relay(reach, ranges)
+    }
+
+    fn lay(&self, access: Access, pieces: &[Piece]) -> Result<(Reach, Box<[Range<u64>]>)> {
         let writes = matches!(access, Access::Write | Access::Exclusive);
         let mut ranges = Vec::with_capacity(pieces.len());
         for piece in pieces {
@@ -117,7 +156,7 @@ impl WindowMemory {
         }
         let runs = pieces.iter().map(|piece| (piece.at, piece.len));
         let reach = Reach::new(Arc::clone(&self.memory), access, runs)?;
-        View::new(reach, ranges.into(), Arc::clone(pins))
+        Ok((reach, ranges.into()))
     }
 
     /// Copies bytes out that somebody may be writing through an exclusive pin which

@@ -28,7 +28,7 @@ pub fn a14_a16_a_fence_waits_for_io_and_refuses_more() -> Verdict {
     let copy = op.end("the reflink")?.map_err(text)?;
     holds(&w.vol, &copy, 0, 9)?;
     holds(&w.vol, &copy, 1, 1)?;
-    let mut done = Vec::new();
+    let mut done: Vec<freehold_blockmap::Finished> = Vec::new();
     wait("the flush", || q.poll(&mut done) > 0 || !done.is_empty())?;
     demand(done.iter().filter(|d| d.result.is_ok()).count() == 1, || format!("{done:?}"))?;
     ended(&lease)

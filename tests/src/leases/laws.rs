@@ -162,7 +162,7 @@ pub fn d4_a_fence_reports_a_command_when_the_device_is_done() -> Verdict {
     w.hurry();
     let op = w.begin(|vol, f| vol.punch(f, 0, 4 * B));
     wait("the fence", || lease.pins().state() == freehold_engine::pin::State::Fencing)?;
-    let mut done = Vec::new();
+    let mut done: Vec<freehold_blockmap::Finished> = Vec::new();
     for _ in 0..50 {
         q.poll(&mut done);
         std::thread::sleep(std::time::Duration::from_micros(100));

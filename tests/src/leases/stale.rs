@@ -139,7 +139,7 @@ pub fn d8_a_place_is_good_for_its_lease_and_length_only() -> Verdict {
     let lease = w.lease(Access::Write, 0, 4)?;
     let mut queue = w.queue()?;
     let place = |queue: &mut freehold_blockmap::VolumeQueue| -> Result<LeaseAt, String> {
-        let mut done = Vec::new();
+        let mut done: Vec<freehold_blockmap::Finished> = Vec::new();
         wait("a fill", || queue.poll(&mut done) > 0)?;
         done.remove(0).lease.map(|t| t.at).ok_or_else(|| "no place".into())
     };
@@ -234,5 +234,53 @@ pub fn a23_a_stale_lease_is_good_again_when_it_is_refreshed() -> Verdict {
     demand(lease.pins().seq() > seq, || "the number did not grow".into())?;
     super::world::holds(&w.vol, &w.vol.open_file(b"copy").map_err(text)?, 0, 1)?;
     w.holds(0, 9)?;
+    sound(&w.vol)
+}
+
+/// The move off an overdue Write pin does not queue behind the grant that waits for it.
+pub fn r4_a_move_does_not_wait_for_who_waits_for_it() -> Verdict {
+    for access in [Access::Write, Access::Exclusive, Access::Stable] {
+        let w = World::memory()?;
+        let write = w.lease(Access::Write, 0, 4)?;
+        let view = write.view().map_err(text)?;
+        let late = view.hold().map_err(|e| e.to_string())?;
+        w.hurry();
+        let who = w.comer.clone();
+        let spec = LeaseSpec { access, max_hold: Duration::ZERO };
+        let grant = w.begin(move |vol, f| vol.lease(f, &who, (0, 4 * B), spec));
+        let lease = grant.end("the grant")?.map_err(text)?;
+        late.store(0, &[66; 64]).map_err(|e| e.to_string())?;
+        held(&lease)?;
+        drop(lease);
+        w.holds(0, 1)?;
+        drop((late, view));
+        sound(&w.vol)?;
+    }
+    Ok(())
+}
+
+/// Two leases of one session on the same blocks, both overdue: neither fence waits for the
+/// other, whichever comes first, and whoever drives them.
+pub fn r4_two_overdue_leases_of_one_session_are_fenced() -> Verdict {
+    let w = World::memory()?;
+    let (one, two) = (w.lease(Access::Write, 0, 4)?, w.lease(Access::Write, 2, 4)?);
+    let views = [one.view().map_err(text)?, two.view().map_err(text)?];
+    let late: Vec<_> = views.iter().filter_map(|v| v.hold().ok()).collect();
+    demand(late.len() == 2, || "they are not pinned".into())?;
+    w.hurry();
+    let ops: Vec<_> = [0u8, 1, 2]
+        .map(|i| w.begin(move |vol, f| vol.reflink_file(f, &[b'c', b'a' + i])))
+        .into();
+    for op in ops {
+        op.end("a reflink")?.map_err(text)?;
+    }
+    for pin in &late {
+        pin.store(0, &[66; 4096]).map_err(|e| e.to_string())?;
+        pin.store(2 * B, &[66; 4096]).map_err(|e| e.to_string())?;
+    }
+    for block in 0..6 {
+        w.holds(block, 1)?;
+    }
+    drop((late, views));
     sound(&w.vol)
 }

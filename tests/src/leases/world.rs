@@ -250,7 +250,7 @@ fn why(refused: freehold_blockmap::Refused) -> Error {
 
 /// Polls until one operation has finished, and gives its buffer.
 pub(super) fn finish(queue: &mut VolumeQueue) -> Result<Vec<u8>, Error> {
-    let mut done = Vec::new();
+    let mut done: Vec<freehold_blockmap::Finished> = Vec::new();
     let begun = Instant::now();
     while queue.poll(&mut done) == 0 {
         if begun.elapsed() > LONG {

@@ -116,6 +116,36 @@ fn whoever_must_wait_is_listed_once_and_since_when() {
 }
 
 #[test]
+fn an_operation_of_several_changes_is_asked_and_listed_whole() {
+    let mut file = FileArbiter::new();
+    assert!(file.grant(lease(1, B, Access::Read, span(0, 8))));
+    assert!(file.seal(seal(2, B, Kinds::SHRINK, Span::WHOLE, true)));
+    let at = [span(4, 8)];
+    let r = Request { session: A, change: Change::Cut, spans: &at, ticket: 3 };
+    let both = [r, Request { change: Change::Shrink, ..r }];
+    assert_eq!(file.admit_all(&both, 0), recall(&[1, 2]));
+    assert_eq!(file.claims().count(), 2);
+    file.take(1);
+    assert_eq!(file.admit_all(&both, 0), recall(&[2]));
+    assert_eq!(file.clear(2, B), Ok(()));
+    assert_eq!(file.admit_all(&both, 0), Answer::Go);
+    for r in &both {
+        file.begin(r);
+    }
+    // Each of the two keeps out what conflicts with it.
+    assert_eq!(ask(&mut file, B, grants(Access::Read), at[0]), Answer::Behind(3));
+    assert_eq!(ask(&mut file, B, seals(Kinds::SHRINK), span(0, 0)), Answer::Behind(3));
+    assert_eq!(ask(&mut file, B, seals(Kinds::GROW), span(0, 0)), Answer::Go);
+    file.leave(3);
+    assert!(file.is_empty());
+    // A seal that refuses one of them keeps the other from recalling anything.
+    assert!(file.grant(lease(4, B, Access::Read, span(0, 8))));
+    assert!(file.seal(seal(5, B, Kinds::SHRINK, Span::WHOLE, false)));
+    assert_eq!(sealed_by(file.admit_all(&both, 0)).id, 5);
+    assert_eq!(file.claims().count(), 0);
+}
+
+#[test]
 fn relocation_never_waits_and_goes_round() {
     let mut file = FileArbiter::new();
     assert!(file.grant(lease(1, A, Access::Read, span(10, 20))));

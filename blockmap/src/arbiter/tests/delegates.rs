@@ -108,6 +108,16 @@ fn a_delegates_deadline_is_never_later_than_its_parents() {
 }
 
 #[test]
+fn a_delegate_that_declared_more_time_has_no_more_than_its_parent() {
+    let mut file = parent(Access::Write);
+    let patient = LeaseEntry { max_hold_ns: 9 * HOLD, ..child(2, B, Access::Write, span(0, 8), 1) };
+    assert!(file.grant(patient));
+    file.recall(1, 0, SECOND);
+    let deadline = SECOND + HOLD;
+    assert_eq!(file.state(2), Some(State::Recalled { seq: 2, deadline }));
+}
+
+#[test]
 fn a_delegate_is_recalled_as_long_as_its_parent_is_wanted() {
     let mut file = parent(Access::Write);
     assert!(file.grant(child(2, B, Access::Write, span(4, 8), 1)));

@@ -154,7 +154,7 @@ fn the_leases_of_others_come_first_and_own_ones_can_be_asked_for() {
         spans: &[span(0, 16)],
         ticket: 0,
     };
-    assert_eq!(file.own(&r)[..], [1, 3]);
+    assert_eq!(file.own(&[r])[..], [1, 3]);
     assert_eq!(file.admit(&r, 0), recall(&[2]));
     file.take(2);
     assert_eq!(file.admit(&r, 0), Answer::Take([3].as_slice().into()));

@@ -15,6 +15,8 @@ enum Step {
     Ask {
         session: SessionId,
         change: Change,
+        /// A second change of the same operation.
+        also: Option<Change>,
         spans: Vec<Span>,
         ticket: u64,
     },
@@ -122,9 +124,11 @@ fn steps() -> impl Strategy<Value = Step> {
     let many = || prop::collection::vec(spans(), 0..3);
     let tickets = || prop_oneof![Just(0), 1..20u64];
     prop_oneof![
-        4 => (sessions(), changes(), many(), tickets()).prop_map(|(session, change, spans, ticket)| {
-            Step::Ask { session, change, spans, ticket }
-        }),
+        4 => (sessions(), changes(), prop::option::of(changes()), many(), tickets()).prop_map(
+            |(session, change, also, spans, ticket)| {
+                Step::Ask { session, change, also, spans, ticket }
+            },
+        ),
         6 => (sessions(), held_changes(), spans(), 0..500u64, tickets()).prop_map(
             |(session, change, span, hold, ticket)| {
                 Step::Hold { session, change, span, hold: hold * 1000, ticket }
@@ -152,10 +156,14 @@ struct World {
 
 impl World {
     fn ask(&mut self, r: &Request) -> Answer {
-        let said = self.file.admit(r, self.now);
-        match (&said, self.oracle.admit(r)) {
+        self.ask_all(&[*r])
+    }
+
+    fn ask_all(&mut self, changes: &[Request]) -> Answer {
+        let said = self.file.admit_all(changes, self.now);
+        match (&said, self.oracle.admit(changes)) {
             (Answer::Refused(_), Answer::Refused(_)) => {}
-            (_, expected) => assert_eq!(said, expected, "{r:?}"),
+            (_, expected) => assert_eq!(said, expected, "{changes:?}"),
         }
         said
     }
@@ -250,7 +258,8 @@ impl World {
                 let change = Change::Delegate { access, parent: id };
                 let within = self.oracle.thing(id).map_or(span, |t| span.common(t.span));
                 let r = Request { session, change, spans: &[within], ticket: 0 };
-                self.hold(&r, 0, Some(id));
+                // Some of them declare more time than their parent did.
+                self.hold(&r, span.start * 20_000, Some(id));
             }
             Act::MakeGood(unshares) => {
                 let Some(thing) = oracle.thing(id) else { return };
@@ -263,8 +272,14 @@ impl World {
 
     fn step(&mut self, step: Step) {
         match step {
-            Step::Ask { session, change, spans, ticket } => {
-                self.ask(&Request { session, change, spans: &spans, ticket });
+            Step::Ask { session, change, also, spans, ticket } => {
+                let r = Request { session, change, spans: &spans, ticket };
+                let also =
+                    also.filter(|also| [*also, change].iter().all(|c| *c != Change::Relocate));
+                match also {
+                    Some(also) => self.ask_all(&[r, Request { change: also, ..r }]),
+                    None => self.ask(&r),
+                };
             }
             Step::Hold { session, change, span, hold, ticket } => {
                 let r = Request { session, change, spans: &[span], ticket };
@@ -344,7 +359,7 @@ impl World {
 
 /// `FREEHOLD_SEEDS=A..B`, or what is run by default. A seed is 500 histories.
 fn seeds() -> std::ops::Range<u64> {
-    let Ok(text) = std::env::var("FREEHOLD_SEEDS") else { return 0..16 };
+    let Ok(text) = std::env::var("FREEHOLD_SEEDS") else { return 0..8 };
     let range = text.split_once("..").and_then(|(a, b)| Some(a.parse().ok()?..b.parse().ok()?));
     range.unwrap_or_else(|| panic!("FREEHOLD_SEEDS must be A..B, not {text:?}"))
 }

@@ -144,33 +144,37 @@ impl Oracle {
         self.claims.iter().filter(conflicts).map(|claim| claim.ticket).min()
     }
 
-    pub(super) fn admit(&mut self, r: &Request) -> Answer {
-        let answer = self.decide(r);
+    pub(super) fn admit(&mut self, changes: &[Request]) -> Answer {
+        let answer = self.decide(changes);
         if matches!(answer, Answer::Recall(_) | Answer::Behind(_)) {
-            let going = self.claims.iter().any(|c| c.ticket == r.ticket && c.going);
-            self.list(r, going);
+            for r in changes {
+                let same = |c: &Listed| c.ticket == r.ticket && c.change == r.change;
+                self.list(r, self.claims.iter().any(|claim| same(claim) && claim.going));
+            }
         }
         answer
     }
 
-    fn decide(&self, r: &Request) -> Answer {
-        if self.barred(r) {
-            // Which of the refusals is not compared.
-            return Answer::Refused(Refusal::NoLease(0));
+    fn decide(&self, changes: &[Request]) -> Answer {
+        // Which of the refusals is not compared.
+        let refused = Answer::Refused(Refusal::NoLease(0));
+        if changes.iter().any(|r| self.barred(r)) {
+            return refused;
         }
         let of = |cells: &[Cell]| {
-            let met = self.things.iter().filter(|thing| cells.contains(&self.meets(r, thing)));
+            let meets = |t: &Thing| changes.iter().any(|r| cells.contains(&self.meets(r, t)));
+            let met = self.things.iter().filter(|thing| meets(thing));
             let mut ids: Ids = met.map(|thing| thing.id).collect();
             ids.sort_unstable();
             ids
         };
         if !of(&[Cell::Sealed, Cell::Busy]).is_empty() {
-            return Answer::Refused(Refusal::NoLease(0));
+            return refused;
         }
-        if r.change == Change::Relocate {
-            return self.round(r);
+        if changes[0].change == Change::Relocate {
+            return self.round(&changes[0]);
         }
-        if let Some(ticket) = self.behind(r) {
+        if let Some(ticket) = changes.iter().find_map(|r| self.behind(r)) {
             return Answer::Behind(ticket);
         }
         let recall = of(&[Cell::Recall, Cell::Drain, Cell::RecallElseBusy]);
@@ -206,7 +210,7 @@ impl Oracle {
         if r.ticket == 0 {
             return;
         }
-        self.leave(r.ticket);
+        self.claims.retain(|claim| claim.ticket != r.ticket || claim.change != r.change);
         self.claims.push(Listed {
             ticket: r.ticket,
             session: r.session,
