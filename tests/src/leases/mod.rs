@@ -26,4 +26,5 @@ pub use invariants::*;
 pub use laws::*;
 pub use stale::*;
 
+pub use stress::{Kind, Totals, run as stress};
 pub use world::World;
