@@ -99,7 +99,7 @@ impl Volume {
             };
             let max_hold = Duration::from_nanos(parent.max_hold_ns());
             let spec = LeaseSpec { access, max_hold };
-            return Ok(self.give(&parent.file, who, spec, (layout, Some(parent.id()))));
+            return self.give(&parent.file, who, spec, (layout, Some(parent.id())));
         }
     }
 

@@ -30,6 +30,9 @@ use std::time::Duration;
 /// Blocks that are made ready for a lease at a time.
 const STEP: u64 = 256;
 
+/// The longest time that a holder can declare.
+pub const MOST_HOLD: Duration = Duration::from_secs(30);
+
 /// What a lease is asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct LeaseSpec {
@@ -52,7 +55,8 @@ impl Volume {
     /// others are in the way, and for what has to be allocated, written or made durable.
     ///
     /// # Errors
-    /// `Invalid` for a range that is empty or not inside the file; `Sealed`; `Busy` where a
+    /// `Invalid` for a range that is empty or not inside the file, for a hold that is longer
+    /// than [`MOST_HOLD`], and where the session has ended; `Sealed`; `Busy` where a
     /// holder that is overdue cannot be fenced; `WouldDeadlock`; for writing `NoSpace`
     /// and `ReadOnly`.
     pub fn lease(
@@ -65,6 +69,11 @@ impl Volume {
         self.not_in_action()?;
         check_range(off, len)?;
         who.may_hold()?;
+        who.goes_on()?;
+        if spec.max_hold > MOST_HOLD {
+            let text = format!("a lease is held back for {MOST_HOLD:?} at the most: ask for less");
+            return Err(Error::new(ErrorKind::Invalid, text));
+        }
         match spec.access.writes() {
             true => self.health.writable()?,
             false => self.health.sound()?,
@@ -72,13 +81,12 @@ impl Volume {
         // What was recalled for it stays recalled if it has to wait.
         let mut ticket = Ticket::default();
         if let Some(lease) = self.lease_now(file, who, (off, len), spec, &mut ticket)? {
-            return alive(lease);
+            return Ok(lease);
         }
         let (vol, file, who) = (self.clone(), file.clone(), who.clone());
-        let lease = self.run_as(who.id(), move |io| async move {
+        self.run_as(who.id(), move |io| async move {
             vol.lease_task(&io, &file, &who, (off, len), spec, ticket).await
-        })?;
-        alive(lease)
+        })
     }
 
     /// As [`Volume::lease`], if there is nothing to wait for.
@@ -102,7 +110,7 @@ impl Volume {
         if self.ask_arbiter(who.id(), state, ticket, &ask)?.is_some() {
             return Ok(None);
         }
-        let lease = self.give(file, who, spec, (layout, None));
+        let lease = self.give(file, who, spec, (layout, None))?;
         if spec.access == Access::Exclusive && !self.nobody_reads() {
             return Ok(None);
         }
@@ -135,7 +143,7 @@ impl Volume {
                 continue;
             }
             let layout = self.make_ready(io, state, place, spec.access).await?;
-            let lease = self.give(file, who, spec, (layout, None));
+            let lease = self.give(file, who, spec, (layout, None))?;
             drop(held);
             if spec.access == Access::Exclusive {
                 self.readers_gone(io).await;
@@ -249,7 +257,7 @@ impl Volume {
             }
             push(&mut extents, k, e);
         }
-        if access.writes() && at < place.end {
+        if access.writes() && (at < place.end || self.any_in_quarantine(&extents)) {
             return Ok(None);
         }
         let Place { start, end, end_byte } = place;
@@ -351,14 +359,15 @@ impl Volume {
         Ok(())
     }
 
-    /// Enters the lease; nothing may stand in its way.
+    /// Enters the lease; nothing may stand in its way, and the session must go on: who ends
+    /// it says so before it looks here.
     pub(super) fn give(
         self: &Arc<Self>,
         file: &FileHandle,
         who: &Arc<SessionCore>,
         spec: LeaseSpec,
         (layout, parent): (Layout, Option<Id>),
-    ) -> Arc<LeaseCore> {
+    ) -> Result<Arc<LeaseCore>> {
         let id = self.leasing.next_id();
         let max_hold = spec.max_hold.as_millis().min(u128::from(u32::MAX)) as u32;
         let span = crate::arbiter::Span { start: layout.start, end: layout.end };
@@ -366,6 +375,7 @@ impl Volume {
         let head = (id, spec.access, max_hold);
         let lease = Arc::new(LeaseCore::new(head, file.clone(), who.clone(), pin, layout));
         file.state().guards.with(|t| {
+            who.goes_on()?;
             t.arbiter.grant(LeaseEntry {
                 id,
                 session: who.id(),
@@ -376,17 +386,9 @@ impl Volume {
                 parent,
             });
             t.leases.insert(id, Arc::downgrade(&lease));
-        });
-        lease
-    }
-}
-
-/// Whoever ends a session looks for its leases after saying so: what was given meanwhile
-/// goes here.
-fn alive(lease: Arc<LeaseCore>) -> Result<Arc<LeaseCore>> {
-    match lease.session().has_ended() {
-        false => Ok(lease),
-        true => Err(Error::new(ErrorKind::Invalid, "the session has ended")),
+            Ok::<(), Error>(())
+        })?;
+        Ok(lease)
     }
 }
 

@@ -73,7 +73,7 @@ pub use defrag::DefragReport;
 pub use diff::DiffRange;
 pub use file::{DEFAULT_SESSION, FileHandle};
 pub use format::{FormatSpec, check_size};
-pub use grant::LeaseSpec;
+pub use grant::{LeaseSpec, MOST_HOLD};
 pub use lease::{LeaseCore, LeasePiece};
 pub use lease_io::{LeaseAt, LeaseRefused};
 pub use lease_report::{Holding, InFlight};

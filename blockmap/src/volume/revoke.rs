@@ -18,7 +18,7 @@ use super::guards::Table;
 use super::lease::LeaseCore;
 use super::sessions::{Event, SessionCore};
 use super::write::B;
-use crate::arbiter::{Change, Fence, Id, Ids, Recall, Span, State};
+use crate::arbiter::{Change, Fence, Id, Ids, Recall, Request, Span, State};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::FileId;
 use crate::lane::Io;
@@ -59,7 +59,7 @@ impl Volume {
         t: &mut Table,
         file: FileId,
         ids: &[Id],
-        change: Change,
+        (change, spans): (Change, &[Span]),
         out: &mut Taking,
     ) -> Ids {
         let leases: Vec<_> = ids.iter().filter_map(|id| t.lease(*id)).collect();
@@ -85,7 +85,9 @@ impl Volume {
                 t.arbiter.returned(*id);
                 continue;
             }
-            self.tell_recall(t, file, *id, lease, change, out);
+            let ask = Request { session: 0, change, spans, ticket: 0 };
+            let may_flush = t.arbiter.may_flush(&ask, *id);
+            self.tell_recall(t, file, *id, (lease, may_flush), out);
             left.push(*id);
         }
         out.keep(leases);
@@ -108,8 +110,7 @@ impl Volume {
         t: &mut Table,
         file: FileId,
         id: Id,
-        lease: Option<&Arc<LeaseCore>>,
-        change: Change,
+        (lease, may_flush): (Option<&Arc<LeaseCore>>, bool),
         out: &mut Taking,
     ) {
         let now = super::clock();
@@ -117,7 +118,6 @@ impl Volume {
         let Recall::Asked { deadline, delegates, .. } = recall else { return };
         out.deadline = Some(out.deadline.map_or(deadline, |d| d.min(deadline)));
         let grace = Duration::from_nanos(deadline.saturating_sub(now));
-        let may_flush = !matches!(change, Change::Cut | Change::ReflinkOnto);
         let told = match lease {
             Some(l) => {
                 l.allow_flush(may_flush);

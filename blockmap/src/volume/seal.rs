@@ -53,6 +53,7 @@ impl Volume {
         self.not_in_action()?;
         self.health.sound()?;
         who.may_hold()?;
+        who.goes_on()?;
         if spec.kinds.is_empty() {
             return Err(Error::new(ErrorKind::Invalid, "a seal of no kind"));
         }
@@ -65,19 +66,19 @@ impl Volume {
             return Err(Error::new(ErrorKind::Invalid, "a seal on an empty range"));
         }
         let (vol, state, id) = (self.clone(), file.state().clone(), self.leasing.next_id());
+        let owner = who.clone();
         self.run_as(who.id(), move |io| async move {
-            vol.seal_task(&io, &state, (id, span), spec).await
+            vol.seal_task(&io, &state, &owner, (id, span), spec).await
         })?;
         who.held.fetch_add(1, Ordering::AcqRel);
-        let seal = SealCore { id, kinds: spec.kinds, file: file.clone(), who: who.clone() };
-        // Whoever ends it looks for what it has after saying so.
-        who.may_hold().map(|()| seal)
+        Ok(SealCore { id, kinds: spec.kinds, file: file.clone(), who: who.clone() })
     }
 
     async fn seal_task(
         self: &Arc<Self>,
         io: &Io,
         file: &Arc<FileState>,
+        who: &SessionCore,
         (id, span): (Id, Span),
         spec: SealSpec,
     ) -> Result<()> {
@@ -92,10 +93,11 @@ impl Volume {
                 if kinds.contains(Kinds::LAYOUT) {
                     self.unlog(io, file, span.start, span.end).await?;
                 }
-                file.guards.with(|t| {
+                return file.guards.with(|t| {
+                    who.goes_on()?;
                     t.arbiter.seal(SealEntry { id, session: io.who, kinds, span, breakable });
+                    Ok(())
                 });
-                return Ok(());
             };
             drop(held);
             self.wait_until(io, file, wait, end, "the seal was not set").await?;

@@ -96,6 +96,14 @@ impl SessionCore {
         self.ended.load(Ordering::Acquire)
     }
 
+    /// Fails if it has ended.
+    pub(super) fn goes_on(&self) -> Result<()> {
+        match self.has_ended() {
+            true => Err(Error::new(ErrorKind::Invalid, "the session has ended: open another")),
+            false => Ok(()),
+        }
+    }
+
     /// True for whoever ends it.
     pub(super) fn end(&self) -> bool {
         !self.ended.swap(true, Ordering::AcqRel)
@@ -104,11 +112,8 @@ impl SessionCore {
     /// May it have one more?
     ///
     /// # Errors
-    /// `Limit`; `Invalid` once it has ended.
+    /// `Limit`.
     pub(super) fn may_hold(&self) -> Result<()> {
-        if self.has_ended() {
-            return Err(Error::new(ErrorKind::Invalid, "the session has ended"));
-        }
         if self.held.load(Ordering::Acquire) < MOST_HELD {
             return Ok(());
         }
