@@ -65,6 +65,8 @@ pub(super) struct Layout {
     pub(super) taken: bool,
     /// It is gone by its holder.
     pub(super) returned: bool,
+    /// Its blocks are in quarantine: whatever still reaches them changes nobody's bytes.
+    pub(super) kept: bool,
     pub(super) registered: Vec<super::register::Registered>,
     /// The medium's own memory, in use through a view.
     pub(super) booking: Option<Booking>,
@@ -89,6 +91,7 @@ impl LeaseCore {
         pin: Arc<PinState>,
         layout: Layout,
     ) -> Self {
+        who.held.fetch_add(1, Ordering::AcqRel);
         LeaseCore {
             id,
             access,
@@ -328,11 +331,12 @@ impl LeaseCore {
             _ if self.is_suspended() => {
                 (ErrorKind::Busy, "has delegates; use it again when they have gone")
             }
-            Some(State::Held { .. }) => (ErrorKind::Recalled, "is just being held again; try again"),
-            Some(State::Stale { .. }) => (
-                ErrorKind::Recalled,
-                "is out of date, its own session changed the map; refresh it",
-            ),
+            Some(State::Held { .. }) => {
+                (ErrorKind::Recalled, "is just being held again; try again")
+            }
+            Some(State::Stale { .. }) => {
+                (ErrorKind::Recalled, "is out of date, its own session changed the map; refresh it")
+            }
             Some(State::Recalled { .. }) => {
                 (ErrorKind::Recalled, "was asked for back; flush what is dirty, and return it")
             }
@@ -406,6 +410,7 @@ impl Drop for LeaseCore {
             std::mem::forget(self.file.clone());
             return;
         }
+        self.who.held.fetch_sub(1, Ordering::AcqRel);
         self.file.volume().forget_lease(self);
     }
 }
