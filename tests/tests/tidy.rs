@@ -27,7 +27,6 @@ const LATER: &[(&str, &str)] = &[
     ("R2", "there are no leases yet"),
     ("R3", "there are no leases yet"),
     ("R4", "there are no leases yet"),
-    ("R5", "there are no leases yet"),
 ];
 
 fn demand(complaints: Vec<String>) {

@@ -11,7 +11,7 @@
 use super::ledger::Access;
 use super::reach::Reach;
 use crate::medium::{Error, ErrorKind, Result};
-use crate::pin::{ExclusivePin, LongPin, NotHeld, PinState, ShortPin, State, everywhere};
+use crate::pin::{ExclusivePin, LongPin, NotHeld, PinState, ShortPin, State, barrier};
 use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,7 +40,7 @@ impl Core {
         let Some(range) = self.reach.take_soiled() else { return Ok(false) };
         // A pin that found its bytes noted already did not note them again; this
         // makes what it had stored by then visible, and so part of what is persisted.
-        let done = everywhere().map_err(|e| {
+        let done = barrier::everywhere().map_err(|e| {
             Error::new(ErrorKind::Unsupported, format!("membarrier was refused: {e}"))
         });
         let done = done.and_then(|()| self.reach.persist(range.clone()));
