@@ -197,11 +197,7 @@ impl View {
     /// [`NotHeld`] says why there is no pin.
     pub fn hold(&self) -> std::result::Result<ViewHold, NotHeld> {
         let guard = self.core.pins.hold()?;
-        Ok(ViewHold {
-            core: Arc::clone(&self.core),
-            _guard: guard,
-            _ticket: Arc::clone(&self.ticket),
-        })
+        Ok(ViewHold { _guard: guard, ticket: Arc::clone(&self.ticket) })
     }
 
     /// The other end: for who takes the lease back.
@@ -351,10 +347,9 @@ impl Drop for ViewPinMut<'_> {
 /// A long use of a view: it may be sent and outlive the view. Gives a [`Reach`].
 #[derive(Debug)]
 pub struct ViewHold {
-    core: Arc<Core>,
     /// Before the ticket: the pin ends first, then, perhaps, the booking.
     _guard: LongPin,
-    _ticket: Arc<Ticket>,
+    ticket: Arc<Ticket>,
 }
 
 impl ViewHold {
@@ -373,13 +368,13 @@ impl Deref for ViewHold {
     type Target = Reach;
 
     fn deref(&self) -> &Reach {
-        &self.core.reach
+        &self.ticket.0.reach
     }
 }
 
 impl Drop for ViewHold {
     fn drop(&mut self) {
-        self.core.reach.soil_raw();
+        self.ticket.0.reach.soil_raw();
     }
 }
 

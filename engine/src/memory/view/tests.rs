@@ -299,6 +299,7 @@ fn what_a_pin_wrote_is_written_back_once() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri has no process_vm_readv")]
 fn bytes_under_an_overdue_pin_can_be_salvaged() {
     let stage = Stage::new();
     let mut view = stage.view(Access::Exclusive, 0, 2).unwrap();
