@@ -21,8 +21,22 @@ pub struct IoPins {
 #[derive(Debug)]
 #[must_use = "a lease stays pinned until its commands are completed"]
 pub struct IoPin {
+    /// Address and slot of the lease: slots are not used again while a command of
+    /// theirs has a pin.
+    lease: usize,
     slot: u32,
     pair: Option<&'static Pair>,
+}
+
+impl IoPin {
+    fn new(state: &PinState, pair: Option<&'static Pair>) -> Self {
+        Self { lease: std::ptr::from_ref(state).addr(), slot: state.slot, pair }
+    }
+
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn lease(&self) -> usize {
+        self.lease
+    }
 }
 
 impl Default for IoPins {
@@ -50,7 +64,7 @@ impl IoPins {
         {
             let pair = table::pair(chunk, state.slot);
             if table::published(pair) && state.enter(pair, word) {
-                return Ok(IoPin { slot: state.slot, pair: Some(pair) });
+                return Ok(IoPin::new(state, Some(pair)));
             }
         }
         self.submit_slowly(state)
@@ -68,10 +82,10 @@ impl IoPins {
             match pair {
                 None => {
                     state.enter_gate()?;
-                    return Ok(IoPin { slot: state.slot, pair: None });
+                    return Ok(IoPin::new(state, None));
                 }
                 Some(pair) if state.enter(pair, word) => {
-                    return Ok(IoPin { slot: state.slot, pair: Some(pair) });
+                    return Ok(IoPin::new(state, Some(pair)));
                 }
                 Some(_) => {}
             }
@@ -98,7 +112,7 @@ impl IoPins {
     /// another queue, or of another lease than `state`, stays for ever.
     #[inline]
     pub fn complete(&mut self, state: &PinState, pin: IoPin) {
-        if pin.slot != state.slot {
+        if pin.slot != state.slot || pin.lease != std::ptr::from_ref(state).addr() {
             return;
         }
         let Some(pair) = pin.pair else { return state.leave_gate(1) };

@@ -288,8 +288,9 @@ impl PinState {
 impl Drop for PinState {
     fn drop(&mut self) {
         // Nobody can pin it now, and whoever did has ended before the last
-        // reference went, so the sums are exact.
-        if !forked() {
+        // reference went, so the sums are exact. What is left was forgotten, or is a
+        // command whose pin must not be taken for one of another lease.
+        if !forked() && self.gate.load(Relaxed) == 0 {
             table::give_slot(self.slot);
         }
     }

@@ -7,7 +7,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 /// How often all leases are recalled.
-const ROUNDS: u64 = 3_000;
+const ROUNDS: u64 = 1_000;
+/// How often the one lease of a duel is.
+const DUELS: u64 = 300;
 
 /// Wakes a revoker that sleeps.
 #[derive(Default)]
@@ -45,15 +47,21 @@ struct Plot {
 impl Plot {
     fn look(&self) {
         let [a, b] = &self.words;
-        assert_eq!(a.load(Relaxed), b.load(Relaxed), "changed under a pin");
+        let a = a.load(Relaxed);
+        pause(8);
+        assert_eq!(a, b.load(Relaxed), "changed under a pin");
     }
 
     fn change(&self) {
         for word in &self.words {
             word.store(word.load(Relaxed) + 1, Relaxed);
-            std::hint::spin_loop();
+            pause(32);
         }
     }
+}
+
+fn pause(steps: u64) {
+    (0..steps).for_each(|_| std::hint::spin_loop());
 }
 
 /// A small generator, so that a run is repeated by its seed.
@@ -88,7 +96,7 @@ fn use_some(plots: &[Plot], pins: &mut IoPins, seed: &mut u64) {
             if let Ok(pin) = plot.lease.pin_exclusive() {
                 plot.change();
                 plot.look();
-                if next(seed) % 2 == 0 { pin.reopen() } else { drop(pin) }
+                if next(seed).is_multiple_of(2) { pin.reopen() } else { drop(pin) }
             }
         }
         3..12 => {
@@ -159,14 +167,54 @@ fn stress(make: fn(&Waiter) -> Arc<PinState>) {
     }
 }
 
+/// One thread pins as fast as it can, another takes as fast as it can: what is lost
+/// in the few nanoseconds between a count and the state is found here.
+fn duel(make: fn(&Waiter) -> Arc<PinState>) {
+    let plot = Plot { lease: make(&Waiter::none()), words: Default::default() };
+    let (stop, used) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let user = scope.spawn(|| {
+            while !stop.load(Relaxed) {
+                if let Ok(pin) = plot.lease.pin() {
+                    plot.look();
+                    plot.look();
+                    drop(pin);
+                    used.fetch_add(1, Relaxed);
+                }
+            }
+        });
+        let mut seed = 0x9e37_79b9;
+        for _ in 0..DUELS {
+            // Meets the user at another point of its loop each time.
+            let seen = used.load(Relaxed);
+            while used.load(Relaxed) == seen && !user.is_finished() {
+                std::thread::yield_now();
+            }
+            pause(next(&mut seed) % 64);
+            recall(&[&plot.lease]).unwrap();
+            let mut looks = 0;
+            while !plot.lease.is_quiet() {
+                std::thread::yield_now();
+                looks += 1;
+                assert!(looks < 10_000_000, "it is recalled, but pinned all the time");
+            }
+            plot.change();
+            plot.lease.renew().unwrap();
+        }
+        stop.store(true, SeqCst);
+    });
+}
+
 #[test]
 fn law_r6_nothing_is_taken_while_it_is_pinned() {
     stress(PinState::new);
+    duel(PinState::new);
 }
 
 #[test]
 fn law_r6_nor_without_membarrier() {
     stress(PinState::with_fences);
+    duel(PinState::with_fences);
 }
 
 #[test]

@@ -112,6 +112,41 @@ fn commands_are_counted_by_their_queue() {
         ours.complete(&lease, b);
         assert!(!lease.is_quiet(), "the pin of another queue stays");
     }
+    let [lease, other] = both();
+    drop((lease.pin_exclusive().unwrap(), other.pin_exclusive().unwrap()));
+    let mut pins = IoPins::new();
+    let (a, b) = (pins.submit(&lease).unwrap(), pins.submit(&other).unwrap());
+    pins.complete(&other, a);
+    assert_eq!(other.counts().long, 1, "the pin of another lease ends nothing here");
+    pins.complete(&other, b);
+    assert!(other.counts().is_empty());
+}
+
+#[test]
+fn a_lease_takes_forty_eight_bytes() {
+    // What `Arc` adds is two counts.
+    assert_eq!(size_of::<PinState>() + 2 * size_of::<usize>(), 48);
+    assert_eq!(size_of::<Waiter>(), 8);
+}
+
+#[test]
+fn a_command_that_outlives_its_lease_ends_nothing_of_the_next() {
+    let mut pins = IoPins::new();
+    for gated in [false, true] {
+        let lease = PinState::new(&Waiter::none());
+        if gated {
+            drop(lease.pin_exclusive().unwrap());
+        }
+        let pin = pins.submit(&lease).unwrap();
+        drop(lease);
+        let next: Vec<_> = (0..100).map(|_| PinState::new(&Waiter::none())).collect();
+        let held: Vec<_> = next.iter().map(|lease| lease.hold().unwrap()).collect();
+        let same = next.iter().find(|lease| std::ptr::from_ref(&***lease).addr() == pin.lease());
+        let lease = same.unwrap_or(&next[0]);
+        pins.complete(lease, pin);
+        assert_eq!(lease.counts(), Counts { long: 1, ..Counts::default() });
+        drop(held);
+    }
 }
 
 #[test]

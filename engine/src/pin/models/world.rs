@@ -40,8 +40,8 @@ use std::sync::Arc;
 
 pub(in crate::pin) use super::super::sync::Fault;
 
-pub(in crate::pin) const CELLS: usize = 3;
-pub(in crate::pin) const CHUNKS: usize = 1;
+pub(in crate::pin) const CELLS: usize = 2;
+pub(in crate::pin) const CHUNKS: usize = 2;
 pub(in crate::pin) const PAGE: usize = 1;
 
 loom::lazy_static! {
