@@ -21,9 +21,7 @@ use super::lease::LeaseCore;
 use super::plan::{decide, write_asks};
 use super::revoke::Taking;
 use super::write::B;
-use crate::arbiter::{
-    Answer, Change, Flags, Id, Ids, Refusal, Request, SessionId, Span, State,
-};
+use crate::arbiter::{Answer, Change, Flags, Id, Ids, Refusal, Request, SessionId, Span, State};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lane::{Io, Seen};
 use freehold_engine::pin::{self, PinState};
@@ -164,6 +162,10 @@ impl Volume {
                     Answer::Refused(why) => return Err(refused(&why)),
                     Answer::Behind(older) => {
                         ticket.list(self, file);
+                        // Who is in front may wait for leases of this session, and that for
+                        // what this session's thread would do if it did not wait here.
+                        let front = t.arbiter.claimant(older);
+                        self.wait_on(ticket.number, who, front.as_slice())?;
                         return Ok(Some(Wait::Turn(older)));
                     }
                     Answer::Own(ids) => match self.suspend(t, &ids, taken)? {
@@ -193,7 +195,11 @@ impl Volume {
     fn enlist(&self, t: &Table, ticket: u64, who: SessionId, holders: &[Id]) -> Result<()> {
         let session = |id: &Id| t.arbiter.entry(*id).map(|e| e.holder.session);
         let sessions: SmallVec<[SessionId; 4]> = holders.iter().filter_map(session).collect();
-        self.leasing.waits().add(ticket, who, &sessions).map_err(|by| {
+        self.wait_on(ticket, who, &sessions)
+    }
+
+    fn wait_on(&self, ticket: u64, who: SessionId, sessions: &[SessionId]) -> Result<()> {
+        self.leasing.waits().add(ticket, who, sessions).map_err(|by| {
             Error::new(
                 ErrorKind::WouldDeadlock,
                 format!(
@@ -407,10 +413,9 @@ pub(super) fn growth(size: u64, end: u64) -> Asks {
 /// A refusal as an error that says who is in the way.
 pub(super) fn refused(why: &Refusal) -> Error {
     match why {
-        Refusal::Sealed(by) => Error::new(
-            ErrorKind::Sealed,
-            format!("{by} forbids it; ask its owner to clear it"),
-        ),
+        Refusal::Sealed(by) => {
+            Error::new(ErrorKind::Sealed, format!("{by} forbids it; ask its owner to clear it"))
+        }
         Refusal::Recalled(by) => {
             Error::new(ErrorKind::Recalled, format!("{by} was asked for back; return it"))
         }

@@ -68,11 +68,11 @@ impl Volume {
     ) -> Result<Arc<LeaseCore>> {
         self.not_in_action()?;
         check_range(off, len)?;
-        who.goes_on()?;
         if spec.max_hold > MOST_HOLD {
             let text = format!("a lease is held back for {MOST_HOLD:?} at the most: ask for less");
             return Err(Error::new(ErrorKind::Invalid, text));
         }
+        who.may_hold()?;
         match spec.access.writes() {
             true => self.health.writable()?,
             false => self.health.sound()?,
@@ -167,7 +167,11 @@ impl Volume {
         self.run_as(lease.who.id(), move |io| async move { vol.refresh_task(&io, &lease).await })
     }
 
-    pub(super) async fn refresh_task(self: &Arc<Self>, io: &Io, lease: &Arc<LeaseCore>) -> Result<()> {
+    pub(super) async fn refresh_task(
+        self: &Arc<Self>,
+        io: &Io,
+        lease: &Arc<LeaseCore>,
+    ) -> Result<()> {
         let file = lease.file.state();
         let mut ticket = Ticket::default();
         loop {
@@ -281,8 +285,7 @@ impl Volume {
         if last > self.durable() {
             self.committed(io, last).await?;
         }
-        let found =
-            self.look(io, |_| extents_in(&file.load(), place.start, place.end)).await?;
+        let found = self.look(io, |_| extents_in(&file.load(), place.start, place.end)).await?;
         let mut extents = SmallVec::new();
         for (k, e, _) in found {
             // Law B7: the medium is read from now on.

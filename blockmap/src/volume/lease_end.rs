@@ -37,6 +37,10 @@ impl Volume {
                 return Err(in_use(lease));
             }
             self.take(t, lease, &mut out);
+            {
+                let mut l = lease.layout();
+                (l.taken, l.returned) = (false, true);
+            }
             t.arbiter.returned(lease.id());
             Ok(())
         });
@@ -154,7 +158,12 @@ impl Volume {
         Ok(())
     }
 
-    async fn empty(self: &Arc<Self>, io: &Io, file: &Arc<FileState>, grace: Duration) -> Result<()> {
+    async fn empty(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        grace: Duration,
+    ) -> Result<()> {
         let end = super::clock().saturating_add(grace.as_nanos() as u64);
         let mut ticket = Ticket::default();
         loop {

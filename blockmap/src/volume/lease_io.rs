@@ -208,8 +208,7 @@ impl VolumeQueue {
                     };
                     let leased = Leased { tag: share, pin };
                     let begun = inner.begin_leased(&self.lane, i, plain, buf, leased);
-                    return begun
-                        .map_err(|(buf, error, share)| LeaseRefused { share, buf, error });
+                    return begun.map_err(|(buf, error, share)| LeaseRefused { share, buf, error });
                 }
                 inner.pins.complete(share.lease.pins(), pin);
             }

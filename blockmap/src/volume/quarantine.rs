@@ -132,7 +132,8 @@ impl Volume {
         let _held = self.hold_to_move(io, lease, Span { start: block, end: block + len }).await?;
         let found = self.look(io, |_| extents_in(&file.load(), block, block + len)).await?;
         // A part of it was moved already, by a fence that did not come to its end.
-        let Some((_, e, _)) = found.first().filter(|(k, e, _)| *k == block && e.phys == from) else {
+        let Some((_, e, _)) = found.first().filter(|(k, e, _)| *k == block && e.phys == from)
+        else {
             return Ok(1);
         };
         let len = len.min(u64::from(e.len));

@@ -15,6 +15,7 @@ use crate::lane::Io;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Takes a registration back: no device reaches the blocks once it has returned. An
@@ -170,7 +171,11 @@ impl Volume {
         loop {
             let Some(one) = lease.layout().registered.first().cloned() else { return Ok(()) };
             if one.make_due() {
-                self.leasing.actions.lock().expect("no holder panics").push_back(one.clone());
+                {
+                    let mut actions = self.leasing.actions.lock().expect("no holder panics");
+                    actions.push_back(one.clone());
+                    self.leasing.act.store(true, Ordering::Release);
+                }
                 self.announce();
             }
             let end = super::clock().saturating_add(FENCE_TIME);
@@ -186,9 +191,16 @@ impl Volume {
 
     /// Runs what is due. The caller holds no lock and no lane.
     pub(super) fn act(&self) -> bool {
-        let Some(due) = self.leasing.actions.lock().expect("no holder panics").pop_front() else {
+        if !self.leasing.act.load(Ordering::Acquire) {
             return false;
+        }
+        let due = {
+            let mut actions = self.leasing.actions.lock().expect("no holder panics");
+            let due = actions.pop_front();
+            self.leasing.act.store(!actions.is_empty(), Ordering::Release);
+            due
         };
+        let Some(due) = due else { return false };
         let mut action = match std::mem::replace(&mut *due.0.step(), Step::Running) {
             Step::Due(action) => action,
             // Taken back by its holder.

@@ -156,7 +156,10 @@ impl Volume {
     pub(super) fn take(&self, t: &mut Table, lease: &Arc<LeaseCore>, out: &mut Taking) {
         lease.pin.revoke();
         self.leave_window(lease);
-        lease.layout().gone = true;
+        {
+            let mut l = lease.layout();
+            (l.gone, l.taken) = (true, true);
+        }
         t.arbiter.take(lease.id());
         t.leases.remove(&lease.id());
         out.taken = true;
@@ -250,9 +253,8 @@ impl Volume {
             }
             Fence::Nothing => {
                 // Somebody else does, or it has gone.
-                let fencing = |t: &Table| {
-                    matches!(t.arbiter.state(id), Some(State::Fencing { .. }))
-                };
+                let fencing =
+                    |t: &Table| matches!(t.arbiter.state(id), Some(State::Fencing { .. }));
                 io.until(|| !file.guards.look(fencing).unwrap_or(false)).await;
                 return Ok(());
             }
@@ -293,7 +295,11 @@ impl Volume {
     }
 
     /// Makes it true that nothing reaches the lease's blocks as somebody's.
-    pub(super) async fn fence_lease(self: &Arc<Self>, io: &Io, lease: &Arc<LeaseCore>) -> Result<()> {
+    pub(super) async fn fence_lease(
+        self: &Arc<Self>,
+        io: &Io,
+        lease: &Arc<LeaseCore>,
+    ) -> Result<()> {
         pin::recall(&[&lease.pin]).map_err(no_barrier)?;
         lease.pin.fence();
         // 1. Our own I/O: the medium completes it, or is lost.

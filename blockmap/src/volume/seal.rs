@@ -14,6 +14,7 @@ use crate::arbiter::{Change, Id, Ids, Kinds, SealEntry, Span};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lane::Io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// What a seal is to be.
@@ -51,7 +52,7 @@ impl Volume {
     ) -> Result<SealCore> {
         self.not_in_action()?;
         self.health.sound()?;
-        who.goes_on()?;
+        who.may_hold()?;
         if spec.kinds.is_empty() {
             return Err(Error::new(ErrorKind::Invalid, "a seal of no kind"));
         }
@@ -68,6 +69,7 @@ impl Volume {
         self.run_as(who.id(), move |io| async move {
             vol.seal_task(&io, &state, &owner, (id, span), spec).await
         })?;
+        who.held.fetch_add(1, Ordering::AcqRel);
         Ok(SealCore { id, kinds: spec.kinds, file: file.clone(), who: who.clone() })
     }
 
@@ -178,6 +180,7 @@ impl Drop for SealCore {
         if super::not_forked().is_err() {
             return;
         }
+        self.who.held.fetch_sub(1, Ordering::AcqRel);
         self.file.state().guards.with(|t| {
             let _ = t.arbiter.clear(self.id, self.who.id());
         });

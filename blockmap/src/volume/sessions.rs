@@ -17,6 +17,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
+/// Leases and seals that one session can have at a time.
+pub const MOST_HELD: u64 = 1 << 20;
+
 /// What a session is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -57,6 +60,8 @@ pub struct SessionCore {
     events: Mutex<VecDeque<Event>>,
     signal: OnceLock<Signal>,
     ended: AtomicBool,
+    /// Leases and seals that it has.
+    pub(super) held: AtomicU64,
     /// Blocks in quarantine on its account.
     pub(super) quarantined: AtomicU64,
 }
@@ -76,6 +81,7 @@ impl SessionCore {
             events: Mutex::default(),
             signal: OnceLock::new(),
             ended: AtomicBool::new(false),
+            held: AtomicU64::new(0),
             quarantined: AtomicU64::new(0),
         })
     }
@@ -101,6 +107,21 @@ impl SessionCore {
     /// True for whoever ends it.
     pub(super) fn end(&self) -> bool {
         !self.ended.swap(true, Ordering::AcqRel)
+    }
+
+    /// May it have one more?
+    ///
+    /// # Errors
+    /// `Limit`; `Invalid` once it has ended.
+    pub(super) fn may_hold(&self) -> Result<()> {
+        self.goes_on()?;
+        if self.held.load(Ordering::Acquire) < MOST_HELD {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Limit,
+            format!("the session has {MOST_HELD} leases and seals; return some of them first"),
+        ))
     }
 
     pub(super) fn tell(&self, event: Event) {
