@@ -10,8 +10,8 @@ use freehold_tests::{cases, crash, leases, model};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What is broken, and who must notice: a case by name, or `crash`, `model` or `stress`
-/// (of leases) with so many seeds.
+/// What is broken, and who must notice: a case by name, or `crash`, `model`, `leased` (crashes
+/// under leases) or `stress` (of leases) with so many seeds.
 const BROKEN: &[(&str, &str)] = &[
     ("keep-own-bits", "b1_shared_blocks_are_copied"),
     ("ignore-lowerings", "b2_a_lowering_that_is_not_durable_counts"),
@@ -52,6 +52,7 @@ const BROKEN: &[(&str, &str)] = &[
     ("no-ask", "a05_changing_bytes_recalls_stable_and_exclusive_only"),
     ("log-under-lease", "b7_logged_bytes_do_not_come_back_over_a_flush"),
     ("lease-over-logged", "b7_logged_bytes_do_not_come_back_over_a_flush"),
+    ("no-journal-flush", "leased 60"),
 ];
 
 /// A child that takes longer has noticed nothing.
@@ -64,6 +65,7 @@ fn detect(detector: &str) -> Result<(), String> {
     match name {
         "crash" => (0..seeds).try_for_each(|s| crash::seed(s, 40).map(drop)),
         "model" => (0..seeds).try_for_each(|s| model::seed(s).map(drop)),
+        "leased" => (0..seeds).try_for_each(|s| leases::leased_history(s, 2).map(drop)),
         "stress" => (0..seeds).try_for_each(|s| {
             leases::stress(leases::Kind::Memory, s, Duration::from_millis(1500)).map(drop)
         }),
