@@ -11,7 +11,8 @@ use std::time::Duration;
 
 fn run(kind: Kind) {
     for seed in seeds::range(0..4) {
-        let totals = stress(kind, seed, Duration::from_millis(3300)).unwrap_or_else(|e| panic!("{e}"));
+        let totals =
+            stress(kind, seed, Duration::from_millis(3300)).unwrap_or_else(|e| panic!("{e}"));
         println!("{kind:?}, seed {seed}: {totals:?}");
         assert!(totals.operations.load(Relaxed) > 50, "hardly anything was done");
         assert!(totals.leases.load(Relaxed) > 20, "hardly a lease was given");

@@ -420,7 +420,7 @@ impl Inner {
                 moved = true;
             }
             moved |= std::mem::take(&mut mail.yielded);
-            self.done.extend(mail.done.drain(..));
+            self.done.append(&mut mail.done);
         }
         moved
     }

@@ -135,8 +135,7 @@ impl Volume {
         }
         let mut taken = Taking::default();
         ticket.number(self);
-        let wait =
-            file.guards.with(|t| self.ask_locked(t, (who, file), ticket, asks, &mut taken));
+        let wait = file.guards.with(|t| self.ask_locked(t, (who, file), ticket, asks, &mut taken));
         // Their last handles may go here, outside of the lock.
         self.tell_taken(taken);
         wait
@@ -181,7 +180,9 @@ impl Volume {
                     }
                     Answer::Recall(ids) => ids,
                 };
-                if matches!(change, Change::Seal { .. }) && crate::sabotage::breaks("seal-undrained") {
+                if matches!(change, Change::Seal { .. })
+                    && crate::sabotage::breaks("seal-undrained")
+                {
                     break;
                 }
                 ticket.list(self, file);

@@ -68,11 +68,12 @@ impl Volume {
     ) -> Result<Arc<LeaseCore>> {
         self.not_in_action()?;
         check_range(off, len)?;
+        who.may_hold()?;
+        who.goes_on()?;
         if spec.max_hold > MOST_HOLD {
             let text = format!("a lease is held back for {MOST_HOLD:?} at the most: ask for less");
             return Err(Error::new(ErrorKind::Invalid, text));
         }
-        who.may_hold()?;
         match spec.access.writes() {
             true => self.health.writable()?,
             false => self.health.sound()?,

@@ -61,12 +61,12 @@ pub(super) struct Layout {
     pub(super) stale: bool,
     /// It has been given up, or taken.
     pub(super) gone: bool,
-    /// Its blocks are in quarantine: whatever still reaches them changes nobody's bytes.
-    pub(super) kept: bool,
     /// It is gone without its holder, and nothing was lost.
     pub(super) taken: bool,
     /// It is gone by its holder.
     pub(super) returned: bool,
+    /// Its blocks are in quarantine: whatever still reaches them changes nobody's bytes.
+    pub(super) kept: bool,
     pub(super) registered: Vec<super::register::Registered>,
     /// The medium's own memory, in use through a view.
     pub(super) booking: Option<Booking>,
@@ -331,11 +331,12 @@ impl LeaseCore {
             _ if self.is_suspended() => {
                 (ErrorKind::Busy, "has delegates; use it again when they have gone")
             }
-            Some(State::Held { .. }) => (ErrorKind::Recalled, "is just being held again; try again"),
-            Some(State::Stale { .. }) => (
-                ErrorKind::Recalled,
-                "is out of date, its own session changed the map; refresh it",
-            ),
+            Some(State::Held { .. }) => {
+                (ErrorKind::Recalled, "is just being held again; try again")
+            }
+            Some(State::Stale { .. }) => {
+                (ErrorKind::Recalled, "is out of date, its own session changed the map; refresh it")
+            }
             Some(State::Recalled { .. }) => {
                 (ErrorKind::Recalled, "was asked for back; flush what is dirty, and return it")
             }

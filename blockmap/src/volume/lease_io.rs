@@ -107,7 +107,14 @@ impl LeaseCore {
         at.run = found.map_or(Run::default(), |(k, e)| {
             let (start, end) = (k.max(l.start), (k + u64::from(e.len)).min(l.end));
             let medium = (e.phys + (start - k)) * B;
-            Run { lease: self.id(), seq, start: start * B, end: end * B, end_byte: l.end_byte, medium }
+            Run {
+                lease: self.id(),
+                seq,
+                start: start * B,
+                end: end * B,
+                end_byte: l.end_byte,
+                medium,
+            }
         });
     }
 }
@@ -197,7 +204,9 @@ impl VolumeQueue {
         {
             if let Ok(pin) = inner.pins.submit(share.lease.pins()) {
                 let seq = share.lease.pins().seq();
-                if share.at.known((share.lease.id(), seq), buf.len()).is_none() && self.is_its_own(&share, &buf) {
+                if share.at.known((share.lease.id(), seq), buf.len()).is_none()
+                    && self.is_its_own(&share, &buf)
+                {
                     let s = &mut *share;
                     s.lease.locate(&mut s.at, seq);
                 }

@@ -177,7 +177,8 @@ impl Volume {
                 let spans = [span];
                 // No byte changes by it.
                 let change = Change::Allocate;
-                let ask = Request { session: 0, change, spans: &spans, ticket: ticket.number(self) };
+                let ask =
+                    Request { session: 0, change, spans: &spans, ticket: ticket.number(self) };
                 let mut ids = t.arbiter.recalls(&ask).map_err(|why| refused(&why))?;
                 let others: Vec<_> = ids.iter().filter_map(|id| t.lease(*id)).collect();
                 ids.retain(|id| !others.iter().any(|l| l.id() == *id && l.layout().kept));
@@ -195,10 +196,8 @@ impl Volume {
             }
             drop(held);
             let mut overdue = Ids::new();
-            io.until(|| {
-                self.take_idle(file, &left, &mut overdue) || self.health.sound().is_err()
-            })
-            .await;
+            io.until(|| self.take_idle(file, &left, &mut overdue) || self.health.sound().is_err())
+                .await;
             self.health.sound()?;
             for id in overdue {
                 // Theirs may move blocks, too.

@@ -167,15 +167,18 @@ impl Volume {
     ///
     /// # Errors
     /// `Busy` where one has failed, or does not return.
-    pub(super) async fn run_actions(self: &Arc<Self>, io: &Io, lease: &Arc<LeaseCore>) -> Result<()> {
+    pub(super) async fn run_actions(
+        self: &Arc<Self>,
+        io: &Io,
+        lease: &Arc<LeaseCore>,
+    ) -> Result<()> {
         loop {
             let Some(one) = lease.layout().registered.first().cloned() else { return Ok(()) };
             if one.make_due() {
-                {
-                    let mut actions = self.leasing.actions.lock().expect("no holder panics");
-                    actions.push_back(one.clone());
-                    self.leasing.act.store(true, Ordering::Release);
-                }
+                let mut actions = self.leasing.actions.lock().expect("no holder panics");
+                actions.push_back(one.clone());
+                self.leasing.act.store(true, Ordering::Release);
+                drop(actions);
                 self.announce();
             }
             let end = super::clock().saturating_add(FENCE_TIME);
@@ -183,7 +186,9 @@ impl Volume {
             match one.failure() {
                 None => lease.forget_registration(one.0.number),
                 Some(why) => {
-                    return Err(self.still_held(lease, &format!("its registration is not off: {why}")));
+                    return Err(
+                        self.still_held(lease, &format!("its registration is not off: {why}"))
+                    );
                 }
             }
         }

@@ -12,12 +12,12 @@
 //! it once: the state says so.
 
 use super::Volume;
+use super::admit::no_barrier;
 use super::file::FileState;
 use super::guards::Table;
 use super::lease::LeaseCore;
 use super::sessions::{Event, SessionCore};
 use super::write::B;
-use super::admit::no_barrier;
 use crate::arbiter::{Change, Fence, Id, Ids, Recall, Request, Span, State};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::FileId;

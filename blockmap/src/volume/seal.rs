@@ -53,6 +53,7 @@ impl Volume {
         self.not_in_action()?;
         self.health.sound()?;
         who.may_hold()?;
+        who.goes_on()?;
         if spec.kinds.is_empty() {
             return Err(Error::new(ErrorKind::Invalid, "a seal of no kind"));
         }

@@ -112,9 +112,8 @@ impl SessionCore {
     /// May it have one more?
     ///
     /// # Errors
-    /// `Limit`; `Invalid` once it has ended.
+    /// `Limit`.
     pub(super) fn may_hold(&self) -> Result<()> {
-        self.goes_on()?;
         if self.held.load(Ordering::Acquire) < MOST_HELD {
             return Ok(());
         }

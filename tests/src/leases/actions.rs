@@ -56,10 +56,8 @@ pub fn r4_an_action_cannot_call_its_store() -> Verdict {
         .register(Box::new(move || {
             let mut byte = [0];
             let kind = |done: Result<(), freehold_blockmap::Error>| done.err().map(|e| e.kind());
-            let spec = freehold_blockmap::LeaseSpec {
-                access: Access::Read,
-                max_hold: Duration::ZERO,
-            };
+            let spec =
+                freehold_blockmap::LeaseSpec { access: Access::Read, max_hold: Duration::ZERO };
             let _ = tell.send([
                 kind(vol.read_at(&file, &mut byte, 0).map(drop)),
                 kind(vol.write_at(&file, &[1], 0)),
@@ -147,9 +145,7 @@ pub fn r3_the_end_of_a_session_takes_everything() -> Verdict {
             Ok(())
         }))
         .map_err(text)?;
-    let seal = w
-        .seal(&w.holder, freehold_blockmap::arbiter::Kinds::SHRINK, LONG)
-        .map_err(text)?;
+    let seal = w.seal(&w.holder, freehold_blockmap::arbiter::Kinds::SHRINK, LONG).map_err(text)?;
     let view = pinned.view().map_err(text)?;
     let late = view.hold().map_err(|e| e.to_string())?;
     w.vol.end_session(&w.holder).map_err(text)?;

@@ -64,8 +64,7 @@ pub fn leased_history(seed: u64, outcomes: u64) -> Result<Points, String> {
     let one = Block { may: vec![1] };
     let now = Promise { blocks: vec![one; BLOCKS as usize], copies: Vec::new() };
     let random = Random::new(seed);
-    let mut run =
-        Run { world, lease: None, seal: None, random, now, next: 2, marks: Vec::new() };
+    let mut run = Run { world, lease: None, seal: None, random, now, next: 2, marks: Vec::new() };
     for i in 0..30 {
         run.marks.push((sim.crashes(), run.now.clone()));
         run.step().map_err(|e| format!("operation {i}: {e}"))?;
@@ -99,7 +98,8 @@ fn judge(left: &SimMedium, before: &Promise, after: &Promise) -> Verdict {
         match (vol.open_file(&name), before.copies.get(i)) {
             (Ok(copy), was) => {
                 let is = &after.copies[i];
-                compare(&vol, &copy, was.unwrap_or(is), is).map_err(|e| format!("copy {i}: {e}"))?;
+                compare(&vol, &copy, was.unwrap_or(is), is)
+                    .map_err(|e| format!("copy {i}: {e}"))?;
             }
             (Err(_), None) => {}
             (Err(e), Some(_)) => return Err(format!("copy {i}, which was synced: {}", text(e))),

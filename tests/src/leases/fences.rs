@@ -84,7 +84,9 @@ pub fn a20_a24_io_is_reaped_then_actions_run_then_it_is_over() -> Verdict {
     let action = Box::new(move || {
         count.fetch_add(1, Ordering::SeqCst);
         let (state, io) = (seen.pins().state(), seen.pins().counts().io);
-        (state == State::Fencing && io == 0).then_some(()).ok_or(format!("{state:?}, {io} in flight"))
+        (state == State::Fencing && io == 0)
+            .then_some(())
+            .ok_or(format!("{state:?}, {io} in flight"))
     });
     let (_, pieces) = lease.register(action).map_err(text)?;
     demand(pieces == lease.pieces(), || "other blocks were registered".into())?;
@@ -142,8 +144,7 @@ pub fn a21_a_write_seal_waits_for_plain_writes_in_flight() -> Verdict {
     buf.fill(9);
     q.write(&w.file, 2 * B, buf, 1).map_err(|_| "refused".to_owned())?;
     let who = w.holder.clone();
-    let spec =
-        freehold_blockmap::SealSpec { kinds: Kinds::WRITE, breakable: false, timeout: LONG };
+    let spec = freehold_blockmap::SealSpec { kinds: Kinds::WRITE, breakable: false, timeout: LONG };
     let seal = w.begin(move |vol, f| vol.seal(f, &who, (0, 16 * B), spec));
     seal.waits("a WRITE seal beside a write in flight")?;
     w.release();

@@ -307,7 +307,8 @@ pub fn a22_holders_are_sessions() -> Verdict {
     });
     worker.join().map_err(|_| "it panicked")??;
     held(&lease)?;
-    let states: Vec<_> = w.vol.holdings().into_iter().map(|h| (h.session, h.what, h.state)).collect();
+    let states: Vec<_> =
+        w.vol.holdings().into_iter().map(|h| (h.session, h.what, h.state)).collect();
     let want = (w.holder.id(), Held::Lease(Access::Write), State::Held { seq: 1 });
     demand(states == [want], || format!("{states:?}"))?;
     w.vol.reflink_file(&w.file, b"copy").map_err(text)?;

@@ -1,6 +1,8 @@
 //! Laws of the block map, and faults that others have, in the terms of leases.
 
-use super::world::{B, World, demand, finish, fill, flush, flushed, holds, read, sound, text, wait};
+use super::world::{
+    B, World, demand, fill, finish, flush, flushed, holds, read, sound, text, wait,
+};
 use crate::cases::Verdict;
 use freehold_blockmap::arbiter::Access;
 use freehold_engine::sim::Survival;
@@ -77,7 +79,9 @@ pub fn b6_a_partial_write_waits_for_a_flush_in_flight() -> Verdict {
     w.release();
     op.end("the write")?.map_err(text)?;
     let got = w.block(1)?;
-    demand(got[100..110] == [5; 10] && got[0] == 9 && got[110] == 9, || "one of them is lost".into())
+    demand(got[100..110] == [5; 10] && got[0] == 9 && got[110] == 9, || {
+        "one of them is lost".into()
+    })
 }
 
 /// B7: a logged write, then a grant and a flush through the lease, then a crash: the

@@ -1,7 +1,9 @@
 //! What could reach blocks that are not its own any more: I/O in flight through a stale
 //! lease, overdue pins, layouts that were looked up before the map changed.
 
-use super::world::{B, World, demand, ended, finish, fill, flush, flushed, held, recalled, refused};
+use super::world::{
+    B, World, demand, ended, fill, finish, flush, flushed, held, recalled, refused,
+};
 use super::world::{sound, text, wait};
 use crate::cases::Verdict;
 use freehold_blockmap::arbiter::{Access, Kinds};
@@ -268,9 +270,8 @@ pub fn r4_two_overdue_leases_of_one_session_are_fenced() -> Verdict {
     let late: Vec<_> = views.iter().filter_map(|v| v.hold().ok()).collect();
     demand(late.len() == 2, || "they are not pinned".into())?;
     w.hurry();
-    let ops: Vec<_> = [0u8, 1, 2]
-        .map(|i| w.begin(move |vol, f| vol.reflink_file(f, &[b'c', b'a' + i])))
-        .into();
+    let ops: Vec<_> =
+        [0u8, 1, 2].map(|i| w.begin(move |vol, f| vol.reflink_file(f, &[b'c', b'a' + i]))).into();
     for op in ops {
         op.end("a reflink")?.map_err(text)?;
     }

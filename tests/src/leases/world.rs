@@ -68,7 +68,8 @@ pub(super) fn wait(what: &str, mut over: impl FnMut() -> bool) -> Verdict {
 impl World {
     /// On memory, which is a window.
     pub(super) fn memory() -> Result<World, String> {
-        let medium = format_target("mem:16M", &FormatOptions::default()).map_err(|e| e.to_string())?;
+        let medium =
+            format_target("mem:16M", &FormatOptions::default()).map_err(|e| e.to_string())?;
         let vol = Volume::format(medium, &FormatSpec::default()).map_err(text)?;
         World::on(vol, None)
     }

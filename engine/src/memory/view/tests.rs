@@ -158,8 +158,14 @@ fn a_booking_is_retired_when_no_pin_is_left_and_none_can_come() {
     assert!(!booking.retire(), "it has a long pin");
     assert_eq!(bytes.as_ref(), [0; 8]);
     drop(bytes);
-    assert!(!booking.retire(), "it may be held again");
-    assert!(stage.lease.renew().is_some() && view.pin().is_ok() && busy(stage.write(0, 1)));
+    assert!(!stage.memory.relay(&booking, &[Piece::at(0, 8)]).unwrap(), "it is not retired");
+    assert!(booking.retire() && booking.retire());
+    assert!(!busy(stage.write(0, 1)) && stage.lease.renew().is_some());
+    assert_eq!(view.pin().unwrap_err(), NotHeld::Recalled, "its place is gone");
+    recall(&[&stage.lease]).unwrap();
+    assert!(stage.memory.relay(&booking, &[Piece::at(B, B)]).unwrap());
+    assert!(stage.lease.renew().is_some() && view.pin().is_ok());
+    assert!(!busy(stage.write(0, 1)) && busy(stage.write(1, 1)), "it lies elsewhere");
     stage.take_back();
     assert!(booking.retire() && booking.retire());
     assert!(!busy(stage.write(0, 1)));

@@ -143,8 +143,11 @@ pub fn run(kind: Kind, seed: u64, time: Duration) -> Result<Totals, String> {
         let _ = std::fs::remove_file(&path);
     }
     done.map_err(|e| {
-        format!("{e}\nagain: FREEHOLD_SEEDS={seed}..{} cargo test -p freehold-tests --test \
-                 leases_stress", seed + 1)
+        format!(
+            "{e}\nagain: FREEHOLD_SEEDS={seed}..{} cargo test -p freehold-tests --test \
+                 leases_stress",
+            seed + 1
+        )
     })
 }
 
@@ -159,9 +162,7 @@ fn run_on(kind: Kind, seed: u64, time: Duration, path: &PathBuf) -> Result<Total
         totals: Totals::default(),
         stop: AtomicBool::new(false),
         fault: Mutex::new(None),
-        doing: (0..comers + holders)
-            .map(|_| Mutex::new((String::new(), Instant::now())))
-            .collect(),
+        doing: (0..comers + holders).map(|_| Mutex::new((String::new(), Instant::now()))).collect(),
     });
     let threads: Vec<_> = (0..comers + holders)
         .map(|i| {
