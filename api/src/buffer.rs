@@ -227,7 +227,7 @@ impl LeaseBuffer {
     /// # Errors
     /// `Recalled`, `Revoked`; `Busy` while the lease has delegates; as
     /// [`Lease::refresh`]; `ForkedChild`.
-    #[inline]
+    #[inline(always)]
     pub fn pin(&self) -> Result<Pin<'_>> {
         match self.pin_now() {
             Ok(pin) => Ok(pin),
@@ -235,7 +235,8 @@ impl LeaseBuffer {
         }
     }
 
-    #[inline]
+    // Out of line its result would go through memory, which costs more than the pin does.
+    #[inline(always)]
     fn pin_now(&self) -> std::result::Result<Pin<'_>, NotHeld> {
         match &self.place {
             Place::Window(view) => view.pin().map(Pin::window),
