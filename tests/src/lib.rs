@@ -6,6 +6,7 @@ pub mod crash;
 pub mod fuzz;
 pub mod golden;
 pub mod history;
+pub mod leases;
 pub mod model;
 pub mod random;
 pub mod seeds;

@@ -7,7 +7,7 @@
 
 use super::claims::parts;
 use super::file::{FileArbiter, column};
-use super::held::{self, Phase};
+use super::held;
 use super::intervals::Node;
 use super::kinds::{Answer, Change, Held, Ids, Refusal, Request, Span};
 use super::table::{Cell, verdict};
@@ -29,8 +29,8 @@ impl Way {
             Cell::Busy => self.refused = Some(Refusal::Busy(node.holder())),
             Cell::Recall | Cell::Drain | Cell::RecallElseBusy => self.recall.push(node.id),
             Cell::Take => self.take.push(node.id),
-            Cell::Refresh if node.phase() != Phase::Stale => self.own.push(node.id),
-            Cell::Refresh | Cell::On | Cell::Round => {}
+            Cell::Refresh => self.own.push(node.id),
+            Cell::On | Cell::Round => {}
         }
         self.refused.is_some()
     }
@@ -88,6 +88,19 @@ impl FileArbiter {
         own.sort_unstable();
         own.dedup();
         own
+    }
+
+    /// What would have to be recalled for this, whoever waits. For what must not queue.
+    ///
+    /// # Errors
+    /// What cannot be recalled and forbids it.
+    pub fn recalls(&self, r: &Request) -> Result<Ids, Refusal> {
+        let mut way = Way::default();
+        self.meet(r, &mut way);
+        let Way { refused, mut recall, .. } = way;
+        recall.sort_unstable();
+        recall.dedup();
+        refused.map_or(Ok(recall), Err)
     }
 
     fn decide(&self, changes: &[Request]) -> Answer {

@@ -265,7 +265,8 @@ pub enum Answer {
     Take(Ids),
     /// Nothing else is in the way. These leases of the session itself are to be stale
     /// while the change is made, and refreshed after it; with a use on one of them the
-    /// change would wait for itself.
+    /// change would wait for itself. Also those that are stale already: what was in flight
+    /// through one may be still.
     Own(Ids),
     /// An operation that is older, or under way, and this one exclude each other: its
     /// ticket must have left first.

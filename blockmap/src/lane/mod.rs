@@ -240,7 +240,7 @@ pub(crate) struct Inner {
     running: usize,
     backlog: VecDeque<Post>,
     reaped: Vec<medium::Completion>,
-    pub(crate) done: VecDeque<Finished>,
+    pub(crate) done: Vec<Finished>,
 }
 
 impl Lane {
@@ -267,7 +267,7 @@ impl Lane {
                 running: 0,
                 backlog: VecDeque::new(),
                 reaped: Vec::with_capacity(depth),
-                done: VecDeque::with_capacity(2 * depth),
+                done: Vec::with_capacity(2 * depth),
             }),
             mail: Mutex::default(),
             board: Mutex::default(),
@@ -420,7 +420,7 @@ impl Inner {
                 moved = true;
             }
             moved |= std::mem::take(&mut mail.yielded);
-            self.done.extend(mail.done.drain(..));
+            self.done.append(&mut mail.done);
         }
         moved
     }

@@ -160,6 +160,6 @@ impl Inner {
         }
         self.free_plain.push(i as u32);
         let result = result.map(|()| plain.bytes).map_err(Error::from);
-        self.done.push_back(Finished { tag: plain.tag, result, buf, lease });
+        self.done.push(Finished { tag: plain.tag, result, buf, lease });
     }
 }

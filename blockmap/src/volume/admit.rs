@@ -21,9 +21,7 @@ use super::lease::LeaseCore;
 use super::plan::{decide, write_asks};
 use super::revoke::Taking;
 use super::write::B;
-use crate::arbiter::{
-    Answer, Change, Flags, Id, Ids, Refusal, Request, SessionId, Span, State,
-};
+use crate::arbiter::{Answer, Change, Flags, Id, Ids, Refusal, Request, SessionId, Span, State};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lane::{Io, Seen};
 use freehold_engine::pin::{self, PinState};
@@ -42,8 +40,6 @@ pub(super) struct Ticket {
     listed: Option<(Arc<Volume>, Arc<FileState>)>,
     /// What was recalled for it.
     recalled: Ids,
-    /// A lease that is its own affair, and not in its way.
-    pub(super) except: Option<Id>,
 }
 
 /// What an operation has to wait for.
@@ -59,6 +55,26 @@ pub(super) enum Wait {
 impl Ticket {
     fn list(&mut self, vol: &Arc<Volume>, file: &Arc<FileState>) {
         self.listed.get_or_insert_with(|| (vol.clone(), file.clone()));
+    }
+
+    /// Its number, from now on.
+    pub(super) fn number(&mut self, vol: &Volume) -> u64 {
+        if self.number == 0 {
+            self.number = vol.leasing.next_ticket();
+        }
+        self.number
+    }
+
+    /// Lists who asks without a place in the queue, and what was recalled for him.
+    pub(super) fn recalls(
+        &mut self,
+        (vol, file): (&Arc<Volume>, &Arc<FileState>),
+        t: &mut Table,
+        (ask, ids): (&Request, &[Id]),
+    ) {
+        self.list(vol, file);
+        t.arbiter.wait(ask);
+        self.recalled.extend(ids.iter().copied());
     }
 }
 
@@ -115,11 +131,8 @@ impl Volume {
         asks: &Asks,
     ) -> Result<Option<Wait>> {
         let mut taken = Taking::default();
-        if ticket.number == 0 {
-            ticket.number = self.leasing.next_ticket();
-        }
-        let wait =
-            file.guards.with(|t| self.ask_locked(t, (who, file), ticket, asks, &mut taken));
+        ticket.number(self);
+        let wait = file.guards.with(|t| self.ask_locked(t, (who, file), ticket, asks, &mut taken));
         // Their last handles may go here, outside of the lock.
         self.tell_taken(taken);
         wait
@@ -148,6 +161,10 @@ impl Volume {
                     Answer::Refused(why) => return Err(refused(&why)),
                     Answer::Behind(older) => {
                         ticket.list(self, file);
+                        // Who is in front may wait for leases of this session, and that for
+                        // what this session's thread would do if it did not wait here.
+                        let front = t.arbiter.claimant(older);
+                        self.wait_on(ticket.number, who, front.as_slice())?;
                         return Ok(Some(Wait::Turn(older)));
                     }
                     Answer::Own(ids) => match self.suspend(t, &ids, taken)? {
@@ -161,11 +178,7 @@ impl Volume {
                     Answer::Recall(ids) => ids,
                 };
                 ticket.list(self, file);
-                let ids: Ids = ids.into_iter().filter(|id| Some(*id) != ticket.except).collect();
-                if ids.is_empty() {
-                    break;
-                }
-                let left = self.recall(t, file.id, &ids, *change, taken);
+                let left = self.recall(t, file.id, &ids, (*change, spans), taken);
                 if left.is_empty() {
                     continue;
                 }
@@ -181,7 +194,11 @@ impl Volume {
     fn enlist(&self, t: &Table, ticket: u64, who: SessionId, holders: &[Id]) -> Result<()> {
         let session = |id: &Id| t.arbiter.entry(*id).map(|e| e.holder.session);
         let sessions: SmallVec<[SessionId; 4]> = holders.iter().filter_map(session).collect();
-        self.leasing.waits().add(ticket, who, &sessions).map_err(|by| {
+        self.wait_on(ticket, who, &sessions)
+    }
+
+    fn wait_on(&self, ticket: u64, who: SessionId, sessions: &[SessionId]) -> Result<()> {
+        self.leasing.waits().add(ticket, who, sessions).map_err(|by| {
             Error::new(
                 ErrorKind::WouldDeadlock,
                 format!(
@@ -271,28 +288,38 @@ impl Volume {
     }
 
     /// Leases of this session that are in the way of its own change: they are looked up
-    /// again when they are next used. Those that have I/O in flight come back.
+    /// again when they are next used. Those that have I/O in flight come back, also where
+    /// an operation before this one has made them stale.
     fn suspend(&self, t: &mut Table, ids: &[Id], taken: &mut Taking) -> Result<Ids> {
         let leases: SmallVec<[Arc<LeaseCore>; 4]> =
             ids.iter().filter_map(|id| t.lease(*id)).collect();
-        let busy = self.used_by_cpu(t, &leases)?;
+        let fresh: SmallVec<[Arc<LeaseCore>; 4]> =
+            leases.iter().filter(|l| !l.is_stale()).cloned().collect();
+        let busy = match fresh.is_empty() {
+            true => Ok(None),
+            false => self.used_by_cpu(t, &fresh),
+        };
         let mut left = Ids::new();
-        for lease in leases.iter().filter(|_| busy.is_none()) {
-            lease.layout().stale = true;
-            t.arbiter.stale(lease.id());
-            self.leave_window(lease);
-            left.extend((!lease.pin.is_quiet()).then_some(lease.id()));
+        if let Ok(None) = busy {
+            for lease in &fresh {
+                lease.layout().stale = true;
+                t.arbiter.stale(lease.id());
+                self.leave_window(lease);
+            }
+            left.extend(leases.iter().filter(|l| !l.has_no_io()).map(|l| l.id()));
         }
         taken.keep(leases);
-        busy.map_or(Ok(left), |name| Err(pinned_itself(&name)))
+        taken.keep(fresh);
+        busy?.map_or(Ok(left), |name| Err(pinned_itself(&name)))
     }
 
     /// Leases of this session that a grant of its own takes the place of.
     fn take_own(&self, t: &mut Table, ids: &[Id], taken: &mut Taking) -> Result<()> {
         let leases: SmallVec<[Arc<LeaseCore>; 4]> =
             ids.iter().filter_map(|id| t.lease(*id)).collect();
-        let mut busy = self.used_by_cpu(t, &leases)?;
-        let none_used = busy.is_none();
+        let used = self.used_by_cpu(t, &leases);
+        let none_used = matches!(used, Ok(None));
+        let mut busy = used.as_ref().ok().cloned().flatten();
         for lease in leases.iter().filter(|_| none_used) {
             match self.is_idle(lease) {
                 true => self.take(t, lease, taken),
@@ -307,6 +334,7 @@ impl Volume {
         }
         self.hold_again(t, &leases);
         taken.keep(leases);
+        used?;
         busy.map_or(Ok(()), |name| Err(pinned_itself(&name)))
     }
 
@@ -384,10 +412,9 @@ pub(super) fn growth(size: u64, end: u64) -> Asks {
 /// A refusal as an error that says who is in the way.
 pub(super) fn refused(why: &Refusal) -> Error {
     match why {
-        Refusal::Sealed(by) => Error::new(
-            ErrorKind::Sealed,
-            format!("{by} forbids it; ask its owner to clear it"),
-        ),
+        Refusal::Sealed(by) => {
+            Error::new(ErrorKind::Sealed, format!("{by} forbids it; ask its owner to clear it"))
+        }
         Refusal::Recalled(by) => {
             Error::new(ErrorKind::Recalled, format!("{by} was asked for back; return it"))
         }

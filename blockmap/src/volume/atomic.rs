@@ -9,14 +9,14 @@
 //!
 //! The limits are such that the record always fits, however scattered free space is.
 
-use super::admit::{Ticket, asks, growth};
-use crate::arbiter::Change;
 use super::Volume;
+use super::admit::{Ticket, asks, growth};
 use super::core::Class;
 use super::file::{FileHandle, FileState, Version};
 use super::hold::Held;
 use super::ranges;
 use super::write::{B, How, Part, check_range, set_aside};
+use crate::arbiter::Change;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::BLOCK;
 use crate::format::types::{Extent, MapPart, Record};
@@ -94,7 +94,9 @@ impl Volume {
         };
         let spans = self.spans(&writes)?;
         let (vol, state) = (self.clone(), file.state().clone());
-        self.run_as(file.session(), move |io| async move { vol.atomic_task(&io, &state, spans, end).await })
+        self.run_as(file.session(), move |io| async move {
+            vol.atomic_task(&io, &state, spans, end).await
+        })
     }
 
     /// The blocks of writes in order, with their bytes.

@@ -16,8 +16,8 @@ use crate::format::types::GroupHead;
 use crate::journal::{Sealed, ring_runs};
 use crate::lane::{Io, all};
 use std::pin::Pin;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 impl Volume {
     /// Commits until nobody wants more.

@@ -201,7 +201,13 @@ impl Volume {
     }
 
     /// By the device itself, where it can.
-    pub(super) async fn copy_blocks(self: &Arc<Self>, io: &Io, from: u64, to: u64, len: u64) -> Result<()> {
+    pub(super) async fn copy_blocks(
+        self: &Arc<Self>,
+        io: &Io,
+        from: u64,
+        to: u64,
+        len: u64,
+    ) -> Result<()> {
         let geometry = self.medium.geometry();
         let most = u64::from(geometry.max_transfer) / B;
         let mut done = 0;

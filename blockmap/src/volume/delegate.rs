@@ -44,7 +44,9 @@ impl Volume {
         let whole = range.0.is_multiple_of(B) && (range.1.is_multiple_of(B) || range.1 == end);
         if !whole || range.0 < start || range.1 > end || range.0 >= range.1 || who.has_ended() {
             let name = parent.name();
-            let why = format!("what is delegated of {name} is not whole blocks inside it, or to a session that has ended");
+            let why = format!(
+                "what is delegated of {name} is not whole blocks inside it, or to a session that has ended"
+            );
             return Err(Error::new(ErrorKind::Invalid, why));
         }
         if !gives(parent.access(), access) {
@@ -97,7 +99,7 @@ impl Volume {
             };
             let max_hold = Duration::from_nanos(parent.max_hold_ns());
             let spec = LeaseSpec { access, max_hold };
-            return Ok(self.give(&parent.file, who, spec, (layout, Some(parent.id()))));
+            return self.give(&parent.file, who, spec, (layout, Some(parent.id())));
         }
     }
 

@@ -368,6 +368,8 @@ fn begin(flag: &std::sync::atomic::AtomicBool) -> bool {
 
 impl Duty {
     fn pending(&self) -> bool {
-        [&self.checkpoint, &self.home, &self.reap, &self.kept].iter().any(|d| d.load(Ordering::Acquire))
+        [&self.checkpoint, &self.home, &self.reap, &self.kept]
+            .iter()
+            .any(|d| d.load(Ordering::Acquire))
     }
 }

@@ -30,6 +30,9 @@ use std::time::Duration;
 /// Blocks that are made ready for a lease at a time.
 const STEP: u64 = 256;
 
+/// The longest time that a holder can declare.
+pub const MOST_HOLD: Duration = Duration::from_secs(30);
+
 /// What a lease is asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct LeaseSpec {
@@ -52,7 +55,8 @@ impl Volume {
     /// others are in the way, and for what has to be allocated, written or made durable.
     ///
     /// # Errors
-    /// `Invalid` for a range that is empty or not inside the file; `Sealed`; `Busy` where a
+    /// `Invalid` for a range that is empty or not inside the file, for a hold that is longer
+    /// than [`MOST_HOLD`], and where the session has ended; `Sealed`; `Busy` where a
     /// holder that is overdue cannot be fenced; `WouldDeadlock`; for writing `NoSpace`
     /// and `ReadOnly`.
     pub fn lease(
@@ -64,8 +68,11 @@ impl Volume {
     ) -> Result<Arc<LeaseCore>> {
         self.not_in_action()?;
         check_range(off, len)?;
-        if who.has_ended() {
-            return Err(Error::new(ErrorKind::Invalid, "the session has ended"));
+        who.may_hold()?;
+        who.goes_on()?;
+        if spec.max_hold > MOST_HOLD {
+            let text = format!("a lease is held back for {MOST_HOLD:?} at the most: ask for less");
+            return Err(Error::new(ErrorKind::Invalid, text));
         }
         match spec.access.writes() {
             true => self.health.writable()?,
@@ -103,7 +110,7 @@ impl Volume {
         if self.ask_arbiter(who.id(), state, ticket, &ask)?.is_some() {
             return Ok(None);
         }
-        let lease = self.give(file, who, spec, (layout, None));
+        let lease = self.give(file, who, spec, (layout, None))?;
         if spec.access == Access::Exclusive && !self.nobody_reads() {
             return Ok(None);
         }
@@ -136,7 +143,7 @@ impl Volume {
                 continue;
             }
             let layout = self.make_ready(io, state, place, spec.access).await?;
-            let lease = self.give(file, who, spec, (layout, None));
+            let lease = self.give(file, who, spec, (layout, None))?;
             drop(held);
             if spec.access == Access::Exclusive {
                 self.readers_gone(io).await;
@@ -161,7 +168,11 @@ impl Volume {
         self.run_as(lease.who.id(), move |io| async move { vol.refresh_task(&io, &lease).await })
     }
 
-    pub(super) async fn refresh_task(self: &Arc<Self>, io: &Io, lease: &Arc<LeaseCore>) -> Result<()> {
+    pub(super) async fn refresh_task(
+        self: &Arc<Self>,
+        io: &Io,
+        lease: &Arc<LeaseCore>,
+    ) -> Result<()> {
         let file = lease.file.state();
         let mut ticket = Ticket::default();
         loop {
@@ -246,7 +257,7 @@ impl Volume {
             }
             push(&mut extents, k, e);
         }
-        if access.writes() && at < place.end {
+        if access.writes() && (at < place.end || self.any_in_quarantine(&extents)) {
             return Ok(None);
         }
         let Place { start, end, end_byte } = place;
@@ -275,8 +286,7 @@ impl Volume {
         if last > self.durable() {
             self.committed(io, last).await?;
         }
-        let found =
-            self.look(io, |_| extents_in(&file.load(), place.start, place.end)).await?;
+        let found = self.look(io, |_| extents_in(&file.load(), place.start, place.end)).await?;
         let mut extents = SmallVec::new();
         for (k, e, _) in found {
             // Law B7: the medium is read from now on.
@@ -349,14 +359,15 @@ impl Volume {
         Ok(())
     }
 
-    /// Enters the lease; nothing may stand in its way.
+    /// Enters the lease; nothing may stand in its way, and the session must go on: who ends
+    /// it says so before it looks here.
     pub(super) fn give(
         self: &Arc<Self>,
         file: &FileHandle,
         who: &Arc<SessionCore>,
         spec: LeaseSpec,
         (layout, parent): (Layout, Option<Id>),
-    ) -> Arc<LeaseCore> {
+    ) -> Result<Arc<LeaseCore>> {
         let id = self.leasing.next_id();
         let max_hold = spec.max_hold.as_millis().min(u128::from(u32::MAX)) as u32;
         let span = crate::arbiter::Span { start: layout.start, end: layout.end };
@@ -364,6 +375,7 @@ impl Volume {
         let head = (id, spec.access, max_hold);
         let lease = Arc::new(LeaseCore::new(head, file.clone(), who.clone(), pin, layout));
         file.state().guards.with(|t| {
+            who.goes_on()?;
             t.arbiter.grant(LeaseEntry {
                 id,
                 session: who.id(),
@@ -374,10 +386,10 @@ impl Volume {
                 parent,
             });
             t.leases.insert(id, Arc::downgrade(&lease));
-        });
-        lease
+            Ok::<(), Error>(())
+        })?;
+        Ok(lease)
     }
-
 }
 
 fn grant_asks(access: Access, unshares: bool, place: Place) -> Asks {

@@ -19,7 +19,7 @@ use crate::arbiter::{Access, End, Id, State};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::Extent;
 use freehold_engine::memory::{self, Booking, Piece, View, WindowMemory};
-use freehold_engine::pin::PinState;
+use freehold_engine::pin::{self, PinState};
 use smallvec::SmallVec;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -61,6 +61,12 @@ pub(super) struct Layout {
     pub(super) stale: bool,
     /// It has been given up, or taken.
     pub(super) gone: bool,
+    /// It is gone without its holder, and nothing was lost.
+    pub(super) taken: bool,
+    /// It is gone by its holder.
+    pub(super) returned: bool,
+    /// Its blocks are in quarantine: whatever still reaches them changes nobody's bytes.
+    pub(super) kept: bool,
     pub(super) registered: Vec<super::register::Registered>,
     /// The medium's own memory, in use through a view.
     pub(super) booking: Option<Booking>,
@@ -85,6 +91,7 @@ impl LeaseCore {
         pin: Arc<PinState>,
         layout: Layout,
     ) -> Self {
+        who.held.fetch_add(1, Ordering::AcqRel);
         LeaseCore {
             id,
             access,
@@ -155,7 +162,7 @@ impl LeaseCore {
     /// The buffer was flushed, or its bytes were given up.
     pub fn clean(&self) {
         self.unflushed.fetch_sub(1, Ordering::AcqRel);
-        if self.pin.state() != freehold_engine::pin::State::Held {
+        if self.pin.state() != pin::State::Held {
             self.file.volume().announce();
         }
     }
@@ -163,8 +170,12 @@ impl LeaseCore {
     /// Where it is in its life; nothing once it is given back.
     pub fn state(&self) -> Option<State> {
         let state = self.file.state().guards.look(|t| t.arbiter.state(self.id)).flatten();
+        let (l, seq) = (self.layout(), self.pin.seq());
         match state {
-            Some(State::Held { seq }) if self.is_stale() => Some(State::Stale { seq }),
+            Some(State::Held { seq }) if l.stale => Some(State::Stale { seq }),
+            // The table of a file that nobody uses forgets.
+            None if l.taken => Some(State::Taken { seq }),
+            None if l.gone && !l.returned => Some(State::Revoked { seq }),
             state => state,
         }
     }
@@ -244,7 +255,7 @@ impl LeaseCore {
 
     pub(super) fn command_over(&self) {
         self.commands.fetch_sub(1, Ordering::AcqRel);
-        if self.pin.state() != freehold_engine::pin::State::Held {
+        if self.pin.state() != pin::State::Held {
             self.file.volume().announce();
         }
     }
@@ -314,29 +325,31 @@ impl LeaseCore {
 
     /// Why it cannot be used now, as an error. Not under the lock of the file's guards.
     pub fn refusal(&self) -> Error {
-        let name = self.name();
-        if self.is_suspended() {
-            let why = format!("{name} has delegates; it can be used again when they have gone");
-            return Error::new(ErrorKind::Busy, why);
-        }
-        let (stale, gone) = {
-            let l = self.layout();
-            (l.stale, l.gone)
-        };
-        match (gone, stale) {
-            (true, _) => Error::new(
+        let age = Duration::from_nanos(super::clock().saturating_sub(self.since));
+        let name = format!("{} of session {}, {age:.1?} old,", self.name(), self.who.id());
+        let (kind, why) = match self.state() {
+            _ if self.is_suspended() => {
+                (ErrorKind::Busy, "has delegates; use it again when they have gone")
+            }
+            Some(State::Held { .. }) => {
+                (ErrorKind::Recalled, "is just being held again; try again")
+            }
+            Some(State::Stale { .. }) => {
+                (ErrorKind::Recalled, "is out of date, its own session changed the map; refresh it")
+            }
+            Some(State::Recalled { .. }) => {
+                (ErrorKind::Recalled, "was asked for back; flush what is dirty, and return it")
+            }
+            Some(State::Taken { .. }) => {
+                (ErrorKind::Recalled, "was taken while nothing used it; take it again")
+            }
+            Some(State::Fencing { .. } | State::Revoked { .. }) => (
                 ErrorKind::Revoked,
-                format!("{name} was taken back; the file's ordinary reads and writes go on"),
+                "was not returned in time and is taken; ordinary reads and writes go on",
             ),
-            (false, true) => Error::new(
-                ErrorKind::Recalled,
-                format!("{name} is out of date, its own session changed the map; refresh it"),
-            ),
-            (false, false) => Error::new(
-                ErrorKind::Recalled,
-                format!("{name} was asked for back; return it, or refresh it later"),
-            ),
-        }
+            None => (ErrorKind::Revoked, "has ended; ordinary reads and writes go on"),
+        };
+        Error::new(kind, format!("{name} {why}"))
     }
 
     /// How messages call it.
@@ -397,6 +410,7 @@ impl Drop for LeaseCore {
             std::mem::forget(self.file.clone());
             return;
         }
+        self.who.held.fetch_sub(1, Ordering::AcqRel);
         self.file.volume().forget_lease(self);
     }
 }

@@ -37,6 +37,10 @@ impl Volume {
                 return Err(in_use(lease));
             }
             self.take(t, lease, &mut out);
+            {
+                let mut l = lease.layout();
+                (l.taken, l.returned) = (false, true);
+            }
             t.arbiter.returned(lease.id());
             Ok(())
         });
@@ -99,6 +103,8 @@ impl Volume {
         }
         let mut left = Vec::new();
         let mut out = Taking::default();
+        // Each is looked at under its lock, also where there seems to be nothing: who grants
+        // asks there whether the session goes on.
         for file in self.files_in_memory() {
             if file.guards.is_empty() {
                 continue;
@@ -152,7 +158,12 @@ impl Volume {
         Ok(())
     }
 
-    async fn empty(self: &Arc<Self>, io: &Io, file: &Arc<FileState>, grace: Duration) -> Result<()> {
+    async fn empty(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        grace: Duration,
+    ) -> Result<()> {
         let end = super::clock().saturating_add(grace.as_nanos() as u64);
         let mut ticket = Ticket::default();
         loop {

@@ -12,6 +12,7 @@ use super::Volume;
 use super::lease::LeaseCore;
 use super::queue::{Refused, VolumeQueue};
 use super::write::B;
+use crate::arbiter::Id;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lane::{Finished, Io, LeaseShare, LeaseTag, Leased, Plain, all};
 use freehold_engine::memory::Buffer;
@@ -31,7 +32,8 @@ pub struct LeaseAt {
 /// One written extent of a lease, as far as the lease has it. Bytes of the file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Run {
-    /// The lease's number when this was looked up; 0: never.
+    /// The lease in which this was looked up, and its number then; 0: never.
+    lease: Id,
     seq: u64,
     start: u64,
     end: u64,
@@ -54,9 +56,10 @@ impl LeaseAt {
 
     /// The block of the medium, and how many of the bytes the lease has, if that is known
     /// for this number of the lease.
-    fn known(&self, seq: u64, bytes: usize) -> Option<(u64, usize)> {
+    fn known(&self, (lease, seq): (Id, u64), bytes: usize) -> Option<(u64, usize)> {
         let (run, bytes) = (&self.run, bytes as u64);
         let inside = run.seq == seq
+            && run.lease == lease
             && self.offset.is_multiple_of(B)
             && self.offset >= run.start
             && self.offset <= run.end
@@ -104,7 +107,14 @@ impl LeaseCore {
         at.run = found.map_or(Run::default(), |(k, e)| {
             let (start, end) = (k.max(l.start), (k + u64::from(e.len)).min(l.end));
             let medium = (e.phys + (start - k)) * B;
-            Run { seq, start: start * B, end: end * B, end_byte: l.end_byte, medium }
+            Run {
+                lease: self.id(),
+                seq,
+                start: start * B,
+                end: end * B,
+                end_byte: l.end_byte,
+                medium,
+            }
         });
     }
 }
@@ -213,19 +223,20 @@ impl VolumeQueue {
         {
             if let Ok(pin) = inner.pins.submit(share.lease.pins()) {
                 let seq = share.lease.pins().seq();
-                if share.at.known(seq, buf.len()).is_none() && self.is_its_own(&share, &buf) {
+                if share.at.known((share.lease.id(), seq), buf.len()).is_none()
+                    && self.is_its_own(&share, &buf)
+                {
                     let s = &mut *share;
                     s.lease.locate(&mut s.at, seq);
                 }
-                if let Some((at, valid)) = share.at.known(seq, buf.len()) {
+                if let Some((at, valid)) = share.at.known((share.lease.id(), seq), buf.len()) {
                     let plain = match write {
                         true => Plain::write(tag, at, buf.len(), durable),
                         false => Plain::read(tag, at, valid),
                     };
                     let leased = Leased { tag: share, pin };
                     let begun = inner.begin_leased(&self.lane, i, plain, buf, leased);
-                    return begun
-                        .map_err(|(buf, error, share)| LeaseRefused { share, buf, error });
+                    return begun.map_err(|(buf, error, share)| LeaseRefused { share, buf, error });
                 }
                 inner.pins.complete(share.lease.pins(), pin);
             }

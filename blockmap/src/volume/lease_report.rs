@@ -134,7 +134,9 @@ impl Volume {
 fn holding(lease: Option<Arc<LeaseCore>>, file: FileId, e: Entry, now: u64) -> Holding {
     let id = e.holder.id;
     let left = match e.state {
-        State::Recalled { deadline, .. } => Some(Duration::from_nanos(deadline.saturating_sub(now))),
+        State::Recalled { deadline, .. } => {
+            Some(Duration::from_nanos(deadline.saturating_sub(now)))
+        }
         _ => None,
     };
     Holding {

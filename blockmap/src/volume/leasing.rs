@@ -7,7 +7,7 @@ use super::register::Actions;
 use super::sessions::Sessions;
 use crate::arbiter::Waits;
 use freehold_engine::pin::{Waiter, Wake};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ pub(crate) struct Leasing {
     tickets: AtomicU64,
     waits: Mutex<Waits>,
     pub(super) actions: Actions,
+    /// There are any; changed under their lock.
+    pub(super) act: AtomicBool,
     /// Leases whose holders have gone, and whose registrations are there still.
     pub(super) left: Mutex<Vec<Arc<LeaseCore>>>,
     /// Taken leases that are pinned still.

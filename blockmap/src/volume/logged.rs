@@ -308,9 +308,9 @@ impl Volume {
             } else {
                 let state = file.state().clone();
                 let vol = self.clone();
-                self.run_as(file.session(),
-                    move |io| async move { vol.durable_task(&io, &state, at, buf, n).await.0 },
-                )?;
+                self.run_as(file.session(), move |io| async move {
+                    vol.durable_task(&io, &state, at, buf, n).await.0
+                })?;
             }
         }
         Ok(())
@@ -336,7 +336,7 @@ impl Volume {
             begun
         };
         let done: Option<Finished> = match begun {
-            Ok(()) => Some(self.drive(&lane, |inner| inner.done.pop_front())),
+            Ok(()) => Some(self.drive(&lane, |inner| inner.done.pop())),
             Err(buf) => {
                 self.idle.lock().expect("no holder panics").push(lane);
                 return Ok(Some(buf));

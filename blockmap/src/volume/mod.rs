@@ -73,7 +73,7 @@ pub use defrag::DefragReport;
 pub use diff::DiffRange;
 pub use file::{DEFAULT_SESSION, FileHandle};
 pub use format::{FormatSpec, check_size};
-pub use grant::LeaseSpec;
+pub use grant::{LeaseSpec, MOST_HOLD};
 pub use lease::{LeaseCore, LeasePiece};
 pub use lease_io::{LeaseAt, LeaseRefused};
 pub use lease_report::{Holding, InFlight};
@@ -85,7 +85,7 @@ pub use read::MapPiece;
 pub use recover::RecoveryReport;
 pub use register::{Action, not_forked};
 pub use seal::{SealCore, SealSpec};
-pub use sessions::{Event, SessionCore};
+pub use sessions::{Event, MOST_HELD, SessionCore};
 pub use stats::{FileStat, Space, Stats, VolumeInfo};
 
 use crate::cache::Cache;
@@ -93,8 +93,8 @@ use crate::format::types::{Seq, Superblock};
 use crate::health::Health;
 use crate::lane::Lane;
 use core::Core;
-use leasing::clock;
 use freehold_engine::medium::Medium;
+use leasing::clock;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 

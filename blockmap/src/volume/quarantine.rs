@@ -13,13 +13,14 @@
 //! stays with its pins.
 
 use super::Volume;
+use super::admit::{Ticket, refused};
 use super::core::Class;
-use super::admit::{Ticket, asks};
 use super::hold::Held;
 use super::lease::LeaseCore;
 use super::ranges::extents_in;
+use super::revoke::Taking;
 use super::write::{B, How, Part};
-use crate::arbiter::Change;
+use crate::arbiter::{Change, Ids, Request, Span};
 use crate::error::{ErrorKind, Result};
 use crate::format::types::{Addr, Extent, Record};
 use crate::lane::Io;
@@ -73,6 +74,7 @@ impl Volume {
         lease.who.quarantined.fetch_add(sum, Ordering::AcqRel);
         let kept = Kept { lease: lease.clone(), blocks };
         lease.file.state().guards.with(|t| t.kept += 1);
+        lease.layout().kept = true;
         let done = match lease.access().writes() {
             true => self.move_off(io, lease, &extents).await,
             false => Ok(()),
@@ -85,6 +87,7 @@ impl Volume {
                 Ok(())
             }
             Err(e) => {
+                lease.layout().kept = false;
                 self.let_go(&kept);
                 Err(e)
             }
@@ -126,10 +129,11 @@ impl Volume {
         (block, from, len): (u64, Addr, u64),
     ) -> Result<u64> {
         let file = lease.file.state();
-        let _held = self.hold_to_move(io, lease, (block, block + len)).await?;
+        let _held = self.hold_to_move(io, lease, Span { start: block, end: block + len }).await?;
         let found = self.look(io, |_| extents_in(&file.load(), block, block + len)).await?;
         // A part of it was moved already, by a fence that did not come to its end.
-        let Some((_, e, _)) = found.first().filter(|(k, e, _)| *k == block && e.phys == from) else {
+        let Some((_, e, _)) = found.first().filter(|(k, e, _)| *k == block && e.phys == from)
+        else {
             return Ok(1);
         };
         let len = len.min(u64::from(e.len));
@@ -154,27 +158,58 @@ impl Volume {
         Ok(len)
     }
 
-    /// Takes a range of the lease to map other blocks there. Others may have Read leases on
-    /// it: what they look at moves, and they are asked for these.
+    /// Takes blocks off which the file is to be moved. Whoever else has a lease on them gives
+    /// it up first, or is fenced in turn: its layout is not true any more. What is in
+    /// quarantine itself waits for nobody, so that of two neither waits for the other.
     async fn hold_to_move(
         self: &Arc<Self>,
         io: &Io,
         lease: &Arc<LeaseCore>,
-        range: (u64, u64),
+        span: Span,
     ) -> Result<Held> {
         let file = lease.file.state();
         let mut ticket = Ticket::default();
-        ticket.except = Some(lease.id());
         loop {
-            let held = self.hold(io, file, range.0, range.1).await;
-            let asks = asks(&[Change::Fill], &[range]);
-            let Some(wait) = self.ask_arbiter(0, file, &mut ticket, &asks)? else {
+            let held = self.hold(io, file, span.start, span.end).await;
+            let mut out = Taking::default();
+            let left: Result<Ids> = file.guards.with(|t| {
+                let spans = [span];
+                // No byte changes by it.
+                let change = Change::Allocate;
+                let ask =
+                    Request { session: 0, change, spans: &spans, ticket: ticket.number(self) };
+                let mut ids = t.arbiter.recalls(&ask).map_err(|why| refused(&why))?;
+                let others: Vec<_> = ids.iter().filter_map(|id| t.lease(*id)).collect();
+                ids.retain(|id| !others.iter().any(|l| l.id() == *id && l.layout().kept));
+                out.keep(others);
+                if !ids.is_empty() {
+                    ids = self.recall(t, file.id, &ids, (change, &spans), &mut out);
+                    ticket.recalls((self, file), t, (&ask, &ids));
+                }
+                Ok(ids)
+            });
+            self.tell_taken(out);
+            let left = left?;
+            if left.is_empty() {
                 return Ok(held);
-            };
+            }
             drop(held);
-            // A fence may wait for another fence; theirs are of leases that only read.
-            self.wait_for(io, file, wait).await?;
+            let mut overdue = Ids::new();
+            io.until(|| self.take_idle(file, &left, &mut overdue) || self.health.sound().is_err())
+                .await;
+            self.health.sound()?;
+            for id in overdue {
+                // Theirs may move blocks, too.
+                self.fence(io, file, id).await?;
+            }
         }
+    }
+
+    /// Does a pin of a lease that was taken reach any of these?
+    pub(super) fn any_in_quarantine(&self, extents: &[(u64, Extent)]) -> bool {
+        let core = self.core();
+        let quarantine = &core.lowerings.quarantine;
+        extents.iter().any(|(_, e)| quarantine.quiet(e.phys, u64::from(e.len)) < u64::from(e.len))
     }
 
     /// Copies blocks that somebody may be writing as memory: they may come out torn.

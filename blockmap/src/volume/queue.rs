@@ -230,7 +230,8 @@ impl VolumeQueue {
                     return Ok(());
                 }
             }
-            if self.vol.act() || self.vol.maintain() || idle.helps() && self.vol.assist(&self.lane) {
+            if self.vol.act() || self.vol.maintain() || idle.helps() && self.vol.assist(&self.lane)
+            {
                 continue;
             }
             let now = Instant::now();

@@ -33,7 +33,10 @@ impl Volume {
     pub fn truncate(self: &Arc<Self>, file: &FileHandle, size: u64) -> Result<()> {
         check_range(size, 0)?;
         let (vol, state) = (self.clone(), file.state().clone());
-        self.run_as(file.session(), move |io| async move { vol.truncate_task(&io, &state, size).await })
+        self.run_as(
+            file.session(),
+            move |io| async move { vol.truncate_task(&io, &state, size).await },
+        )
     }
 
     pub(super) async fn truncate_task(
@@ -107,7 +110,10 @@ impl Volume {
     pub fn punch(self: &Arc<Self>, file: &FileHandle, off: u64, len: u64) -> Result<()> {
         check_range(off, len)?;
         let (vol, state) = (self.clone(), file.state().clone());
-        self.run_as(file.session(), move |io| async move { vol.punch_task(&io, &state, off, len).await })
+        self.run_as(
+            file.session(),
+            move |io| async move { vol.punch_task(&io, &state, off, len).await },
+        )
     }
 
     async fn punch_task(
@@ -231,7 +237,9 @@ impl Volume {
             return Ok(());
         }
         let (vol, state) = (self.clone(), file.state().clone());
-        self.run_as(file.session(), move |io| async move { vol.allocate_task(&io, &state, off, len).await })
+        self.run_as(file.session(), move |io| async move {
+            vol.allocate_task(&io, &state, off, len).await
+        })
     }
 
     async fn allocate_task(

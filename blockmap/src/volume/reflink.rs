@@ -2,8 +2,8 @@
 //! its edges, a range within one file at that of its extents.
 
 use super::Volume;
-use super::core::Class;
 use super::admit::{Ticket, asks, growth};
+use super::core::Class;
 use super::file::{FileHandle, FileState, Map, Version};
 use super::hold::Held;
 use super::names::{check_name, exists};

@@ -5,7 +5,8 @@
 //! that drives the deadline, when that thread has let go of every lock: a task posts it,
 //! and the loops that drive run it between two steps. Calls into the same store from
 //! inside an action answer `WouldDeadlock`; a panic counts as a failure. Until it has
-//! succeeded, the lease does not end.
+//! succeeded, the lease does not end. Nobody waits for it longer than a fence takes: one that
+//! does not return is left to itself, and its lease stays overdue until it has.
 
 use super::Volume;
 use super::lease::{LeaseCore, LeasePiece};
@@ -14,7 +15,8 @@ use crate::lane::Io;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Takes a registration back: no device reaches the blocks once it has returned. An
 /// error says why that is not so; it will be called again.
@@ -22,11 +24,31 @@ pub type Action = Box<dyn FnMut() -> std::result::Result<(), String> + Send>;
 
 /// A registration as its lease has it.
 #[derive(Clone)]
-pub(super) struct Registered(Arc<Entry>);
+pub(crate) struct Registered(Arc<Entry>);
 
 struct Entry {
     number: u64,
-    action: Mutex<Option<Action>>,
+    step: Mutex<Step>,
+}
+
+/// Where an action is. It is called with no lock held, not even this one.
+enum Step {
+    /// To be called when its lease is fenced.
+    Ready(Action),
+    /// In the queue of those that are to run.
+    Due(Action),
+    /// On some thread.
+    Running,
+    /// It has failed, with that reason; to be called again.
+    Failed(Action, String),
+    /// It has succeeded, or the holder has taken the registration back itself.
+    Done,
+}
+
+impl Entry {
+    fn step(&self) -> MutexGuard<'_, Step> {
+        self.step.lock().unwrap_or_else(|e| e.into_inner())
+    }
 }
 
 impl std::fmt::Debug for Registered {
@@ -35,14 +57,11 @@ impl std::fmt::Debug for Registered {
     }
 }
 
-/// An action that is to run, and where its outcome goes.
-pub(super) struct Due {
-    what: Registered,
-    outcome: Arc<Mutex<Option<std::result::Result<(), String>>>>,
-}
+/// How long a fence waits for one action, in nanoseconds.
+const FENCE_TIME: u64 = 1_000_000_000;
 
 /// Actions that wait for a thread without locks.
-pub(crate) type Actions = Mutex<VecDeque<Due>>;
+pub(crate) type Actions = Mutex<VecDeque<Registered>>;
 
 thread_local! {
     /// The stores whose action this thread runs: here one is enough, by its address.
@@ -61,14 +80,30 @@ impl LeaseCore {
         let _pin = self.pin.hold().map_err(|_| self.refusal())?;
         let mut l = self.layout();
         let number = self.file.volume().leasing.next_id();
-        let entry = Entry { number, action: Mutex::new(Some(action)) };
+        let entry = Entry { number, step: Mutex::new(Step::Ready(action)) };
         l.registered.push(Registered(Arc::new(entry)));
         Ok((number, l.pieces()))
     }
 
     /// The holder has taken it back itself: the action is dropped and never called.
-    /// False if it was called already.
+    /// False, with nothing done, if it is being called now, or there is no such registration.
     pub fn deregister(&self, number: u64) -> bool {
+        let entry = self.layout().registered.iter().find(|r| r.0.number == number).cloned();
+        let Some(entry) = entry else { return false };
+        let before = {
+            let mut step = entry.0.step();
+            match *step {
+                Step::Running => return false,
+                _ => std::mem::replace(&mut *step, Step::Done),
+            }
+        };
+        self.forget_registration(number);
+        // Whatever it holds goes outside of all locks.
+        drop(before);
+        true
+    }
+
+    fn forget_registration(&self, number: u64) {
         let (gone, left) = {
             let mut l = self.layout();
             let at = l.registered.iter().position(|r| r.0.number == number);
@@ -82,7 +117,7 @@ impl LeaseCore {
             drop(left);
             vol.announce();
         }
-        gone.is_some()
+        drop(gone);
     }
 
     /// Nobody is there any more to take this registration back: the lease stays, without a
@@ -129,49 +164,98 @@ impl Volume {
     }
 
     /// Has every action of the lease run, and waits for them.
-    pub(super) async fn run_actions(self: &Arc<Self>, io: &Io, lease: &Arc<LeaseCore>) -> Result<()> {
+    ///
+    /// # Errors
+    /// `Busy` where one has failed, or does not return.
+    pub(super) async fn run_actions(
+        self: &Arc<Self>,
+        io: &Io,
+        lease: &Arc<LeaseCore>,
+    ) -> Result<()> {
         loop {
-            let Some(what) = lease.layout().registered.first().cloned() else { return Ok(()) };
-            let number = what.0.number;
-            let outcome = Arc::new(Mutex::new(None));
-            let due = Due { what, outcome: outcome.clone() };
-            self.leasing.actions.lock().expect("no holder panics").push_back(due);
-            self.announce();
-            let mut done = None;
-            io.until(|| {
-                done = outcome.lock().expect("no holder panics").take();
-                done.is_some()
-            })
-            .await;
-            if let Some(Err(why)) = done {
-                return Err(self.still_held(lease, &format!("its registration is not off: {why}")));
+            let Some(one) = lease.layout().registered.first().cloned() else { return Ok(()) };
+            if one.make_due() {
+                let mut actions = self.leasing.actions.lock().expect("no holder panics");
+                actions.push_back(one.clone());
+                self.leasing.act.store(true, Ordering::Release);
+                drop(actions);
+                self.announce();
             }
-            lease.deregister(number);
+            let end = super::clock().saturating_add(FENCE_TIME);
+            io.until(|| one.is_over() || super::clock() > end).await;
+            match one.failure() {
+                None => lease.forget_registration(one.0.number),
+                Some(why) => {
+                    return Err(
+                        self.still_held(lease, &format!("its registration is not off: {why}"))
+                    );
+                }
+            }
         }
     }
 
     /// Runs what is due. The caller holds no lock and no lane.
     pub(super) fn act(&self) -> bool {
-        let Some(due) = self.leasing.actions.lock().expect("no holder panics").pop_front() else {
+        if !self.leasing.act.load(Ordering::Acquire) {
             return false;
+        }
+        let due = {
+            let mut actions = self.leasing.actions.lock().expect("no holder panics");
+            let due = actions.pop_front();
+            self.leasing.act.store(!actions.is_empty(), Ordering::Release);
+            due
         };
-        let mut action = due.what.0.action.lock().unwrap_or_else(|e| e.into_inner());
-        let outcome = match action.as_mut() {
-            // It has succeeded before.
-            None => Ok(()),
-            Some(run) => {
-                let before = INSIDE.replace(std::ptr::from_ref(self).addr());
-                let ran = catch_unwind(AssertUnwindSafe(run));
-                INSIDE.set(before);
-                ran.unwrap_or_else(|_| Err("it panicked".to_owned()))
+        let Some(due) = due else { return false };
+        let mut action = match std::mem::replace(&mut *due.0.step(), Step::Running) {
+            Step::Due(action) => action,
+            // Taken back by its holder.
+            other => {
+                *due.0.step() = other;
+                return true;
             }
         };
-        if outcome.is_ok() {
-            *action = None;
-        }
-        drop(action);
-        *due.outcome.lock().expect("no holder panics") = Some(outcome);
+        let before = INSIDE.replace(std::ptr::from_ref(self).addr());
+        let ran = catch_unwind(AssertUnwindSafe(&mut action));
+        let after = match ran.unwrap_or_else(|_| Err("it panicked".to_owned())) {
+            Err(why) => Step::Failed(action, why),
+            Ok(()) => {
+                // What it holds goes with it, and may do what it may.
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(action)));
+                Step::Done
+            }
+        };
+        INSIDE.set(before);
+        *due.0.step() = after;
         self.announce();
         true
+    }
+}
+
+impl Registered {
+    /// It is to be called, unless it waits for that, or runs, or is off.
+    fn make_due(&self) -> bool {
+        let mut step = self.0.step();
+        match std::mem::replace(&mut *step, Step::Running) {
+            Step::Ready(action) | Step::Failed(action, _) => {
+                *step = Step::Due(action);
+                true
+            }
+            other => {
+                *step = other;
+                false
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(*self.0.step(), Step::Done | Step::Failed(..))
+    }
+
+    fn failure(&self) -> Option<String> {
+        match &*self.0.step() {
+            Step::Done => None,
+            Step::Failed(_, why) => Some(why.clone()),
+            _ => Some("its action does not return".to_owned()),
+        }
     }
 }

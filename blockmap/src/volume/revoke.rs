@@ -12,13 +12,13 @@
 //! it once: the state says so.
 
 use super::Volume;
+use super::admit::no_barrier;
 use super::file::FileState;
 use super::guards::Table;
 use super::lease::LeaseCore;
 use super::sessions::{Event, SessionCore};
 use super::write::B;
-use super::admit::no_barrier;
-use crate::arbiter::{Change, Fence, Id, Ids, Recall, Span, State};
+use crate::arbiter::{Change, Fence, Id, Ids, Recall, Request, Span, State};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::FileId;
 use crate::lane::Io;
@@ -59,7 +59,7 @@ impl Volume {
         t: &mut Table,
         file: FileId,
         ids: &[Id],
-        change: Change,
+        (change, spans): (Change, &[Span]),
         out: &mut Taking,
     ) -> Ids {
         let leases: Vec<_> = ids.iter().filter_map(|id| t.lease(*id)).collect();
@@ -85,7 +85,9 @@ impl Volume {
                 t.arbiter.returned(*id);
                 continue;
             }
-            self.tell_recall(t, file, *id, lease, change, out);
+            let ask = Request { session: 0, change, spans, ticket: 0 };
+            let may_flush = t.arbiter.may_flush(&ask, *id);
+            self.tell_recall(t, file, *id, (lease, may_flush), out);
             left.push(*id);
         }
         out.keep(leases);
@@ -108,8 +110,7 @@ impl Volume {
         t: &mut Table,
         file: FileId,
         id: Id,
-        lease: Option<&Arc<LeaseCore>>,
-        change: Change,
+        (lease, may_flush): (Option<&Arc<LeaseCore>>, bool),
         out: &mut Taking,
     ) {
         let now = super::clock();
@@ -117,7 +118,6 @@ impl Volume {
         let Recall::Asked { deadline, delegates, .. } = recall else { return };
         out.deadline = Some(out.deadline.map_or(deadline, |d| d.min(deadline)));
         let grace = Duration::from_nanos(deadline.saturating_sub(now));
-        let may_flush = !matches!(change, Change::Cut | Change::ReflinkOnto);
         let told = match lease {
             Some(l) => {
                 l.allow_flush(may_flush);
@@ -156,7 +156,10 @@ impl Volume {
     pub(super) fn take(&self, t: &mut Table, lease: &Arc<LeaseCore>, out: &mut Taking) {
         lease.pin.revoke();
         self.leave_window(lease);
-        lease.layout().gone = true;
+        {
+            let mut l = lease.layout();
+            (l.gone, l.taken) = (true, true);
+        }
         t.arbiter.take(lease.id());
         t.leases.remove(&lease.id());
         out.taken = true;
@@ -250,9 +253,8 @@ impl Volume {
             }
             Fence::Nothing => {
                 // Somebody else does, or it has gone.
-                let fencing = |t: &Table| {
-                    matches!(t.arbiter.state(id), Some(State::Fencing { .. }))
-                };
+                let fencing =
+                    |t: &Table| matches!(t.arbiter.state(id), Some(State::Fencing { .. }));
                 io.until(|| !file.guards.look(fencing).unwrap_or(false)).await;
                 return Ok(());
             }
@@ -293,7 +295,11 @@ impl Volume {
     }
 
     /// Makes it true that nothing reaches the lease's blocks as somebody's.
-    pub(super) async fn fence_lease(self: &Arc<Self>, io: &Io, lease: &Arc<LeaseCore>) -> Result<()> {
+    pub(super) async fn fence_lease(
+        self: &Arc<Self>,
+        io: &Io,
+        lease: &Arc<LeaseCore>,
+    ) -> Result<()> {
         pin::recall(&[&lease.pin]).map_err(no_barrier)?;
         lease.pin.fence();
         // 1. Our own I/O: the medium completes it, or is lost.

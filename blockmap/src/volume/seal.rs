@@ -14,6 +14,7 @@ use crate::arbiter::{Change, Id, Ids, Kinds, SealEntry, Span};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lane::Io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// What a seal is to be.
@@ -51,8 +52,10 @@ impl Volume {
     ) -> Result<SealCore> {
         self.not_in_action()?;
         self.health.sound()?;
-        if spec.kinds.is_empty() || who.has_ended() {
-            return Err(Error::new(ErrorKind::Invalid, "a seal of no kind, or of no session"));
+        who.may_hold()?;
+        who.goes_on()?;
+        if spec.kinds.is_empty() {
+            return Err(Error::new(ErrorKind::Invalid, "a seal of no kind"));
         }
         let end = off.saturating_add(len).div_ceil(B);
         let span = match spec.kinds.intersects(Kinds::OF_FILE) || off.checked_add(len).is_none() {
@@ -63,9 +66,11 @@ impl Volume {
             return Err(Error::new(ErrorKind::Invalid, "a seal on an empty range"));
         }
         let (vol, state, id) = (self.clone(), file.state().clone(), self.leasing.next_id());
+        let owner = who.clone();
         self.run_as(who.id(), move |io| async move {
-            vol.seal_task(&io, &state, (id, span), spec).await
+            vol.seal_task(&io, &state, &owner, (id, span), spec).await
         })?;
+        who.held.fetch_add(1, Ordering::AcqRel);
         Ok(SealCore { id, kinds: spec.kinds, file: file.clone(), who: who.clone() })
     }
 
@@ -73,6 +78,7 @@ impl Volume {
         self: &Arc<Self>,
         io: &Io,
         file: &Arc<FileState>,
+        who: &SessionCore,
         (id, span): (Id, Span),
         spec: SealSpec,
     ) -> Result<()> {
@@ -87,10 +93,11 @@ impl Volume {
                 if kinds.contains(Kinds::LAYOUT) {
                     self.unlog(io, file, span.start, span.end).await?;
                 }
-                file.guards.with(|t| {
+                return file.guards.with(|t| {
+                    who.goes_on()?;
                     t.arbiter.seal(SealEntry { id, session: io.who, kinds, span, breakable });
+                    Ok(())
                 });
-                return Ok(());
             };
             drop(held);
             self.wait_until(io, file, wait, end, "the seal was not set").await?;
@@ -174,6 +181,7 @@ impl Drop for SealCore {
         if super::not_forked().is_err() {
             return;
         }
+        self.who.held.fetch_sub(1, Ordering::AcqRel);
         self.file.state().guards.with(|t| {
             let _ = t.arbiter.clear(self.id, self.who.id());
         });

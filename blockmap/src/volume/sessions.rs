@@ -8,7 +8,7 @@
 use super::Volume;
 use super::file::DEFAULT_SESSION;
 use crate::arbiter::{Id, SessionId};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::FileId;
 use freehold_engine::event::Signal;
 use std::collections::{BTreeMap, VecDeque};
@@ -16,6 +16,9 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
+
+/// Leases and seals that one session can have at a time.
+pub const MOST_HELD: u64 = 1 << 20;
 
 /// What a session is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +60,8 @@ pub struct SessionCore {
     events: Mutex<VecDeque<Event>>,
     signal: OnceLock<Signal>,
     ended: AtomicBool,
+    /// Leases and seals that it has.
+    pub(super) held: AtomicU64,
     /// Blocks in quarantine on its account.
     pub(super) quarantined: AtomicU64,
 }
@@ -76,6 +81,7 @@ impl SessionCore {
             events: Mutex::default(),
             signal: OnceLock::new(),
             ended: AtomicBool::new(false),
+            held: AtomicU64::new(0),
             quarantined: AtomicU64::new(0),
         })
     }
@@ -90,9 +96,31 @@ impl SessionCore {
         self.ended.load(Ordering::Acquire)
     }
 
+    /// Fails if it has ended.
+    pub(super) fn goes_on(&self) -> Result<()> {
+        match self.has_ended() {
+            true => Err(Error::new(ErrorKind::Invalid, "the session has ended: open another")),
+            false => Ok(()),
+        }
+    }
+
     /// True for whoever ends it.
     pub(super) fn end(&self) -> bool {
         !self.ended.swap(true, Ordering::AcqRel)
+    }
+
+    /// May it have one more?
+    ///
+    /// # Errors
+    /// `Limit`.
+    pub(super) fn may_hold(&self) -> Result<()> {
+        if self.held.load(Ordering::Acquire) < MOST_HELD {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Limit,
+            format!("the session has {MOST_HELD} leases and seals; return some of them first"),
+        ))
     }
 
     pub(super) fn tell(&self, event: Event) {

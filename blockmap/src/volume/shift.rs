@@ -11,14 +11,14 @@
 //! block at its old place see the new bytes: it is waited for, too.
 
 use super::Volume;
+use super::admit::{Asks, asks};
 use super::core::{Class, Core};
 use super::file::{FileHandle, FileState};
 use super::range_ops::tail_for;
 use super::ranges::last_end;
 use super::write::{B, MAX_SIZE, check_range};
-use crate::error::{Error, ErrorKind, Result};
-use super::admit::{Asks, asks};
 use crate::arbiter::Change;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::BLOCK_LIMIT;
 use crate::format::types::{Record, Seq};
 use crate::lane::Io;
@@ -37,7 +37,9 @@ impl Volume {
     pub fn collapse(self: &Arc<Self>, file: &FileHandle, off: u64, len: u64) -> Result<()> {
         check_blocks(off, len)?;
         let (vol, file) = (self.clone(), file.clone());
-        self.run_as(file.session(), move |io| async move { vol.collapse_task(&io, file.state(), off, len).await })
+        self.run_as(file.session(), move |io| async move {
+            vol.collapse_task(&io, file.state(), off, len).await
+        })
     }
 
     async fn collapse_task(
@@ -80,7 +82,9 @@ impl Volume {
     pub fn insert(self: &Arc<Self>, file: &FileHandle, off: u64, len: u64) -> Result<()> {
         check_blocks(off, len)?;
         let (vol, file) = (self.clone(), file.clone());
-        self.run_as(file.session(), move |io| async move { vol.insert_task(&io, file.state(), off, len).await })
+        self.run_as(file.session(), move |io| async move {
+            vol.insert_task(&io, file.state(), off, len).await
+        })
     }
 
     async fn insert_task(

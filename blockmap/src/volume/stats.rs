@@ -330,7 +330,7 @@ mod tests {
         let mut queue = volume.queue(4).expect("a queue");
         let buf = queue.buffer(4096).expect("memory");
         queue.write(&file, 0, buf, 1).expect("there is room");
-        let mut done = Vec::new();
+        let mut done: Vec<crate::lane::Finished> = Vec::new();
         while queue.poll(&mut done) == 0 {
             queue.wait(None).expect("memory does not vanish");
         }

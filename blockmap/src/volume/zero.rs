@@ -54,7 +54,10 @@ impl Volume {
             return Ok(());
         }
         let (vol, state) = (self.clone(), file.state().clone());
-        self.run_as(file.session(), move |io| async move { vol.zero_task(&io, &state, off, len).await })
+        self.run_as(
+            file.session(),
+            move |io| async move { vol.zero_task(&io, &state, off, len).await },
+        )
     }
 
     async fn zero_task(

@@ -146,9 +146,11 @@ const ROWS: &[(&str, Shape, Act)] = &[
 /// The name is gone and the blocks are not: whoever has it open reads on.
 fn gone(w: &World) -> Result<(), Error> {
     let mut first = [0; 4096];
-    let exclusive = w.vol.holdings().iter().any(|h| {
-        h.what == freehold_blockmap::arbiter::Held::Lease(Access::Exclusive)
-    });
+    let exclusive = w
+        .vol
+        .holdings()
+        .iter()
+        .any(|h| h.what == freehold_blockmap::arbiter::Held::Lease(Access::Exclusive));
     // Reading would ask for an Exclusive lease back, which is another row.
     if !exclusive {
         w.vol.read_at(&w.file, &mut first, 0)?;

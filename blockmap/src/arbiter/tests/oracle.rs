@@ -178,8 +178,7 @@ impl Oracle {
             return Answer::Behind(ticket);
         }
         let recall = of(&[Cell::Recall, Cell::Drain, Cell::RecallElseBusy]);
-        let (take, mut own) = (of(&[Cell::Take]), of(&[Cell::Refresh]));
-        own.retain(|id| !matches!(self.state(*id), Some(State::Stale { .. })));
+        let (take, own) = (of(&[Cell::Take]), of(&[Cell::Refresh]));
         match (recall.is_empty(), take.is_empty(), own.is_empty()) {
             (false, ..) => Answer::Recall(recall),
             (_, false, _) => Answer::Take(take),

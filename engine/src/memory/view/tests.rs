@@ -158,8 +158,14 @@ fn a_booking_is_retired_when_no_pin_is_left_and_none_can_come() {
     assert!(!booking.retire(), "it has a long pin");
     assert_eq!(bytes.as_ref(), [0; 8]);
     drop(bytes);
-    assert!(!booking.retire(), "it may be held again");
-    assert!(stage.lease.renew().is_some() && view.pin().is_ok() && busy(stage.write(0, 1)));
+    assert!(!stage.memory.relay(&booking, &[Piece::at(0, 8)]).unwrap(), "it is not retired");
+    assert!(booking.retire() && booking.retire());
+    assert!(!busy(stage.write(0, 1)) && stage.lease.renew().is_some());
+    assert_eq!(view.pin().unwrap_err(), NotHeld::Recalled, "its place is gone");
+    recall(&[&stage.lease]).unwrap();
+    assert!(stage.memory.relay(&booking, &[Piece::at(B, B)]).unwrap());
+    assert!(stage.lease.renew().is_some() && view.pin().is_ok());
+    assert!(!busy(stage.write(0, 1)) && busy(stage.write(1, 1)), "it lies elsewhere");
     stage.take_back();
     assert!(booking.retire() && booking.retire());
     assert!(!busy(stage.write(0, 1)));
@@ -275,7 +281,7 @@ fn r2_what_a_pin_wrote_is_written_back_once() {
     assert!(!booking.write_back().unwrap());
     let pin = view.pin().unwrap();
     pin.store(B + 5, b"x").unwrap();
-    assert_eq!(view.core.reach.take_soiled(), Some(B..2 * B));
+    assert_eq!(view.core.steadily(|place| place.reach.take_soiled()), Some(B..2 * B));
     pin.store(3 * B, b"x").unwrap();
     pin.store(B - 1, b"yy").unwrap();
     pin.store(0, b"").unwrap();
@@ -284,7 +290,7 @@ fn r2_what_a_pin_wrote_is_written_back_once() {
     assert_eq!((len, at.is_null()), (4 * BLOCK, false));
     assert!(!booking.write_back().unwrap(), "the pin that writes is still there");
     drop(pin);
-    assert_eq!(view.core.reach.take_soiled(), Some(0..4 * B));
+    assert_eq!(view.core.steadily(|place| place.reach.take_soiled()), Some(0..4 * B));
     drop(view.hold().unwrap());
     assert!(view.write_back().unwrap());
     drop(view);
@@ -293,7 +299,7 @@ fn r2_what_a_pin_wrote_is_written_back_once() {
     pin.slice_mut(B, 1).unwrap()[0] = 1;
     pin.slice_mut(2 * B - 1, 1).unwrap()[0] = 1;
     drop(pin);
-    assert_eq!(view.core.reach.take_soiled(), Some(B..2 * B));
+    assert_eq!(view.core.steadily(|place| place.reach.take_soiled()), Some(B..2 * B));
     drop(view.pin_mut().unwrap().parts_mut());
     assert!(view.booking().write_back().unwrap());
 }

@@ -1,0 +1,65 @@
+//! Invariants of references part A, laws and faults in the terms of leases, by number.
+
+use freehold_tests::leases;
+
+#[track_caller]
+fn holds(verdict: freehold_tests::cases::Verdict) {
+    if let Err(e) = verdict {
+        panic!("{e}");
+    }
+}
+
+macro_rules! named {
+    ($($case:ident,)*) => { $(
+        #[test]
+        fn $case() {
+            holds(leases::$case());
+        }
+    )* };
+}
+
+named! {
+    a01_io_only_under_a_lease_that_is_held,
+    a02_a_grant_is_never_narrower_and_never_is_not_later,
+    a03_numbers_grow_and_are_never_0,
+    a04_blocks_for_writing_are_durable_first,
+    a05_changing_bytes_recalls_stable_and_exclusive_only,
+    a06_recalled_and_revoked_are_told_apart,
+    a07_a_recall_says_whether_to_flush,
+    a08_what_is_gone_counts_as_returned,
+    a09_nothing_is_returned_with_io_outstanding,
+    a10_a_flush_that_was_synced_is_durable,
+    a11_partial_returns_are_progress,
+    a12_a17_the_ordinary_way_always_works,
+    a13_a15_a_holder_has_the_time_that_it_was_promised,
+    a22_holders_are_sessions,
+    a14_a16_a_fence_waits_for_io_and_refuses_more,
+    a18_only_what_was_not_synced_is_undefined,
+    a19_shared_blocks_are_unshared_for_a_writable_lease,
+    a20_a24_io_is_reaped_then_actions_run_then_it_is_over,
+    a21_a_write_seal_denies_drains_and_rolls_back,
+    a21_a_write_seal_waits_for_plain_writes_in_flight,
+    r5_a_stable_grant_waits_for_plain_writes_in_flight,
+    a23_own_operations_refresh_or_refuse,
+    a25_a_pin_holds_the_files_blocks,
+    a26_sealing_changes_no_map,
+    b3_what_a_pin_sees_is_not_reused,
+    r1_a_pinned_lease_is_not_taken,
+    b5_a_truncate_is_durable_before_a_lease_on_its_block,
+    b6_a_partial_write_waits_for_a_flush_in_flight,
+    b7_logged_bytes_do_not_come_back_over_a_flush,
+    b12_a_lease_shows_nobody_elses_bytes,
+    d2_a_reflink_waits_for_flushes_in_flight,
+    d4_a_fence_reports_a_command_when_the_device_is_done,
+    b6_own_operations_wait_for_what_is_in_flight_through_a_stale_lease,
+    r4_a_fence_that_moves_blocks_recalls_who_reads_them,
+    r4_a_fence_that_moves_blocks_waits_for_their_readers,
+    b1_a_grant_for_writing_leaves_quarantined_blocks,
+    r4_a_seal_against_writing_does_not_keep_a_file_on_its_blocks,
+    d8_a_place_is_good_for_its_lease_and_length_only,
+    a22_nothing_is_granted_to_a_session_that_has_ended,
+    r3_dropping_waits_for_nothing_and_leaves_nothing,
+    a23_a_stale_lease_is_good_again_when_it_is_refreshed,
+    r4_a_move_does_not_wait_for_who_waits_for_it,
+    r4_two_overdue_leases_of_one_session_are_fenced,
+}
