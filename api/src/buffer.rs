@@ -227,7 +227,7 @@ impl LeaseBuffer {
     /// # Errors
     /// `Recalled`, `Revoked`; `Busy` while the lease has delegates; as
     /// [`Lease::refresh`]; `ForkedChild`.
-    #[inline]
+    #[inline(always)]
     pub fn pin(&self) -> Result<Pin<'_>> {
         match self.pin_now() {
             Ok(pin) => Ok(pin),
@@ -235,7 +235,8 @@ impl LeaseBuffer {
         }
     }
 
-    #[inline]
+    // Out of line its result would go through memory, which costs more than the pin does.
+    #[inline(always)]
     fn pin_now(&self) -> std::result::Result<Pin<'_>, NotHeld> {
         match &self.place {
             Place::Window(view) => view.pin().map(Pin::window),
@@ -380,6 +381,44 @@ impl LeaseBuffer {
             Place::Dma(memory, _) => Ok(memory),
             place => Err(LeaseBuffer { place, ..self }),
         }
+    }
+
+    /// Makes it the memory of another place of its lease, from that byte of the file on: what
+    /// a buffer pool does with a frame when it evicts a page. Until it is filled it has the
+    /// bytes that it had. Waits for nothing.
+    ///
+    /// ```
+    /// # use freehold::{Access, LeaseOptions, Store};
+    /// # let store = Store::format("mem:16M", &Default::default())?;
+    /// # let file = store.create(b"f")?;
+    /// # file.truncate(16384)?;
+    /// let lease = file.lease(.., Access::Write, &LeaseOptions::default())?;
+    /// let mut buffer = lease.buffer_at(0..4096)?;
+    /// buffer.move_to(8192)?;
+    /// assert_eq!((buffer.offset(), buffer.len()), (8192, 4096));
+    /// assert!(buffer.move_to(16384).is_err());
+    /// buffer.pin_mut()?.store(0, b"nowhere else")?;
+    /// assert!(buffer.move_to(0).is_err());
+    /// # Ok::<(), freehold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` for a window, for unflushed bytes, and for what is not whole blocks inside
+    /// [`Lease::range`].
+    pub fn move_to(&mut self, offset: u64) -> Result<()> {
+        let dirty = self.is_dirty();
+        let why = match &mut self.place {
+            Place::Window(_) => "a window stays where it is".to_owned(),
+            Place::Dma(..) if dirty => "flush or discard its bytes first".to_owned(),
+            Place::Dma(memory, len) => match self.share.move_to(offset, memory.len()) {
+                Some(valid) => {
+                    *len = valid;
+                    return Ok(());
+                }
+                None => format!("{offset} does not begin as many whole blocks inside its lease"),
+            },
+        };
+        Err(Error::new(ErrorKind::Invalid, format!("{self:?} cannot be moved: {why}")))
     }
 
     /// Nothing of it is to be written any more: a dirty buffer counts as clean.

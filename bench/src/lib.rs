@@ -1,4 +1,9 @@
-//! What the benchmarks share: making files of many extents, quickly.
+//! What the benchmarks share: making files of many extents, quickly; a medium that moves no
+//! data; what pins and leases cost.
+
+pub mod leases;
+pub mod null;
+pub mod pins;
 
 use freehold::{Buffer, File, Result, Store};
 
@@ -73,4 +78,17 @@ pub fn permuted(i: u64, n: u64) -> u64 {
 
 fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// The median, the lowest and the highest; there is at least one.
+pub fn spread(found: &mut [f64]) -> (f64, f64, f64) {
+    found.sort_by(f64::total_cmp);
+    (found[found.len() / 2], found[0], found[found.len() - 1])
+}
+
+/// Bytes of memory that the process has; 0 where the system does not say.
+pub fn resident() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = text.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
+    pages * rustix::param::page_size() as u64
 }

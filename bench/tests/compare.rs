@@ -55,6 +55,13 @@ fn all_workloads_run_and_the_document_is_whole() {
         "## Unlink and truncate",
         "look-up among 2000 extents",
         "## Reads without a device",
+        "## Leases",
+        "crossbeam-epoch pin + unpin, 2 threads",
+        "grant and return, Exclusive",
+        "200 idle leases taken",
+        "fills through a lease",
+        "bytes for an idle lease",
+        "no leases: truncate",
         "during checkpoints, p99.9",
         "extents for each file, aged",
     ] {

@@ -3,12 +3,11 @@
 //!
 //! `work` holds the workloads, `bed` what they need of each side, `stage` the
 //! device, `drive` what keeps operations in flight, `results` the values and
-//! `report`, `plots` and `machine` the document; `null` is a medium that moves no data.
+//! `report`, `plots` and `machine` the document.
 
 mod bed;
 mod drive;
 mod machine;
-mod null;
 mod outcome;
 mod plots;
 mod report;
@@ -57,6 +56,9 @@ struct Args {
     /// Only this side: freehold, xfs, btrfs or raw; may be given again
     #[arg(long)]
     side: Vec<String>,
+    /// Only say what so many idle leases weigh, each
+    #[arg(long, hide = true)]
+    weigh: Option<u64>,
     /// What the document names as the version measured
     #[arg(long)]
     commit: Option<String>,
@@ -73,6 +75,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Outcome {
+    if let Some(leases) = args.weigh {
+        return work::lease::print_weight(leases);
+    }
     let chosen = choose(&args.only)?;
     if let Some(s) = args.side.iter().find(|s| Side::ALL.iter().all(|o| o.option() != s.as_str())) {
         return fail(format!("no side is called {s}; there are freehold, xfs, btrfs and raw"));

@@ -1,7 +1,7 @@
 //! What was measured, as tables: on the terminal and as `docs/benchmarks.md`.
 
 use crate::results::{Case, Results, Side};
-use crate::work::{ALL, Workload};
+use crate::work::{ALL, Workload, lease};
 use comfy_table::{ContentArrangement, Table, presets};
 
 /// What a document says besides its tables.
@@ -101,6 +101,35 @@ fn losses(results: &Results) -> Vec<String> {
                     case.show(Side::Freehold),
                     case.show(side),
                     side.name()
+                ));
+            }
+        }
+    }
+    out.extend(beside(results));
+    out
+}
+
+/// Rows of the leases that are beaten by another row of the same table.
+fn beside(results: &Results) -> Vec<String> {
+    let find = |name: &str| results.cases.iter().find(|c| c.workload == "lease" && c.name == name);
+    let mut out = Vec::new();
+    for (ours, rival) in lease::RIVALS {
+        let pairs = [1, 2]
+            .map(|n| (lease::on_threads(ours, n), lease::on_threads(rival, n)))
+            .into_iter()
+            .chain([((*ours).to_owned(), (*rival).to_owned())]);
+        for (ours, rival) in pairs {
+            let (Some(ours), Some(rival)) = (find(&ours), find(&rival)) else { continue };
+            let both = ours.median(Side::Freehold).zip(rival.median(Side::Freehold));
+            let Some((a, b)) = both else { continue };
+            let ratio = if ours.unit.rises() { a / b } else { b / a };
+            if ratio < 1.0 {
+                out.push(format!(
+                    "- lease: {}: {} against {} of {} ({ratio:.2})",
+                    ours.name,
+                    ours.show(Side::Freehold),
+                    rival.show(Side::Freehold),
+                    rival.name
                 ));
             }
         }

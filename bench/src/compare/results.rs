@@ -67,6 +67,7 @@ impl Unit {
             Unit::PerSecond if v >= 1e3 => format!("{:.1} K/s", v / 1e3),
             Unit::PerSecond => format!("{v:.0}/s"),
             Unit::Throughput => format!("{:.0} MiB/s", v / f64::from(1 << 20)),
+            Unit::Time if v < 1e-7 => format!("{:.1} ns", v * 1e9),
             Unit::Time if v < 1e-6 => format!("{:.0} ns", v * 1e9),
             Unit::Time if v < 1e-3 => format!("{:.1} us", v * 1e6),
             Unit::Time if v < 1.0 => format!("{:.2} ms", v * 1e3),

@@ -29,6 +29,10 @@ pub(crate) struct Scale {
     pub(crate) opened: &'static [u64],
     /// Random small writes before the crash.
     pub(crate) fills: &'static [u64],
+    /// Pins, or small reads through a lease, that are timed at once.
+    pub(crate) pins: u64,
+    /// Leases that are granted, or taken at once.
+    pub(crate) leases: u64,
     /// Bytes of the store that is aged.
     pub(crate) aged: u64,
     /// How many times its size is written meanwhile.
@@ -51,6 +55,8 @@ impl Scale {
             removed: (1_000_000, 100_000),
             opened: &[1 << 30, 1 << 40],
             fills: &[0, 131_000],
+            pins: 2_000_000,
+            leases: 10_000,
             aged: 1 << 30,
             churn: 20,
         }
@@ -88,6 +94,8 @@ impl Scale {
             removed: (500, 500),
             opened: &[64 << 20],
             fills: &[0, 500],
+            pins: 2_000,
+            leases: 200,
             aged: 64 << 20,
             churn: 1,
         }

@@ -14,7 +14,7 @@ use super::queue::{Refused, VolumeQueue};
 use super::write::B;
 use crate::arbiter::Id;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lane::{Finished, Io, LeaseTag, Leased, Plain, all};
+use crate::lane::{Finished, Io, LeaseShare, LeaseTag, Leased, Plain, all};
 use freehold_engine::memory::Buffer;
 use freehold_engine::pin::LongPin;
 use std::pin::Pin;
@@ -116,6 +116,25 @@ impl LeaseCore {
                 medium,
             }
         });
+    }
+}
+
+impl LeaseShare {
+    /// Another place of the lease for a buffer of so many bytes, and how many of them the
+    /// lease has. Nothing happens where that is not whole blocks inside the lease. In the
+    /// extent of the last command no lock is taken.
+    pub fn move_to(&mut self, offset: u64, bytes: usize) -> Option<usize> {
+        let mut at = self.at;
+        at.move_to(offset);
+        let known = at.known(self.lease.pins().seq(), bytes).map(|(_, valid)| valid);
+        let valid = known.or_else(|| {
+            let (start, end) = self.lease.range();
+            let to = offset.checked_add(bytes as u64)?;
+            let inside = start <= offset && offset < end && to <= end.next_multiple_of(B);
+            (inside && offset.is_multiple_of(B)).then(|| self.lease.valid(offset, bytes))
+        })?;
+        self.at = at;
+        Some(valid)
     }
 }
 

@@ -252,7 +252,7 @@ impl View {
     ///
     /// # Errors
     /// [`NotHeld`] says why there is no pin.
-    #[inline]
+    #[inline(always)]
     pub fn pin(&self) -> std::result::Result<ViewPin<'_>, NotHeld> {
         let guard = self.core.pins.pin()?;
         self.core.alive()?;

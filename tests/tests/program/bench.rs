@@ -3,8 +3,18 @@
 use crate::program::harness::Place;
 use serde_json::Value;
 
-const WORKLOADS: [&str; 6] =
-    ["randread", "randwrite", "append", "overwrite-sync", "lookup", "reflink"];
+const WORKLOADS: [&str; 10] = [
+    "randread",
+    "randwrite",
+    "append",
+    "overwrite-sync",
+    "lookup",
+    "reflink",
+    "pin",
+    "revoke",
+    "lease-read",
+    "lease-write",
+];
 
 const SMALL: [&str; 6] = ["--seconds", "0.1", "--file-size", "1M", "--extents", "100"];
 
@@ -32,7 +42,7 @@ fn every_workload_reports_on_memory() {
         assert_report(&bench(&place, workload, "mem:256M", &[]));
     }
     assert_report(&bench(&place, "randread", "mem:256M", &["--qd", "4", "--bs", "8K"]));
-    for workload in ["append", "randwrite", "lookup"] {
+    for workload in ["append", "randwrite", "lookup", "pin", "revoke", "lease-read"] {
         assert_report(&bench(&place, workload, "mem:256M", &["--threads", "2", "--qd", "3"]));
     }
 }
@@ -69,6 +79,21 @@ fn durable_writes_write_and_hardly_flush() {
     }
     let report = bench(&place, "randread", "mem:256M", &[]);
     assert_eq!(report["flushes_per_op"], 0.0, "{report}");
+}
+
+#[test]
+fn leases_are_used_without_the_map() {
+    let place = Place::empty();
+    let report = bench(&place, "lease-write", "file:new", &["--bs", "8K"]);
+    assert!(report["device_writes_per_op"].as_f64().unwrap() >= 0.9, "{report}");
+    for workload in ["pin", "revoke", "lease-read"] {
+        let report = bench(&place, workload, "file:new", &[]);
+        assert_eq!(report["workload"], workload);
+        assert_eq!(report["device_writes_per_op"], 0.0, "{report}");
+    }
+    // In batches of a thousand, each of them timed once.
+    let report = bench(&place, "pin", "mem:64M", &[]);
+    assert_eq!(report["operations"].as_u64().unwrap() % 1000, 0, "{report}");
 }
 
 #[test]

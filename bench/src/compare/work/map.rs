@@ -6,10 +6,10 @@ use super::null::through_queue;
 use super::reflink::case;
 use crate::bed::BLOCK;
 use crate::drive::Rng;
-use crate::null::{NullMedium, mark};
 use crate::outcome::Outcome;
 use crate::results::{Results, Side, Unit, median};
 use freehold::{File, Store};
+use freehold_bench::null::{NullMedium, mark};
 use std::hint::black_box;
 use std::time::Instant;
 

@@ -3,6 +3,7 @@
 pub(crate) mod ageing;
 pub(crate) mod durable;
 pub(crate) mod file;
+pub(crate) mod lease;
 pub(crate) mod map;
 pub(crate) mod null;
 pub(crate) mod open;
@@ -113,6 +114,14 @@ pub(crate) const ALL: &[Workload] = &[
         how: null::HOW,
         sides: OURS,
         run: null::run,
+        once: false,
+    },
+    Workload {
+        name: "lease",
+        title: "Leases",
+        how: lease::HOW,
+        sides: OURS,
+        run: lease::run,
         once: false,
     },
     Workload {

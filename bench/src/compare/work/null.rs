@@ -4,10 +4,10 @@
 use super::Site;
 use crate::bed::BLOCK;
 use crate::drive::Rng;
-use crate::null::NullMedium;
 use crate::outcome::{Outcome, fail};
 use crate::results::{Results, Side, Unit};
 use freehold::{File, Store};
+use freehold_bench::null::NullMedium;
 use freehold_engine::medium::{Medium, Op};
 use std::time::{Duration, Instant};
 

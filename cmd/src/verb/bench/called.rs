@@ -1,6 +1,6 @@
 //! Workloads of calls: look-ups and reflinks.
 
-use super::measure::{Batch, Measured, SHORT, TRIAL};
+use super::measure::{BATCH, Measured, SHORT, TRIAL};
 use super::{Args, Target};
 use crate::failure::Outcome;
 use crate::pattern::Rng;
@@ -18,18 +18,27 @@ pub(super) fn lookup(args: &Args, target: &Target, time: Duration) -> Outcome<(M
         look(&file, i % args.extents)?;
     }
     let before = target.store().stats();
+    let seed = |i: u32| args.seed.wrapping_add(u64::from(i));
+    let all = on_threads(args.threads, |i| {
+        let mut rng = Rng::new(seed(i));
+        calls(time, || look(&file, rng.below(args.extents)))
+    })?;
+    Ok((all, before))
+}
+
+/// Runs it on so many threads at once; it is given their numbers.
+pub(super) fn on_threads(
+    threads: u32,
+    run: impl Fn(u32) -> Outcome<Measured> + Sync,
+) -> Outcome<Measured> {
     let results = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..u64::from(args.threads))
-            .map(|i| {
-                let (file, mut rng) = (&file, Rng::new(args.seed.wrapping_add(i)));
-                scope.spawn(move || calls(time, move || look(file, rng.below(args.extents))))
-            })
-            .collect();
+        let run = &run;
+        let threads: Vec<_> = (0..threads).map(|i| scope.spawn(move || run(i))).collect();
         threads.into_iter().map(super::polled::joined).collect::<Outcome<Vec<_>>>()
     })?;
     let mut all = Measured::new();
     results.iter().for_each(|one| all.join(one));
-    Ok((all, before))
+    Ok(all)
 }
 
 #[inline]
@@ -39,26 +48,23 @@ fn look(file: &File, extent: u64) -> Outcome {
 }
 
 /// Calls until the time is over, one by one or in batches.
-fn calls(time: Duration, mut call: impl FnMut() -> Outcome) -> Outcome<Measured> {
+pub(super) fn calls(time: Duration, mut call: impl FnMut() -> Outcome) -> Outcome<Measured> {
     let trial = Instant::now();
     for _ in 0..TRIAL {
         call()?;
     }
     let short = trial.elapsed() / (TRIAL as u32) < SHORT;
+    let count = if short { BATCH } else { 1 };
     let mut measured = Measured::new();
     let start = Instant::now();
-    let mut batch = Batch::begin();
     let mut now = start;
     while now - start < time {
-        if short {
+        for _ in 0..count {
             call()?;
-            now = batch.add(1, &mut measured).unwrap_or(now);
-        } else {
-            call()?;
-            let end = Instant::now();
-            measured.record(end - now, 1);
-            now = end;
         }
+        let end = Instant::now();
+        measured.record(end - now, count);
+        now = end;
     }
     measured.elapsed = now - start;
     Ok(measured)

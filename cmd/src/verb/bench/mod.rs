@@ -1,7 +1,9 @@
 //! `freehold bench`: measure a store.
 
 mod called;
+mod leased;
 mod measure;
+mod plain;
 mod polled;
 mod target;
 
@@ -25,10 +27,11 @@ pub(crate) struct Args {
     workload: Workload,
     /// The store
     uri: String,
-    /// Operations in flight in each thread (default: 32 for randread and randwrite, else 1)
+    /// Operations in flight in each thread (default: 32 for randread, randwrite, lease-read
+    /// and lease-write, else 1)
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
     qd: Option<u32>,
-    /// Bytes of each read or write, a multiple of 4K
+    /// Bytes of each read, write or lease, a multiple of 4K
     #[arg(long, value_parser = size::parse, default_value = "4K")]
     bs: u64,
     /// How long to measure
@@ -37,7 +40,7 @@ pub(crate) struct Args {
     /// Size of each thread's file (default: 256M, or less in a small store)
     #[arg(long, value_parser = size::parse)]
     file_size: Option<u64>,
-    /// Threads, each with a file and a queue of its own
+    /// Threads, each with a file and a queue of its own; lookup and pin use one file together
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     threads: u32,
     /// Extents of the file that lookup and reflink use
@@ -66,6 +69,14 @@ enum Workload {
     Lookup,
     /// Durable reflinks of a file of many extents
     Reflink,
+    /// Pins of a lease's buffer, each with its unpin; all threads pin the same one
+    Pin,
+    /// Idle leases taken by a conflicting grant of another session; the grant is timed
+    Revoke,
+    /// Random reads through a lease of the whole file
+    LeaseRead,
+    /// Random overwrites through a lease of the whole file, not synced
+    LeaseWrite,
 }
 
 impl Workload {
@@ -77,6 +88,21 @@ impl Workload {
             Workload::OverwriteSync => "overwrite-sync",
             Workload::Lookup => "lookup",
             Workload::Reflink => "reflink",
+            Workload::Pin => "pin",
+            Workload::Revoke => "revoke",
+            Workload::LeaseRead => "lease-read",
+            Workload::LeaseWrite => "lease-write",
+        }
+    }
+
+    /// Operations in flight, if nobody says otherwise.
+    fn depth(self) -> u32 {
+        match self {
+            Workload::Randread
+            | Workload::Randwrite
+            | Workload::LeaseRead
+            | Workload::LeaseWrite => 32,
+            _ => 1,
         }
     }
 }
@@ -112,7 +138,14 @@ fn measure(args: &Args, target: &Target) -> Outcome<(Measured, Device)> {
     match args.workload {
         Workload::Lookup => called::lookup(args, target, time),
         Workload::Reflink => called::reflink(args, target, time),
-        _ => polled::run(args, target, time),
+        Workload::Pin => leased::pin(args, target, time),
+        Workload::Revoke => leased::revoke(args, target, time),
+        Workload::LeaseRead | Workload::LeaseWrite => {
+            polled::run(args, target, time, leased::Through::new)
+        }
+        Workload::Randread | Workload::Randwrite | Workload::Append | Workload::OverwriteSync => {
+            polled::run(args, target, time, plain::Plain::new)
+        }
     }
     .map(|(measured, before)| (measured, difference(&before, &store.stats())))
 }

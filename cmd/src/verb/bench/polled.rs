@@ -1,19 +1,57 @@
-//! Workloads of reads, writes and durable writes on polled queues.
+//! Workloads of reads and writes on polled queues: what drives them.
 
 use super::measure::{Batch, Measured, SHORT, TRIAL};
-use super::{Args, Target, Workload};
+use super::{Args, Target};
 use crate::failure::{Failure, Outcome};
-use crate::pattern::Rng;
 use crate::verb::work;
-use freehold::{Buffer, Completion, File, Queue, Stats};
+use freehold::{Completion, Error, Queue, Stats};
 use std::sync::Barrier;
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
+/// An operation that was not taken, with its buffer; without an error the queue is full.
+pub(super) type Refusal<B> = (Option<B>, Option<Error>);
+
+/// One thread's operations: where they go, and what they are done with.
+pub(super) trait Work: Send {
+    /// Memory of one operation.
+    type Buffer: Send;
+
+    /// Memory for one more operation in flight.
+    fn buffer(&mut self, queue: &Queue) -> Outcome<Self::Buffer>;
+
+    /// It must begin anew before it goes on.
+    fn is_full(&self) -> bool {
+        false
+    }
+
+    /// Begins anew. Nothing is in flight.
+    fn restart(&mut self) -> Outcome {
+        Ok(())
+    }
+
+    /// Submits the next operation.
+    fn submit(
+        &mut self,
+        queue: &mut Queue,
+        buf: Self::Buffer,
+        tag: u64,
+    ) -> Result<(), Refusal<Self::Buffer>>;
+
+    /// What a completion gives back.
+    fn back(completion: Completion) -> Option<Self::Buffer>;
+}
+
 /// Runs the workload in all threads, all beginning at once.
-pub(super) fn run(args: &Args, target: &Target, time: Duration) -> Outcome<(Measured, Stats)> {
-    let lanes =
-        (0..args.threads).map(|i| Lane::new(args, target, i)).collect::<Outcome<Vec<_>>>()?;
+pub(super) fn run<W: Work>(
+    args: &Args,
+    target: &Target,
+    time: Duration,
+    make: impl Fn(&Args, &Target, u32) -> Outcome<W>,
+) -> Outcome<(Measured, Stats)> {
+    let lanes = (0..args.threads)
+        .map(|i| Lane::new(args, target, make(args, target, i)?))
+        .collect::<Outcome<Vec<_>>>()?;
     let ready = Barrier::new(lanes.len() + 1);
     let mut all = Measured::new();
     let before = std::thread::scope(|scope| {
@@ -45,47 +83,29 @@ struct Slot {
     start: Instant,
 }
 
-/// One thread's file, queue and operations in flight.
-struct Lane {
-    workload: Workload,
-    file: File,
+/// One thread's queue and operations in flight.
+struct Lane<W: Work> {
+    work: W,
     queue: Queue,
-    rng: Rng,
-    /// Operations that fit in the file.
-    places: u64,
-    bs: u64,
-    /// The next append's place.
-    end: u64,
     slots: Vec<Slot>,
-    free: Vec<(usize, Buffer)>,
+    free: Vec<(usize, W::Buffer)>,
     done: Vec<Completion>,
 }
 
-impl Lane {
-    fn new(args: &Args, target: &Target, number: u32) -> Outcome<Lane> {
-        let append = args.workload == Workload::Append;
-        let random = matches!(args.workload, Workload::Randread | Workload::Randwrite);
-        let name = format!("file-{number}");
-        let seed = args.seed.wrapping_add(u64::from(number));
-        let file = if append { target.create(&name)? } else { target.create_full(&name, seed)? };
-        let depth = args.qd.unwrap_or(if random { 32 } else { 1 });
+impl<W: Work> Lane<W> {
+    fn new(args: &Args, target: &Target, work: W) -> Outcome<Self> {
+        let depth = args.qd.unwrap_or(args.workload.depth());
         let queue = target.store().queue(depth)?;
         let now = Instant::now();
         let mut lane = Lane {
-            workload: args.workload,
-            file,
-            rng: Rng::new(seed),
-            places: target.file_size() / args.bs,
-            bs: args.bs,
-            end: 0,
+            work,
             slots: (0..depth).map(|_| Slot { start: now }).collect(),
             free: Vec::with_capacity(depth as usize),
             done: Vec::with_capacity(depth as usize),
             queue,
         };
         for slot in 0..depth as usize {
-            let mut buf = lane.queue.buffer(args.bs as usize)?;
-            lane.rng.fill(&mut buf);
+            let buf = lane.work.buffer(&lane.queue)?;
             lane.free.push((slot, buf));
         }
         Ok(lane)
@@ -123,10 +143,9 @@ impl Lane {
 
     /// Fills the queue and reaps what has completed; gives how many operations ended.
     fn step(&mut self, timed: bool, mut ended: impl FnMut(&Slot, Instant)) -> Outcome<u64> {
-        if self.workload == Workload::Append && self.end == self.places {
+        if self.work.is_full() {
             self.drain()?;
-            self.file.truncate(0)?;
-            self.end = 0;
+            self.work.restart()?;
         }
         self.submit(timed)?;
         work::wait(&mut self.queue, &mut self.done)?;
@@ -145,32 +164,15 @@ impl Lane {
     }
 
     fn submit(&mut self, timed: bool) -> Outcome {
-        while let Some((slot, buf)) = self.free.pop() {
-            let place = match self.workload {
-                Workload::Append if self.end == self.places => {
-                    self.free.push((slot, buf));
-                    return Ok(());
-                }
-                Workload::Append => self.end,
-                _ => self.rng.below(self.places),
-            };
+        while !self.work.is_full()
+            && let Some((slot, buf)) = self.free.pop()
+        {
             if timed {
                 self.slots[slot].start = Instant::now();
             }
-            let (offset, tag) = (place * self.bs, slot as u64);
-            let taken = match self.workload {
-                Workload::Randread => self.queue.read(&self.file, offset, buf, tag),
-                Workload::Append | Workload::OverwriteSync => {
-                    self.queue.write_durable(&self.file, offset, buf, tag)
-                }
-                _ => self.queue.write(&self.file, offset, buf, tag),
-            };
-            match taken {
-                Ok(()) => self.end += u64::from(self.workload == Workload::Append),
-                Err(refused) => {
-                    self.free.extend(refused.buf.map(|buf| (slot, buf)));
-                    return refused.error.map_or(Ok(()), |error| Err(error.into()));
-                }
+            if let Err((buf, error)) = self.work.submit(&mut self.queue, buf, slot as u64) {
+                self.free.extend(buf.map(|buf| (slot, buf)));
+                return error.map_or(Ok(()), |error| Err(error.into()));
             }
         }
         Ok(())
@@ -178,9 +180,11 @@ impl Lane {
 
     /// Takes a completion; gives the slot whose operation it was.
     fn finish(&mut self, completion: Completion) -> Outcome<usize> {
-        completion.result.map_err(Failure::from)?;
+        if let Err(error) = completion.result {
+            return Err(error.into());
+        }
         let slot = completion.tag as usize;
-        self.free.extend(completion.buf.map(|buf| (slot, buf)));
+        self.free.extend(W::back(completion).map(|buf| (slot, buf)));
         Ok(slot)
     }
 

@@ -14,26 +14,26 @@ use std::time::Duration;
 /// What a write that is data begins with.
 const DATA: &[u8] = b"no more than data";
 
-/// Makes a buffer's write one that is not done.
-pub(crate) fn mark(buf: &mut [u8]) {
+/// Makes a buffer's write one that is not done. The buffer has 16 bytes or more.
+pub fn mark(buf: &mut [u8]) {
     buf[..DATA.len()].copy_from_slice(DATA);
 }
 
 /// A medium under which another one does only what is metadata.
 #[derive(Debug)]
-pub(crate) struct NullMedium {
+pub struct NullMedium {
     inner: Arc<dyn Medium>,
     silent: Arc<AtomicBool>,
 }
 
 impl NullMedium {
     /// Over another medium.
-    pub(crate) fn new(inner: Arc<dyn Medium>) -> Arc<Self> {
+    pub fn new(inner: Arc<dyn Medium>) -> Arc<Self> {
         Arc::new(NullMedium { inner, silent: Arc::default() })
     }
 
     /// From now on no read is done.
-    pub(crate) fn silence(&self) {
+    pub fn silence(&self) {
         self.silent.store(true, Ordering::Release);
     }
 }
