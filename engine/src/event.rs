@@ -9,12 +9,11 @@
 use crate::medium::{Error, ErrorKind, Result};
 use rustix::event::{EventfdFlags, epoll};
 use rustix::fs::Timespec;
-use rustix::time::{
-    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, clock_gettime,
-};
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -26,9 +25,9 @@ const SECOND: u64 = 1_000_000_000;
 /// assert!(freehold_engine::event::monotonic_ns() >= before);
 /// ```
 pub fn monotonic_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    // Neither is negative on this clock, which begins at boot.
-    now.tv_sec as u64 * SECOND + now.tv_nsec as u64
+    // Nanoseconds since it was first asked: that is for ever in a word.
+    static BEGUN: OnceLock<Instant> = OnceLock::new();
+    1 + BEGUN.get_or_init(Instant::now).elapsed().as_nanos() as u64
 }
 
 /// A descriptor that is readable from when an event was posted or the deadline
@@ -104,14 +103,14 @@ impl Signal {
         if *armed == deadline_ns {
             return Ok(());
         }
-        // A time of zero would mean no deadline.
-        let at = deadline_ns.map_or(0, |ns| ns.max(1));
+        // How long it is until then; a time of zero would mean no deadline.
+        let wait = deadline_ns.map_or(0, |ns| ns.saturating_sub(monotonic_ns()).max(1));
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
         let it_value =
-            Timespec { tv_sec: (at / SECOND) as i64, tv_nsec: (at % SECOND).cast_signed() };
+            Timespec { tv_sec: (wait / SECOND) as i64, tv_nsec: (wait % SECOND).cast_signed() };
         let spec = Itimerspec { it_interval: zero, it_value };
-        rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &spec).map_err(
-            |e| Error::new(ErrorKind::Invalid, format!("no timer can be set to {at} ns: {e}")),
+        rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &spec).map_err(
+            |e| Error::new(ErrorKind::Invalid, format!("no timer can wait {wait} ns: {e}")),
         )?;
         *armed = deadline_ns;
         Ok(())

@@ -6,12 +6,12 @@
 //! of them pass.
 #![cfg(feature = "sabotage")]
 
-use freehold_tests::{cases, crash, model};
+use freehold_tests::{cases, crash, leases, model};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What is broken, and who must notice: a case by name, or `crash` or `model`
-/// with so many seeds.
+/// What is broken, and who must notice: a case by name, or `crash`, `model`, `leased` (crashes
+/// under leases) or `stress` (of leases) with so many seeds.
 const BROKEN: &[(&str, &str)] = &[
     ("keep-own-bits", "b1_shared_blocks_are_copied"),
     ("ignore-lowerings", "b2_a_lowering_that_is_not_durable_counts"),
@@ -37,6 +37,22 @@ const BROKEN: &[(&str, &str)] = &[
     ("keep-older-late", "b7_readers_beside_homing"),
     ("forget-the-cut", "b9_files_are_changed_between_the_slices_of_a_checkpoint"),
     ("keep-cut-tail", "b12_no_strangers_bytes"),
+    ("no-drain", "a21_a_write_seal_waits_for_plain_writes_in_flight"),
+    ("no-drain", "r5_a_stable_grant_waits_for_plain_writes_in_flight"),
+    ("seal-undrained", "a21_a_write_seal_denies_drains_and_rolls_back"),
+    ("no-quarantine", "b3_what_a_pin_sees_is_not_reused"),
+    ("no-quarantine", "stress 4"),
+    ("reuse-pinned", "a25_a_pin_holds_the_files_blocks"),
+    ("reuse-pinned", "stress 4"),
+    ("take-pinned", "r1_a_pinned_lease_is_not_taken"),
+    ("take-pinned", "stress 4"),
+    ("stay-under-writers", "r4_a_fence_that_moves_blocks_recalls_who_reads_them"),
+    ("stay-under-writers", "stress 4"),
+    ("no-ask", "d2_a_reflink_waits_for_flushes_in_flight"),
+    ("no-ask", "a05_changing_bytes_recalls_stable_and_exclusive_only"),
+    ("log-under-lease", "b7_logged_bytes_do_not_come_back_over_a_flush"),
+    ("lease-over-logged", "b7_logged_bytes_do_not_come_back_over_a_flush"),
+    ("no-journal-flush", "leased 60"),
 ];
 
 /// A child that takes longer has noticed nothing.
@@ -49,8 +65,12 @@ fn detect(detector: &str) -> Result<(), String> {
     match name {
         "crash" => (0..seeds).try_for_each(|s| crash::seed(s, 40).map(drop)),
         "model" => (0..seeds).try_for_each(|s| model::seed(s).map(drop)),
+        "leased" => (0..seeds).try_for_each(|s| leases::leased_history(s, 2).map(drop)),
+        "stress" => (0..seeds).try_for_each(|s| {
+            leases::stress(leases::Kind::Memory, s, Duration::from_millis(1500)).map(drop)
+        }),
         _ => {
-            let case = cases::ALL.iter().find(|(n, _)| *n == name);
+            let case = cases::ALL.iter().chain(leases::BY_NAME).find(|(n, _)| *n == name);
             case.expect("a case of that name").1()
         }
     }

@@ -130,6 +130,9 @@ impl Volume {
         ticket: &mut Ticket,
         asks: &Asks,
     ) -> Result<Option<Wait>> {
+        if crate::sabotage::breaks("no-ask") {
+            return Ok(None);
+        }
         let mut taken = Taking::default();
         ticket.number(self);
         let wait = file.guards.with(|t| self.ask_locked(t, (who, file), ticket, asks, &mut taken));
@@ -177,6 +180,11 @@ impl Volume {
                     }
                     Answer::Recall(ids) => ids,
                 };
+                if matches!(change, Change::Seal { .. })
+                    && crate::sabotage::breaks("seal-undrained")
+                {
+                    break;
+                }
                 ticket.list(self, file);
                 let left = self.recall(t, file.id, &ids, (*change, spans), taken);
                 if left.is_empty() {

@@ -220,7 +220,7 @@ impl Volume {
         };
         let end = off + len as u64;
         // Law B7: under a lease no write is deferred.
-        let late = file.guards.are_none();
+        let late = file.guards.are_none() || crate::sabotage::breaks("log-under-lease");
         let logged = match late.then(|| self.log_blocks(io, file, off, &buf[..len])) {
             Some(log) => log.await,
             None => Ok(false),

@@ -75,7 +75,8 @@ impl Volume {
         let kept = Kept { lease: lease.clone(), blocks };
         lease.file.state().guards.with(|t| t.kept += 1);
         lease.layout().kept = true;
-        let done = match lease.access().writes() {
+        let stays = crate::sabotage::breaks("stay-under-writers");
+        let done = match lease.access().writes() && !stays {
             true => self.move_off(io, lease, &extents).await,
             false => Ok(()),
         };

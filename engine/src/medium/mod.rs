@@ -24,6 +24,13 @@
 //! is in flight completes with [`ErrorKind::Gone`] (nothing in flight may touch
 //! its buffer after that) and all later submissions are refused with it.
 //!
+//! # Memory
+//!
+//! Blocks of a window can be in use as memory ([`Medium::window_memory`]). Whoever
+//! grants that has drained the commands on them before. Should one come nevertheless
+//! that a view does not suffer, it completes with [`ErrorKind::Busy`] and did nothing
+//! there.
+//!
 //! # Loss (law M3)
 //!
 //! [`Medium::losses`] counts the times at which completed writes that no flush

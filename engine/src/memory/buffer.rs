@@ -13,6 +13,17 @@ use std::sync::Arc;
 /// to 4096, a multiple of 4096 long, uniquely owned. It can be cut into parts
 /// that are owned apart; the memory returns to the pool when the last part is
 /// dropped, on any thread, without waiting and without allocating.
+///
+/// Its bytes are private, so its owner has references to them at any time; a command
+/// that names it owns it, from submission until its completion gives it back:
+///
+/// ```compile_fail,E0382
+/// # use freehold_engine::{medium::{Op, Queue}, memory::Buffer};
+/// fn touch(queue: &mut dyn Queue, buf: Buffer) {
+///     queue.submit(1, Op::Read { at: 0, buf }).unwrap();
+///     assert_eq!(buf[0], 0);
+/// }
+/// ```
 pub struct Buffer {
     /// Keeps the memory mapped.
     pool: Arc<Inner>,

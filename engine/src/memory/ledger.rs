@@ -10,12 +10,17 @@
 //!
 //! A copy asks without taking a lock that others take: its queue has a
 //! [`Touch`], where it first says which blocks it is about to touch, and then
-//! looks whether any booking exists at all. A booking is first counted and entered,
-//! and then looks at what all queues touch. Both sides write before they read,
-//! with sequentially consistent operations, so at least one sees the other: the
-//! copy is refused, or the booking is.
+//! looks whether any booking exists that gives references. Such a booking is first
+//! counted, and then looks at what all queues touch. Both sides write before they
+//! read, with a barrier between, so at least one sees the other: the copy looks into
+//! the table, or the booking is refused. The copy's barrier is for the compiler
+//! alone; the booking makes it a real one by membarrier, as pins do (`crate::pin`).
+//! It does so where the count rises from zero. While it is above zero, copies look
+//! into the table under its lock after they have said what they touch, and
+//! bookings are made under that lock: who comes second sees the first.
 
 use crate::medium::{Error, ErrorKind, Result};
+use crate::pin::barrier;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
@@ -179,11 +184,20 @@ impl Table {
 }
 
 /// Bookings on the blocks of one window, and what queues are about to touch.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ledger {
     /// Bookings that give references. Changed under the lock, read without it.
     guarded: AtomicUsize,
+    /// Membarrier is refused here: barriers are real ones.
+    fenced: bool,
     table: RwLock<Table>,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        let (guarded, table) = (AtomicUsize::new(0), RwLock::default());
+        Self { guarded, fenced: barrier::fenced(), table }
+    }
 }
 
 impl Ledger {
@@ -203,11 +217,16 @@ impl Ledger {
     ///
     /// # Errors
     /// `Busy` when a booking, or a copy that is being made, is in the way; an
-    /// exclusive booking is in its own way where its ranges overlap.
+    /// exclusive booking is in its own way where its ranges overlap. `Unsupported`
+    /// when the process took membarrier from itself.
     pub(super) fn book(&self, ranges: &[Range<u64>], access: Access) -> Result<()> {
         let mut table = self.write();
-        if access.gives_references() {
-            self.guarded.fetch_add(1, Ordering::SeqCst);
+        if access.gives_references() && self.guarded.fetch_add(1, Ordering::SeqCst) == 0 {
+            barrier::everywhere().map_err(|e| {
+                self.guarded.fetch_sub(1, Ordering::SeqCst);
+                let text = format!("membarrier was refused after it had been allowed: {e}");
+                Error::new(ErrorKind::Unsupported, text)
+            })?;
         }
         for (done, range) in ranges.iter().enumerate() {
             if let Err(error) = table.admit(range, access) {
@@ -280,14 +299,16 @@ impl Ledger {
         run: impl FnOnce() -> T,
     ) -> Result<T> {
         // The second before the first: who sees the first sees the second.
-        // Release, so that who sees this and not what stood there before it
-        // knows that the copy before has ended.
+        // Release, so that who sees these and not what stood there before knows
+        // that the copy before has ended.
         if let Some((range, access)) = &second {
             touch.second.store(pack(range, *access), Ordering::Release);
         }
-        touch.first.swap(pack(&first.0, first.1), Ordering::SeqCst);
+        touch.first.store(pack(&first.0, first.1), Ordering::Release);
+        barrier::light(self.fenced);
         let parts = [Some(first), second];
-        let against = if self.guarded.load(Ordering::SeqCst) == 0 {
+        // Acquire: where the last booking is gone, so is what was done under it.
+        let against = if self.guarded.load(Ordering::Acquire) == 0 {
             None
         } else {
             let table = self.read();
@@ -329,7 +350,7 @@ impl Touch {
     fn suffers(&self, range: &Range<u64>, access: Access) -> bool {
         // The first before the second, see `Ledger::touch`.
         [&self.first, &self.second].into_iter().all(|word| {
-            let word = word.load(Ordering::SeqCst);
+            let word = word.load(Ordering::Acquire);
             word == 0 || {
                 let (start, count) = (word >> 22, word >> 1 & MOST_BLOCKS);
                 let kind = if word & 1 == 1 { Access::Write } else { Access::Read };
@@ -522,7 +543,9 @@ mod tests {
                         } else {
                             let _ = ledger.touch(&touch, (block..block + 1, Write), None, || {
                                 assert!(user.fetch_add(1, Ordering::Relaxed) >= 0);
-                                std::hint::spin_loop();
+                                if round % 16 == 0 {
+                                    std::thread::yield_now();
+                                }
                                 assert!(user.fetch_sub(1, Ordering::Relaxed) > 0);
                                 met.fetch_add(1, Ordering::Relaxed);
                             });

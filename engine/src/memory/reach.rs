@@ -120,6 +120,7 @@ impl Reach {
     }
 
     /// From a byte of the view on, what lies side by side; empty at the end.
+    #[inline]
     fn stretch(&self, at: u64) -> Stretch {
         let index = self.runs.partition_point(|run| run.start + run.len <= at);
         let Some(run) = self.runs.get(index) else { return Stretch { at: None, len: 0 } };
@@ -128,16 +129,23 @@ impl Reach {
         let Some(first) = run.at else {
             return Stretch { at: None, len: rest.min(ZEROES.len()) };
         };
-        let base = self.memory.range(first + skip, rest as u64);
-        Stretch { at: Some(base.expect("runs were checked when the view was made")), len: rest }
+        // SAFETY: the run was checked to lie in the memory, and this is in the run.
+        Stretch { at: Some(unsafe { self.memory.place(first + skip) }), len: rest }
     }
 
     /// Checks a range, and gives its end.
+    #[inline]
     fn inside(&self, at: u64, len: u64) -> Result<u64> {
-        at.checked_add(len).filter(|&end| end <= self.len).ok_or_else(|| {
-            let text = format!("bytes {at}..+{len} are not in a view of {} bytes", self.len);
-            Error::new(ErrorKind::Invalid, text)
-        })
+        match at.checked_add(len) {
+            Some(end) if end <= self.len => Ok(end),
+            _ => Err(self.outside(at, len)),
+        }
+    }
+
+    #[cold]
+    fn outside(&self, at: u64, len: u64) -> Error {
+        let text = format!("bytes {at}..+{len} are not in a view of {} bytes", self.len);
+        Error::new(ErrorKind::Invalid, text)
     }
 
     /// Checks a range, and gives the stretches that it is made of.
@@ -153,6 +161,7 @@ impl Reach {
         }))
     }
 
+    #[cold]
     fn refuse<T>(&self, what: &str) -> Result<T> {
         let text = format!("{:?} access gives no {what}", self.access);
         Err(Error::new(ErrorKind::Invalid, text))
@@ -235,14 +244,20 @@ impl Reach {
     }
 
     /// The one stretch that a range is.
+    #[inline]
     fn one(&self, at: u64, len: u64) -> Result<Stretch> {
-        let mut stretches = self.stretches(at, len)?;
-        let first = stretches.next().unwrap_or(Stretch { at: None, len: 0 });
-        if stretches.next().is_some() {
-            let text = format!("bytes {at}..+{len} do not lie side by side: take them in parts");
-            return Err(Error::new(ErrorKind::Invalid, text));
+        self.inside(at, len)?;
+        let first = self.stretch(at);
+        if first.len as u64 >= len {
+            return Ok(Stretch { len: len as usize, ..first });
         }
-        Ok(first)
+        Err(Self::apart(at, len))
+    }
+
+    #[cold]
+    fn apart(at: u64, len: u64) -> Error {
+        let text = format!("bytes {at}..+{len} do not lie side by side: take them in parts");
+        Error::new(ErrorKind::Invalid, text)
     }
 
     /// A range that lies side by side, in place.
@@ -250,6 +265,7 @@ impl Reach {
     /// # Errors
     /// `Invalid` outside the view, for a range of several [`parts`](Self::parts), and
     /// unless the access is Stable or Exclusive.
+    #[inline]
     pub fn slice(&self, at: u64, len: u64) -> Result<&[u8]> {
         if !self.access.gives_references() {
             return self.refuse("references: copy with `load`");

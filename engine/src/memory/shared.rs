@@ -64,6 +64,16 @@ impl SharedMemory {
         }
     }
 
+    /// The byte at an offset.
+    ///
+    /// # Safety
+    /// The offset is at most the length.
+    #[inline]
+    pub(super) unsafe fn place(&self, offset: u64) -> *mut u8 {
+        // SAFETY: by the caller's promise it is in the mapping or at its end.
+        unsafe { self.map.base().as_ptr().add(offset as usize) }
+    }
+
     /// Checks that a range lies inside.
     ///
     /// # Errors

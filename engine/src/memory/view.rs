@@ -11,7 +11,7 @@
 use super::ledger::Access;
 use super::reach::Reach;
 use crate::medium::{Error, ErrorKind, Result};
-use crate::pin::{ExclusivePin, LongPin, NotHeld, PinState, ShortPin, State, everywhere};
+use crate::pin::{ExclusivePin, LongPin, NotHeld, PinState, ShortPin, State, barrier};
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::ops::{Deref, Range};
@@ -111,7 +111,7 @@ impl Core {
             let Some(range) = reach.take_soiled() else { return Ok(false) };
             // A pin that found its bytes noted already did not note them again; this
             // makes what it had stored by then visible, and so part of what is persisted.
-            let done = everywhere().map_err(|e| {
+            let done = barrier::everywhere().map_err(|e| {
                 Error::new(ErrorKind::Unsupported, format!("membarrier was refused: {e}"))
             });
             let done = done.and_then(|()| reach.persist(range.clone()));
@@ -282,11 +282,7 @@ impl View {
     pub fn hold(&self) -> std::result::Result<ViewHold, NotHeld> {
         let guard = self.core.pins.hold()?;
         self.core.alive()?;
-        Ok(ViewHold {
-            core: Arc::clone(&self.core),
-            _guard: guard,
-            _ticket: Arc::clone(&self.ticket),
-        })
+        Ok(ViewHold { _guard: guard, ticket: Arc::clone(&self.ticket) })
     }
 
     /// The other end: for who takes the lease back.
@@ -349,7 +345,7 @@ impl Booking {
             return true;
         }
         core.dead.store(true, Ordering::SeqCst);
-        let quiet = everywhere().is_ok() && core.pins.is_quiet();
+        let quiet = barrier::everywhere().is_ok() && core.pins.is_quiet();
         if !quiet {
             core.dead.store(false, Ordering::SeqCst);
         }
@@ -470,10 +466,9 @@ impl Drop for ViewPinMut<'_> {
 /// A long use of a view: it may be sent and outlive the view. Gives a [`Reach`].
 #[derive(Debug)]
 pub struct ViewHold {
-    core: Arc<Core>,
     /// Before the ticket: the pin ends first, then, perhaps, the booking.
     _guard: LongPin,
-    _ticket: Arc<Ticket>,
+    ticket: Arc<Ticket>,
 }
 
 impl ViewHold {
@@ -494,7 +489,7 @@ impl Deref for ViewHold {
     fn deref(&self) -> &Reach {
         // SAFETY: the guard was counted before the view was found alive, and the reference
         // borrows what has it.
-        unsafe { self.core.pinned() }
+        unsafe { self.ticket.0.pinned() }
     }
 }
 

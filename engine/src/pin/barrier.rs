@@ -12,10 +12,15 @@ use super::sync::{self, Fault, fence};
 use std::io;
 use std::sync::atomic::Ordering::SeqCst;
 
+/// True where membarrier is refused, so that `light` must be a real fence.
+pub(crate) fn fenced() -> bool {
+    !sync::registered()
+}
+
 /// The fast side, where the state word is read again after a count. `fenced`
 /// says that the lease lives without membarrier.
 #[inline(always)]
-pub(super) fn light(fenced: bool) {
+pub(crate) fn light(fenced: bool) {
     if !fenced {
         sync::compiler_barrier();
     } else if !sync::broken(Fault::NoFence) {

@@ -54,7 +54,7 @@
 //! the lease mutably would exclude short pins at no cost, but neither the long ones
 //! nor commands in flight, nor another handle of the same lease.
 
-mod barrier;
+pub(crate) mod barrier;
 mod fork;
 mod guard;
 mod io;
@@ -71,7 +71,6 @@ mod tests;
 mod wake;
 mod word;
 
-pub(crate) use barrier::everywhere;
 pub(crate) use fork::{forked, mark};
 pub use guard::{ExclusivePin, LongPin, ShortPin};
 pub use io::{IoPin, IoPins};

@@ -65,6 +65,7 @@ pub const RULES: &[Rule] = &[
     ("random_histories_match_the_model", model::random_histories_match_the_model),
     ("a_window_shows_what_queues_write", windows::a_window_shows_what_queues_write),
     ("a_window_ends_where_the_medium_does", windows::a_window_ends_where_the_medium_does),
+    ("r5_a_view_keeps_writers_away", windows::r5_a_view_keeps_writers_away),
 ];
 
 /// Runs every rule and panics with the names of those that failed. What each

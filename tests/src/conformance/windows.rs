@@ -2,7 +2,9 @@
 
 use super::driver::spread;
 use super::{Driver, Make};
-use freehold_engine::medium::{BLOCK, ErrorKind};
+use freehold_engine::medium::{BLOCK, ErrorKind, Op};
+use freehold_engine::memory::{Access, Piece};
+use freehold_engine::pin::{PinState, Waiter};
 
 /// Stores, loads and queues reach the same bytes, at any offset and length.
 pub(super) fn a_window_shows_what_queues_write(make: Make<'_>) {
@@ -50,4 +52,38 @@ pub(super) fn a_window_ends_where_the_medium_does(make: Make<'_>) {
     window.store(end, &[]).unwrap();
     window.load(0, &mut []).unwrap();
     window.persist(end, 0).unwrap();
+}
+
+/// Where the window is memory, a view shows what was written; while it gives
+/// references nothing is written there, and neighbours are.
+pub(super) fn r5_a_view_keeps_writers_away(make: Make<'_>) {
+    let medium = make();
+    let Some(memory) = medium.window_memory() else { return };
+    assert_eq!(memory.len(), medium.geometry().blocks * BLOCK as u64);
+    let mut driver = Driver::new(&medium, 2);
+    driver.write(0, 8, 1);
+    let expect = driver.pattern(8, 1);
+    let lease = PinState::new(&Waiter::none());
+    let pieces = [Piece::at(2 * BLOCK as u64, 2 * BLOCK as u64)];
+    let view = memory.view(Access::Stable, &pieces, &lease).unwrap();
+    let pin = view.pin().unwrap();
+    let bytes = pin.slice(0, 2 * BLOCK as u64).unwrap();
+    assert!(bytes == &expect[2 * BLOCK..4 * BLOCK]);
+    let window = medium.window().expect("what is memory is a window");
+    for at in [2, 3] {
+        let buf = driver.pattern(1, 2);
+        driver.submit(7, Op::Write { at, buf, fua: false });
+        let done = driver.drain().pop().unwrap();
+        assert_eq!(done.result.unwrap_err().kind(), ErrorKind::Busy);
+        assert!(done.buf.is_some(), "a refused write keeps the buffer");
+        let refused = window.store(at * BLOCK as u64, &[1]).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Busy);
+    }
+    assert!(bytes == &expect[2 * BLOCK..4 * BLOCK]);
+    driver.write(1, 1, 3);
+    driver.write(4, 1, 3);
+    assert!(driver.read(2, 2) == expect[2 * BLOCK..4 * BLOCK], "reads go on");
+    drop(pin);
+    drop(view);
+    driver.write(2, 2, 4);
 }

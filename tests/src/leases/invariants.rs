@@ -112,7 +112,14 @@ pub fn a06_recalled_and_revoked_are_told_apart() -> Verdict {
     op.waits("the truncate")?;
     drop(pin);
     op.end("the truncate")?.map_err(text)?;
-    refused("a view afterwards", ErrorKind::Revoked, lease.view())
+    // It was taken when nothing used it any more: nothing is lost.
+    refused("a view afterwards", ErrorKind::Recalled, lease.view())?;
+    w.vol.truncate(&w.file, 4 * B).map_err(text)?;
+    let lease = w.lease(Access::Read, 0, 4)?;
+    let _pin = lease.pins().hold().map_err(|e| e.to_string())?;
+    w.hurry();
+    w.vol.truncate(&w.file, 0).map_err(text)?;
+    refused("a view after a fence", ErrorKind::Revoked, lease.view())
 }
 
 /// A recall says whether what is unflushed may still go, and then it may.
@@ -134,7 +141,7 @@ pub fn a07_a_recall_says_whether_to_flush() -> Verdict {
     let copy = copy.end("the reflink")?.map_err(text)?;
     super::world::holds(&w.vol, &copy, 1, 9)?;
     let late = flushed(&mut q, &lease, (1, 1), 10);
-    refused("a flush when it was taken", ErrorKind::Revoked, late)?;
+    refused("a flush when it was taken", ErrorKind::Recalled, late)?;
     // All of it goes away: nothing is worth flushing. A part: the rest is.
     for (size, flushes) in [(0, false), (8 * B, true)] {
         let w = World::sim(8)?;

@@ -19,7 +19,7 @@ pub fn b3_what_a_pin_sees_is_not_reused() -> Verdict {
     for round in 0..4u8 {
         let name = [b'g', b'a' + round];
         let other = w.vol.create(&name).map_err(text)?;
-        while w.vol.write_at(&other, &[77; 256 << 10], other.size()).is_ok() {}
+        while w.vol.write_at(&other, &[77; 16 << 10], other.size()).is_ok() {}
         w.vol.checkpoint().map_err(text)?;
         let seen = bytes.slice(0, 16 * B).map_err(|e| e.to_string())?;
         demand(seen.iter().all(|b| *b == 1), || "a pin saw the bytes of another file".into())?;
@@ -90,19 +90,21 @@ pub fn b7_logged_bytes_do_not_come_back_over_a_flush() -> Verdict {
     for seed in 0..10u64 {
         let w = World::sim(seed)?;
         let f = w.of(&w.holder);
-        w.vol.write_durable_at(&f, &[4; 4096], B).map_err(text)?;
+        w.vol.punch(&w.file, 4 * B, 8 * B).map_err(text)?;
+        w.vol.sync().map_err(text)?;
+        w.vol.write_durable_at(&f, &[4; 4096], 4 * B).map_err(text)?;
         w.vol.write_durable_at(&f, &[4; 5000], 16 * B).map_err(text)?;
-        let lease = w.lease(Access::Write, 0, 18)?;
+        let (low, high) = (w.lease(Access::Write, 0, 5)?, w.lease(Access::Write, 12, 6)?);
         let mut q = w.queue()?;
-        flushed(&mut q, &lease, (1, 1), 9).map_err(text)?;
-        flushed(&mut q, &lease, (16, 1), 9).map_err(text)?;
-        // Of another session, while the lease is held.
-        w.vol.write_durable_at(&w.file, &[6; 4096], 2 * B).map_err(text)?;
-        flushed(&mut q, &lease, (2, 1), 9).map_err(text)?;
+        flushed(&mut q, &low, (4, 1), 9).map_err(text)?;
+        flushed(&mut q, &high, (16, 1), 9).map_err(text)?;
+        // While it is held: a write that needs a record, because of the block beside it.
+        w.vol.write_durable_at(&w.file, &[6; 8192], 11 * B).map_err(text)?;
+        flushed(&mut q, &high, (12, 1), 9).map_err(text)?;
         w.vol.sync().map_err(text)?;
         let survival = if seed == 0 { Survival::Nothing } else { Survival::Random };
         let x = w.after_crash(survival, seed)?;
-        [1, 2, 16].into_iter().try_for_each(|block| x.holds(block, 9)).map_err(|e| {
+        [4, 12, 16].into_iter().try_for_each(|block| x.holds(block, 9)).map_err(|e| {
             format!("seed {seed}: {e}: a crash brought logged bytes back over a lease's")
         })?;
     }

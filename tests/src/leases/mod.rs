@@ -26,5 +26,26 @@ pub use invariants::*;
 pub use laws::*;
 pub use stale::*;
 
+pub use crashes::{Points, leased_history};
 pub use stress::{Kind, Totals, run as stress};
 pub use world::World;
+
+use crate::cases::Case;
+
+macro_rules! named {
+    ($($case:ident,)*) => { &[$((stringify!($case), $case),)*] };
+}
+
+/// Those that a broken law must make fail, by name.
+pub const BY_NAME: &[(&str, Case)] = named![
+    a05_changing_bytes_recalls_stable_and_exclusive_only,
+    a21_a_write_seal_denies_drains_and_rolls_back,
+    a21_a_write_seal_waits_for_plain_writes_in_flight,
+    a25_a_pin_holds_the_files_blocks,
+    b3_what_a_pin_sees_is_not_reused,
+    b7_logged_bytes_do_not_come_back_over_a_flush,
+    d2_a_reflink_waits_for_flushes_in_flight,
+    r1_a_pinned_lease_is_not_taken,
+    r4_a_fence_that_moves_blocks_recalls_who_reads_them,
+    r5_a_stable_grant_waits_for_plain_writes_in_flight,
+];

@@ -188,6 +188,10 @@ impl World {
 pub(super) struct Running<T>(JoinHandle<T>);
 
 impl<T> Running<T> {
+    pub(super) fn is_over(&self) -> bool {
+        self.0.is_finished()
+    }
+
     /// Fails if it has come to its end: it was to wait.
     pub(super) fn waits(&self, what: &str) -> Verdict {
         std::thread::sleep(WATCHED);

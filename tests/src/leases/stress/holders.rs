@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long a holder that does not answer is watched, if nobody asks for its lease.
-const PATIENCE: Duration = Duration::from_millis(25);
+const PATIENCE: Duration = Duration::from_millis(9);
 
 struct Holder<'a> {
     arena: &'a Arena,

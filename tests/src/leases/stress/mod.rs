@@ -29,7 +29,7 @@ const NAMES: u8 = 3;
 /// Blocks that a file has at the most, or about.
 const REACH: u64 = 24;
 /// A thread that does nothing for so long hangs.
-const HANGS: Duration = Duration::from_secs(60);
+const HANGS: Duration = Duration::from_secs(20);
 
 /// What the store lies on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
