@@ -126,7 +126,8 @@ impl LeaseShare {
     pub fn move_to(&mut self, offset: u64, bytes: usize) -> Option<usize> {
         let mut at = self.at;
         at.move_to(offset);
-        let known = at.known(self.lease.pins().seq(), bytes).map(|(_, valid)| valid);
+        let now = (self.lease.id(), self.lease.pins().seq());
+        let known = at.known(now, bytes).map(|(_, valid)| valid);
         let valid = known.or_else(|| {
             let (start, end) = self.lease.range();
             let to = offset.checked_add(bytes as u64)?;
