@@ -276,3 +276,26 @@ fn a_grant_does_not_wait_behind_who_waits_for_its_own_session() {
     again.reacquire().unwrap();
     assert_eq!((again.state(), again.range()), (LeaseState::Held, 4096..8192));
 }
+
+/// A buffer knows its place after its first command; that place is nothing to another
+/// store, although leases have the same numbers there.
+#[test]
+fn a_buffer_of_one_store_is_refused_by_the_queue_of_another() {
+    let (here, there) = (store(), store());
+    let (mine, other) = (file(&here, b"f", 4), file(&there, b"f", 4));
+    let _their = lease(&other, Access::Write);
+    let buffer = lease(&mine, Access::Write).buffer(Memory::Dma).unwrap();
+    let (mut queue, mut foreign) = (here.queue(1).unwrap(), there.queue(1).unwrap());
+    let mut done = Vec::new();
+    queue.fill(buffer, 0).unwrap();
+    while queue.poll(&mut done) == 0 {
+        queue.wait(None).unwrap();
+    }
+    let mut buffer = done[0].take_lease().unwrap();
+    buffer.pin_mut().unwrap().store(0, &[9; 4096]).unwrap();
+    let refused = foreign.flush(buffer, 1).unwrap_err();
+    assert_eq!(refused.error.as_ref().map(Error::kind), Some(ErrorKind::Invalid));
+    let mut bytes = [0; 4096];
+    other.read_at(&mut bytes, 0).unwrap();
+    assert_eq!(bytes, [7; 4096]);
+}

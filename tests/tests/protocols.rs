@@ -2,7 +2,7 @@
 
 use freehold_blockmap::format::superblock;
 use freehold_blockmap::format::types::Superblock;
-use freehold_blockmap::{ErrorKind, FileHandle, FormatSpec, OpenSpec, Volume, VolumeQueue};
+use freehold_blockmap::{ErrorKind, FileHandle, Finished, FormatSpec, OpenSpec, Volume, VolumeQueue};
 use freehold_engine::sim::{Hold, OpKind, SimMedium, SimOptions, Survival};
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,7 +81,7 @@ fn held_write(sim: &SimMedium, vol: &Arc<Volume>, file: &FileHandle, at: usize, 
     sim.hold(Hold { kind: Some(OpKind::Write), tags: 0..u64::MAX });
     queue.write(file, (at * B) as u64, buf, 1).expect("there is room");
     while sim.in_flight() == 0 {
-        queue.poll(&mut Vec::new());
+        queue.poll(&mut Vec::<Finished>::new());
     }
     Held { sim: sim.clone(), queue }
 }
@@ -94,7 +94,7 @@ struct Held {
 impl Held {
     fn land(mut self) {
         self.sim.release();
-        let mut done = Vec::new();
+        let mut done: Vec<Finished> = Vec::new();
         while self.queue.poll(&mut done) == 0 {}
         assert!(done[0].result.is_ok());
     }

@@ -149,6 +149,12 @@ impl LeaseCore {
         (l.start * B, l.end_byte.max(l.start * B))
     }
 
+    /// The same in blocks.
+    pub(super) fn blocks(&self) -> (u64, u64) {
+        let l = self.layout();
+        (l.start, l.end)
+    }
+
     /// What stands behind the range, holes included, in order.
     pub fn pieces(&self) -> Vec<LeasePiece> {
         self.layout().pieces()

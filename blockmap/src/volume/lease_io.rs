@@ -126,8 +126,8 @@ impl LeaseShare {
     pub fn move_to(&mut self, offset: u64, bytes: usize) -> Option<usize> {
         let mut at = self.at;
         at.move_to(offset);
-        let now = (self.lease.id(), self.lease.pins().seq());
-        let known = at.known(now, bytes).map(|(_, valid)| valid);
+        let known =
+            at.known((self.lease.id(), self.lease.pins().seq()), bytes).map(|(_, valid)| valid);
         let valid = known.or_else(|| {
             let (start, end) = self.lease.range();
             let to = offset.checked_add(bytes as u64)?;
@@ -219,7 +219,9 @@ impl VolumeQueue {
             return Err(LeaseRefused { share, buf, error: Some(e) });
         }
         let mut inner = self.lane.lock();
+        // A share that was used in another store is none of this one, whatever it knows.
         if buf.len() <= self.max_transfer
+            && Arc::ptr_eq(share.lease.file().volume(), &self.vol)
             && let Some(i) = inner.free_plain.pop()
         {
             if let Ok(pin) = inner.pins.submit(share.lease.pins()) {

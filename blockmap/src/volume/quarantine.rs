@@ -67,14 +67,8 @@ impl Volume {
         if lease.who.quarantined.load(Ordering::Acquire) + sum > self.blocks / MOST {
             return Err(self.still_held(lease, "its session has too much in quarantine already"));
         }
-        {
-            let mut core = self.core();
-            blocks.iter().for_each(|(at, n)| core.lowerings.quarantine.add(*at, *n));
-        }
-        lease.who.quarantined.fetch_add(sum, Ordering::AcqRel);
         let kept = Kept { lease: lease.clone(), blocks };
-        lease.file.state().guards.with(|t| t.kept += 1);
-        lease.layout().kept = true;
+        self.enter_quarantine(io, &kept, sum).await;
         let stays = crate::sabotage::breaks("stay-under-writers");
         let done = match lease.access().writes() && !stays {
             true => self.move_off(io, lease, &extents).await,
@@ -93,6 +87,22 @@ impl Volume {
                 Err(e)
             }
         }
+    }
+
+    /// The blocks get their one more owner. The range is held: who has asked whether it may
+    /// overwrite them in place must not find afterwards that it has to map others, which
+    /// it has not asked for.
+    async fn enter_quarantine(self: &Arc<Self>, io: &Io, kept: &Kept, sum: u64) {
+        let lease = &kept.lease;
+        let (file, (start, end)) = (lease.file.state(), lease.blocks());
+        let _held = self.hold(io, file, start, end).await;
+        {
+            let mut core = self.core();
+            kept.blocks.iter().for_each(|(at, n)| core.lowerings.quarantine.add(*at, *n));
+        }
+        lease.who.quarantined.fetch_add(sum, Ordering::AcqRel);
+        file.guards.with(|t| t.kept += 1);
+        lease.layout().kept = true;
     }
 
     /// Copies the file's blocks in the lease to fresh ones, and maps those.

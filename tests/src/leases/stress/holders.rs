@@ -6,7 +6,7 @@ use super::{Arena, FAMILIES, REACH};
 use crate::random::Random;
 use freehold_blockmap::arbiter::Access;
 use freehold_blockmap::{Finished, LeaseAt, LeaseCore, LeaseSpec, SessionCore, VolumeQueue};
-use freehold_engine::memory::{View, ViewHold};
+use freehold_engine::memory::{View, ViewHold, ViewPinMut};
 use freehold_engine::pin::State;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -71,6 +71,9 @@ impl Holder<'_> {
             let uses = if held.lease.is_stale() { 2 } else { self.random.below(4) };
             self.arena.does(self.thread, format!("use {uses} of {:?}", held.lease));
             match uses {
+                0 | 1 if self.arena.window && access == Access::Exclusive => {
+                    self.exclusively(&held)?;
+                }
                 0 | 1 if self.arena.window => self.window(&held)?,
                 2 => drop(self.arena.allow("a refresh", self.arena.vol.refresh(&held.lease))),
                 _ => self.commands(&held)?,
@@ -130,6 +133,42 @@ impl Holder<'_> {
         }
         if held.lease.access() == Access::Stable && before != snapshot(&pin) {
             return Err(format!("a reference of {:?} saw its bytes change", held.lease));
+        }
+        Ok(())
+    }
+
+    /// Through `&mut` references: nobody else sees or changes these bytes, and when they are
+    /// long revoked they are nobody's.
+    fn exclusively(&mut self, held: &Held) -> Result<(), String> {
+        let Some(mut view) = self.arena.allow("a view", held.lease.view()) else { return Ok(()) };
+        let (len, bytes) = (view.len() as usize, self.version);
+        let bytes = stamp(held.family, bytes, held.start, len, false);
+        let Ok(mut pin) = view.pin_mut() else { return Ok(()) };
+        let mut before = Vec::with_capacity(len);
+        pin.parts_mut().for_each(|part| before.extend_from_slice(part));
+        check(&before, held.start, held.family, false)
+            .map_err(|e| format!("a reference of {:?}: {e}", held.lease))?;
+        let put = |pin: &mut ViewPinMut<'_>, bytes: &[u8]| {
+            let mut at = 0;
+            for part in pin.parts_mut() {
+                part.copy_from_slice(&bytes[at..at + part.len()]);
+                at += part.len();
+            }
+        };
+        put(&mut pin, &bytes);
+        let (begun, late) = (Instant::now(), self.random.one_in(2));
+        while late && begun.elapsed() < PATIENCE && held.lease.pins().state() != State::Revoked {
+            std::thread::yield_now();
+        }
+        let mut after = Vec::with_capacity(len);
+        pin.parts_mut().for_each(|part| after.extend_from_slice(part));
+        if after != bytes {
+            return Err(format!("somebody wrote under a reference of {:?}", held.lease));
+        }
+        if held.lease.pins().state() == State::Revoked {
+            self.arena.totals.stale.fetch_add(1, Ordering::Relaxed);
+            put(&mut pin, &stamp(held.family, self.version, held.start, len, true));
+            std::thread::sleep(Duration::from_micros(self.random.below(900)));
         }
         Ok(())
     }

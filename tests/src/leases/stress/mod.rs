@@ -17,7 +17,6 @@ use freehold_blockmap::{Error, ErrorKind, FormatSpec, Volume};
 use freehold_engine::medium::Medium;
 use freehold_engine::sim::{SimMedium, SimOptions};
 use freehold_engine::{FormatOptions, format_target};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -116,7 +115,7 @@ impl Arena {
     }
 }
 
-fn medium(kind: Kind, seed: u64, path: &PathBuf) -> Result<Arc<dyn Medium>, String> {
+fn medium(kind: Kind, seed: u64, path: &std::path::Path) -> Result<Arc<dyn Medium>, String> {
     let size = 12 << 20;
     match kind {
         Kind::Memory => format_target(&format!("mem:{size}"), &FormatOptions::default()),
@@ -151,7 +150,7 @@ pub fn run(kind: Kind, seed: u64, time: Duration) -> Result<Totals, String> {
     })
 }
 
-fn run_on(kind: Kind, seed: u64, time: Duration, path: &PathBuf) -> Result<Totals, String> {
+fn run_on(kind: Kind, seed: u64, time: Duration, path: &std::path::Path) -> Result<Totals, String> {
     let vol = Volume::format(medium(kind, seed, path)?, &FormatSpec::default()).map_err(text)?;
     vol.set_lease_time(Duration::from_millis(2));
     let free = vol.space().free;
