@@ -57,3 +57,8 @@ pub use registration::{RegisteredExtent, Registration};
 pub use seal::{Seal, SealOptions};
 pub use session::Session;
 pub use store::{Info, Store};
+
+/// The examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

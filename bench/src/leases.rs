@@ -179,7 +179,11 @@ impl Bed {
                     .map_err(|r| r.error.unwrap_or_else(full))?;
             }
             queue.poll(&mut done);
-            idle.extend(done.drain(..).filter_map(|c| c.buf));
+            for c in done.drain(..) {
+                if let Some(buf) = c.buf {
+                    idle.push(buf);
+                }
+            }
         }
         Ok(n as f64 / begun.elapsed().as_secs_f64())
     }
@@ -204,7 +208,11 @@ impl Bed {
                 queue.fill_share(share, buf, n).map_err(|r| r.error.unwrap_or_else(full))?;
             }
             queue.poll(&mut done);
-            idle.extend(done.drain(..).filter_map(|c| Some((c.lease?, c.buf?))));
+            for c in done.drain(..) {
+                if let (Some(share), Some(buf)) = (c.lease, c.buf) {
+                    idle.push((share, buf));
+                }
+            }
         }
         Ok(n as f64 / begun.elapsed().as_secs_f64())
     }
