@@ -19,6 +19,7 @@ macro_rules! named {
 }
 
 named! {
+    b3_a_growth_that_moves_the_last_block_recalls_its_readers,
     a01_io_only_under_a_lease_that_is_held,
     a02_a_grant_is_never_narrower_and_never_is_not_later,
     a03_numbers_grow_and_are_never_0,

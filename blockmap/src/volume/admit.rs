@@ -20,7 +20,7 @@ use super::hold::Held;
 use super::lease::LeaseCore;
 use super::plan::{decide, write_asks};
 use super::revoke::Taking;
-use super::write::B;
+use super::write::{B, How};
 use crate::arbiter::{Answer, Change, Flags, Id, Ids, Refusal, Request, SessionId, Span, State};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lane::{Io, Seen};
@@ -271,7 +271,31 @@ impl Volume {
                 Ok(write_asks(&parts, (off, end), old.size))
             })
             .await?;
+        let mut asks = asks;
+        asks.extend(self.tail_asks(io, file, end).await?);
         self.ask_arbiter(io.who, file, ticket, &asks)
+    }
+
+    /// What a growth asks for besides: where zeroing behind the old end cannot be done in
+    /// place, the last block is mapped anew, and who looks at it must know. It is held.
+    pub(super) async fn tail_asks(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        end: u64,
+    ) -> Result<Asks> {
+        let size = file.load().size;
+        if end <= size || size.is_multiple_of(B) || file.guards.are_none() {
+            return Ok(Asks::new());
+        }
+        let last = (size / B, size / B + 1);
+        let moves = self
+            .look(io, |vol| {
+                let (_, parts) = decide(&mut vol.core(), file, last, vol.durable(), false)?;
+                Ok(parts.iter().any(|p| p.how == How::New && p.phys != 0))
+            })
+            .await?;
+        Ok(if moves { asks(&[Change::Fill], &[last]) } else { Asks::new() })
     }
 
     /// A read that is seen; it begins when nobody has the bytes for himself alone.

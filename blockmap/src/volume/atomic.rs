@@ -166,9 +166,11 @@ impl Volume {
             let ranges: Vec<_> = spans.iter().map(|s| (s.first, s.last)).chain(own).collect();
             let held = self.hold_all(io, file, &ranges).await;
             let now = tail(file.load().size);
+            let behind = self.tail_asks(io, file, end).await?;
             let fill = || {
                 let mut all = asks(&[Change::Fill], &ranges[..spans.len()]);
                 all.extend(growth(file.load().size, end));
+                all.extend(behind);
                 all
             };
             if (now.is_none() || now == expected)

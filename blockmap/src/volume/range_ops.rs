@@ -67,7 +67,9 @@ impl Volume {
             if only_grow && size <= old {
                 return Ok(());
             }
-            if let Some(wait) = self.may(io, file, &mut ticket, || size_asks(old, size))? {
+            let mut asks = size_asks(old, size);
+            asks.extend(self.tail_asks(io, file, size).await?);
+            if let Some(wait) = self.may(io, file, &mut ticket, || asks)? {
                 drop(held);
                 self.wait_for(io, file, wait).await?;
                 continue;
@@ -261,12 +263,14 @@ impl Volume {
                 continue;
             }
             let step = self.next_step(io, file, at, last).await?;
+            let tail = self.tail_asks(io, file, end).await?;
             let fill = || {
                 let mut all = match step {
                     Step::Skip(_) => Asks::new(),
                     Step::Fill(to) | Step::Unshare(to) => asks(&[Change::Allocate], &[(at, to)]),
                 };
                 all.extend(growth(size, end));
+                all.extend(tail);
                 all
             };
             if let Some(wait) = self.may(io, file, &mut ticket, fill)? {

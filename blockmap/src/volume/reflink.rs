@@ -147,10 +147,12 @@ impl Volume {
         let (mut from, mut onto) = (Ticket::default(), Ticket::default());
         loop {
             let held = self.hold_both(io, a, b).await;
+            let tail = self.tail_asks(io, b.0, end).await?;
             let source = || asks(&[Change::ReflinkFrom], &[(a.1, a.2)]);
             let target = || {
                 let mut all = asks(&[Change::ReflinkOnto], &[(b.1, b.2)]);
                 all.extend(growth(b.0.load().size, end));
+                all.extend(tail);
                 all
             };
             let (file, wait) = match self.may(io, a.0, &mut from, source)? {

@@ -234,8 +234,9 @@ pub fn a11_partial_returns_are_progress() -> Verdict {
     op.waits("the write")?;
     let before = left(&w).ok_or("no deadline")?;
     w.vol.return_part(&lease, (0, 7 * B)).map_err(text)?;
+    let now = left(&w);
+    demand(now.is_some_and(|now| now >= before), || "its time was not renewed".into())?;
     op.waits("the write of what was kept")?;
-    demand(left(&w).is_some_and(|now| now >= before), || "its time was not renewed".into())?;
     w.vol.return_part(&lease, (0, 4 * B)).map_err(text)?;
     op.end("the write")?.map_err(text)?;
     held(&lease)?;

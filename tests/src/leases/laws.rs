@@ -185,3 +185,30 @@ pub fn d4_a_fence_reports_a_command_when_the_device_is_done() -> Verdict {
     demand(done.iter().all(|d| d.result.is_ok() && d.buf.is_some()), || format!("{done:?}"))?;
     w.holds(1, 0)
 }
+
+/// B3, B12: a growth over a last block that is shared maps that block anew, to zero what lies
+/// behind the end; who has a Read lease on it gives it up, and reads on in no freed block.
+pub fn b3_a_growth_that_moves_the_last_block_recalls_its_readers() -> Verdict {
+    type Grow = fn(&World) -> Result<(), freehold_blockmap::Error>;
+    let ways: [Grow; 4] = [
+        |w| w.vol.truncate(&w.file, 20 * B),
+        |w| w.vol.write_at(&w.file, &[3; 100], 18 * B),
+        |w| w.vol.write_atomic(&w.file, &[(18 * B, &[3; 100])]),
+        |w| w.vol.allocate(&w.file, 18 * B, B),
+    ];
+    for (i, grow) in ways.into_iter().enumerate() {
+        let w = World::memory()?;
+        w.vol.truncate(&w.file, 15 * B + 100).map_err(text)?;
+        w.vol.reflink_file(&w.file, b"copy").map_err(text)?;
+        let lease = w.lease_of(&w.holder, Access::Read, (15 * B, 100)).map_err(text)?;
+        let before = lease.pieces()[0].address;
+        grow(&w).map_err(text)?;
+        let now = w.vol.iomap(&w.file, 15 * B, B).map_err(text)?[0].address;
+        let held = lease.pins().state() == freehold_engine::pin::State::Held;
+        demand(!held || now == before, || {
+            format!("way {i}: a lease that is held says {before:?}, the map {now:?}")
+        })?;
+        sound(&w.vol)?;
+    }
+    Ok(())
+}
