@@ -137,7 +137,8 @@ impl Volume {
             return false;
         }
         let l = lease.layout();
-        if l.stale || l.gone {
+        // What is in quarantine may not be the file's any more.
+        if l.stale || l.gone || l.kept {
             return false;
         }
         if let Err(error) = l.relay(self.medium.window_memory()) {

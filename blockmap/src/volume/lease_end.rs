@@ -74,6 +74,10 @@ impl Volume {
                 self.hold_again(t, std::slice::from_ref(lease));
                 return Err(in_use(lease));
             }
+            if lease.layout().kept {
+                // A fence has moved the file off it, or a part of it.
+                return Ok(false);
+            }
             self.leave_window(lease);
             match t.arbiter.partial(lease.id(), span, super::clock()) {
                 Partial::Kept { span, state } => {

@@ -302,6 +302,8 @@ impl Volume {
     ) -> Result<()> {
         pin::recall(&[&lease.pin]).map_err(no_barrier)?;
         lease.pin.fence();
+        // Also if this fence fails: the file may have moved by then.
+        lease.allow_flush(false);
         // 1. Our own I/O: the medium completes it, or is lost.
         io.until(|| lease.has_no_io()).await;
         // 2. Foreign DMA: by the holder's own actions.
