@@ -168,3 +168,24 @@ fn who_waits_is_woken_by_each_pin_that_ends_after_the_recall() {
         assert_eq!(count.swap(0, SeqCst), 3);
     }
 }
+
+/// Who waits for the commands of a lease must find each, wherever it is counted.
+#[test]
+fn commands_at_the_gate_are_commands() {
+    for lease in both() {
+        drop(lease.pin_exclusive().unwrap());
+        let mut queue = IoPins::new();
+        let command = queue.submit(&lease).unwrap();
+        let task = lease.hold_for_io().unwrap();
+        let long = lease.hold().unwrap();
+        assert_eq!(lease.counts(), Counts { long: 1, io: 2, ..Counts::default() });
+        assert_eq!(lease.pin_exclusive().unwrap_err(), NotHeld::Pinned);
+        drop(long);
+        recall(&[&*lease]).unwrap();
+        assert!(!lease.is_quiet());
+        queue.complete(&lease, command);
+        assert_eq!(lease.counts(), Counts { io: 1, ..Counts::default() });
+        drop(task);
+        assert!(lease.is_quiet() && lease.counts().is_empty());
+    }
+}
