@@ -232,12 +232,7 @@ impl Volume {
                 return Ok(());
             }
             Wait::Own(ids) => {
-                io.until(|| self.own_io_over(file, &ids)).await;
-                let leases: Vec<_> = file
-                    .guards
-                    .look(|t| ids.iter().filter_map(|id| t.lease(*id)).collect())
-                    .unwrap_or_default();
-                leases.iter().filter(|l| l.is_stale()).for_each(|l| self.leave_window(l));
+                io.until(|| self.own_use_over(file, &ids)).await;
                 return Ok(());
             }
             Wait::For(ids) => ids,
@@ -336,9 +331,8 @@ impl Volume {
             for lease in &fresh {
                 lease.layout().stale = true;
                 t.arbiter.stale(lease.id());
-                self.leave_window(lease);
             }
-            left.extend(leases.iter().filter(|l| !l.has_no_io()).map(|l| l.id()));
+            left.extend(leases.iter().filter(|l| !self.unused_by_itself(l)).map(|l| l.id()));
         }
         taken.keep(leases);
         taken.keep(fresh);
@@ -404,12 +398,19 @@ impl Volume {
         self.announce();
     }
 
-    fn own_io_over(&self, file: &FileState, ids: &[Id]) -> bool {
+    fn own_use_over(&self, file: &FileState, ids: &[Id]) -> bool {
         let leases: Vec<_> = file
             .guards
             .look(|t| ids.iter().filter_map(|id| t.lease(*id)).collect())
             .unwrap_or_default();
-        leases.iter().all(|l: &Arc<LeaseCore>| l.has_no_io())
+        // One that is held again was refreshed meanwhile.
+        leases.iter().all(|l: &Arc<LeaseCore>| !l.is_stale() || self.unused_by_itself(l))
+    }
+
+    /// Nothing that its own session began goes through a stale lease any more, and its view
+    /// is over: it comes back with the layout of the next refresh.
+    fn unused_by_itself(&self, lease: &LeaseCore) -> bool {
+        lease.has_no_io() && self.leave_window(lease)
     }
 }
 

@@ -78,7 +78,10 @@ impl Volume {
                 // A fence has moved the file off it, or a part of it.
                 return Ok(false);
             }
-            self.leave_window(lease);
+            if !self.leave_window(lease) {
+                self.hold_again(t, std::slice::from_ref(lease));
+                return Err(in_use(lease));
+            }
             match t.arbiter.partial(lease.id(), span, super::clock()) {
                 Partial::Kept { span, state } => {
                     lease.layout().trim(span.start, span.end);

@@ -168,15 +168,16 @@ impl Volume {
     }
 
     /// Law R2: what was written through a window becomes durable when the lease goes, and
-    /// the blocks are everybody's again, but for those that a pin still reaches.
-    pub(super) fn leave_window(&self, lease: &LeaseCore) {
+    /// the blocks are everybody's again, but for those that a pin still reaches: false, and
+    /// its view is as it was, where there is one, or one is just being undone.
+    pub(super) fn leave_window(&self, lease: &LeaseCore) -> bool {
         let l = lease.layout();
-        let Some(booking) = &l.booking else { return };
+        let Some(booking) = &l.booking else { return true };
         if let Err(e) = booking.write_back() {
             self.health.poison("a lease's bytes in the window", &e.into());
         }
         // Its view may come back with another layout ([`Volume::renew`]).
-        booking.retire();
+        booking.retire()
     }
 
     /// Tells sessions, outside of the lock.

@@ -117,7 +117,7 @@ fn commands_are_counted_by_their_queue() {
     let mut pins = IoPins::new();
     let (a, b) = (pins.submit(&lease).unwrap(), pins.submit(&other).unwrap());
     pins.complete(&other, a);
-    assert_eq!(other.counts().long, 1, "the pin of another lease ends nothing here");
+    assert_eq!(other.counts().io, 1, "the pin of another lease ends nothing here");
     pins.complete(&other, b);
     assert!(other.counts().is_empty());
 }
