@@ -119,6 +119,12 @@ impl PinState {
         self.step_to(&[State::Recalled], State::Fencing)
     }
 
+    /// Fencing to recalled: the taking has failed, and is tried again later. It is not held
+    /// meanwhile. False if it is not fencing.
+    pub fn unfence(&self) -> bool {
+        self.step_to(&[State::Fencing], State::Recalled)
+    }
+
     /// Recalled or fencing to revoked. False if it is neither.
     pub fn revoke(&self) -> bool {
         self.step_to(&[State::Recalled, State::Fencing], State::Revoked)

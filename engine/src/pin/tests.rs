@@ -44,6 +44,9 @@ fn states_follow_each_other_in_one_order() {
     recall(&[&lease, &other]).unwrap();
     assert!(lease.fence() && !lease.fence() && lease.renew().is_none());
     assert_eq!(lease.pin().unwrap_err(), NotHeld::Revoked);
+    assert!(lease.unfence() && !lease.unfence() && lease.is_quiet());
+    assert_eq!(lease.pin().unwrap_err(), NotHeld::Recalled);
+    assert!(lease.fence());
     assert!(lease.revoke() && !lease.give_back());
     assert_eq!((lease.state(), lease.seq()), (State::Revoked, 1));
     assert!(lease.is_quiet());
