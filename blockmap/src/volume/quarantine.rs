@@ -191,7 +191,7 @@ impl Volume {
                 out.keep(others);
                 if !ids.is_empty() {
                     ids = self.recall(t, file.id, &ids, (change, &spans), &mut out);
-                    ticket.recalls((self, file), t, (&ask, &ids));
+                    ticket.recalls((self, file), t, &ask);
                 }
                 Ok(ids)
             });
