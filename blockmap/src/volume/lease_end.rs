@@ -159,7 +159,7 @@ impl Volume {
     /// Its own seals are not in its way. Blocks for as long as holders may take.
     ///
     /// # Errors
-    /// `Busy`, with the holder, where one is not given up.
+    /// `Busy`, with the holder, where one is not given up, or was taken and is pinned still.
     pub fn recall_all(self: &Arc<Self>, who: SessionId) -> Result<()> {
         let grace = Duration::from_nanos(2 * self.leasing.lease_time());
         for file in self.files_in_memory() {
@@ -169,7 +169,7 @@ impl Volume {
             let vol = self.clone();
             self.run_as(who, move |io| async move { vol.empty(&io, &file, grace).await })?;
         }
-        Ok(())
+        self.none_is_kept()
     }
 
     async fn empty(

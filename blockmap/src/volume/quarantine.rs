@@ -240,6 +240,24 @@ impl Volume {
         }
     }
 
+    /// No handle is left: the leases that are kept must not keep the store, which has them.
+    /// What is in quarantine stays there for as long as its pins keep the store.
+    pub(super) fn forget_kept(&self) {
+        let kept = std::mem::take(&mut *self.leasing.kept.lock().expect("no holder panics"));
+        let left = std::mem::take(&mut *self.leasing.left.lock().expect("no holder panics"));
+        drop((kept, left));
+    }
+
+    /// Fails while pins of leases that were taken reach blocks.
+    pub(super) fn none_is_kept(&self) -> Result<()> {
+        self.release_quiet();
+        let first = {
+            let kept = self.leasing.kept.lock().expect("no holder panics");
+            kept.first().map(|k| k.lease.clone())
+        };
+        first.map_or(Ok(()), |lease| Err(self.still_held(&lease, "is pinned still")))
+    }
+
     /// The maintenance lane looks after it.
     pub(super) fn look_at_kept(&self) {
         self.duty.kept.store(true, Ordering::Release);
