@@ -11,7 +11,7 @@
 use super::ledger::Access;
 use super::reach::Reach;
 use crate::medium::{Error, ErrorKind, Result};
-use crate::pin::{ExclusivePin, LongPin, NotHeld, PinState, ShortPin, State, barrier};
+use crate::pin::{ExclusivePin, LongPin, NotHeld, PinState, ShortPin, State, barrier, forked};
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::ops::{Deref, Range};
@@ -136,8 +136,11 @@ struct Ticket(Arc<Core>);
 impl Drop for Ticket {
     fn drop(&mut self) {
         // A short or exclusive pin borrows the view, and so is over; a long one would
-        // have this ticket.
-        self.0.release();
+        // have this ticket. A forked child owns no booking, and some thread of its
+        // parent's may have had these locks.
+        if !forked() {
+            self.0.release();
+        }
     }
 }
 

@@ -154,7 +154,8 @@ impl PinState {
         if Word(self.word.load(Relaxed)).has(FENCED) {
             light(true);
         }
-        if !self.load().held() {
+        // Who waits is the parent's of a forked child.
+        if !self.load().held() && !forked() {
             self.waiter.wake();
         }
     }
