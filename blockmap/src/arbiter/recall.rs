@@ -17,6 +17,8 @@ pub(super) struct Pending {
     /// When it was recalled, and what the holder was given, in nanoseconds.
     at: u64,
     grace: u64,
+    /// Its fence has failed: it ends all the same, and is never held again.
+    overdue: bool,
 }
 
 /// A lease that was taken or revoked.
@@ -151,7 +153,7 @@ impl FileArbiter {
         let grace = lease_time_ns.saturating_add(u64::from(node.small) * 1000);
         let deadline = now.saturating_add(grace).min(above);
         let seq = node.go(Phase::Recalled);
-        self.pending.insert(id, Pending { deadline, at: now, grace });
+        self.pending.insert(id, Pending { deadline, at: now, grace, overdue: false });
         self.due.insert((deadline, id));
         (seq, deadline)
     }
@@ -164,15 +166,26 @@ impl FileArbiter {
         }
     }
 
-    /// Takes a recall back if no listed operation wants the lease or seal any more: its
-    /// new sequence number.
+    /// Takes a recall back if no listed operation wants the lease or seal any more, and no
+    /// fence of it has begun: its new sequence number.
     pub fn withdraw(&mut self, id: Id) -> Option<u64> {
         let recalled = self.held.get(id).is_some_and(|node| node.phase() == Phase::Recalled);
-        if !recalled || self.wanted(id) {
+        if !recalled || self.is_overdue(id) || self.wanted(id) {
             return None;
         }
         self.forget_deadline(id);
         self.held.get_mut(id).map(|node| node.go(Phase::Held))
+    }
+
+    /// Its fence has failed.
+    fn is_overdue(&self, id: Id) -> bool {
+        self.pending.get(&id).is_some_and(|p| p.overdue)
+    }
+
+    /// What is recalled and might be withdrawn: in the order of their numbers, so that a
+    /// lease comes before its delegates.
+    pub fn recalled(&self) -> Ids {
+        self.pending.keys().copied().collect()
     }
 
     /// A listed operation waits for a lease or seal, or for one that it is a delegate of.
@@ -187,7 +200,8 @@ impl FileArbiter {
         }) || self
             .family
             .parent(id)
-            .is_some_and(|parent| self.pending.contains_key(&parent) && self.wanted(parent))
+            .filter(|parent| self.pending.contains_key(parent))
+            .is_some_and(|parent| self.is_overdue(parent) || self.wanted(parent))
     }
 
     /// The holder gives a lease back, or acknowledges that it was taken or revoked. One
@@ -260,7 +274,7 @@ impl FileArbiter {
             if let Some(node) = self.held.get_mut(id) {
                 node.go(node.phase());
             }
-            if let Some(&Pending { deadline, at, grace }) = self.pending.get(&id) {
+            if let Some(&Pending { deadline, at, grace, .. }) = self.pending.get(&id) {
                 let latest = at.saturating_add(grace.saturating_mul(2));
                 let renewed = now.saturating_add(grace).min(latest).min(above);
                 self.set_deadline(id, renewed.max(deadline));
@@ -319,7 +333,7 @@ impl FileArbiter {
             return;
         };
         node.go(Phase::Recalled);
-        self.pending.insert(id, Pending { deadline: now, at: now, grace: 0 });
+        self.pending.insert(id, Pending { deadline: now, at: now, grace: 0, overdue: true });
         self.due.insert((now, id));
     }
 

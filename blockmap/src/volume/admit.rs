@@ -38,8 +38,6 @@ pub(super) struct Ticket {
     number: u64,
     /// The arbiter of this file has it in its list.
     listed: Option<(Arc<Volume>, Arc<FileState>)>,
-    /// What was recalled for it.
-    recalled: Ids,
 }
 
 /// What an operation has to wait for.
@@ -65,16 +63,15 @@ impl Ticket {
         self.number
     }
 
-    /// Lists who asks without a place in the queue, and what was recalled for him.
+    /// Lists who asks without a place in the queue.
     pub(super) fn recalls(
         &mut self,
         (vol, file): (&Arc<Volume>, &Arc<FileState>),
         t: &mut Table,
-        (ask, ids): (&Request, &[Id]),
+        ask: &Request,
     ) {
         self.list(vol, file);
         t.arbiter.wait(ask);
-        self.recalled.extend(ids.iter().copied());
     }
 }
 
@@ -82,7 +79,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some((vol, file)) = self.listed.take() {
             vol.leasing.waits().remove(self.number);
-            vol.leave(&file, self.number, &self.recalled);
+            vol.leave(&file, self.number);
         }
     }
 }
@@ -190,7 +187,6 @@ impl Volume {
                 if left.is_empty() {
                     continue;
                 }
-                ticket.recalled.extend(left.iter().copied());
                 self.enlist(t, ticket.number, who, &left)?;
                 return Ok(Some(Wait::For(left)));
             }
@@ -232,12 +228,7 @@ impl Volume {
                 return Ok(());
             }
             Wait::Own(ids) => {
-                io.until(|| self.own_io_over(file, &ids)).await;
-                let leases: Vec<_> = file
-                    .guards
-                    .look(|t| ids.iter().filter_map(|id| t.lease(*id)).collect())
-                    .unwrap_or_default();
-                leases.iter().filter(|l| l.is_stale()).for_each(|l| self.leave_window(l));
+                io.until(|| self.own_use_over(file, &ids)).await;
                 return Ok(());
             }
             Wait::For(ids) => ids,
@@ -336,9 +327,8 @@ impl Volume {
             for lease in &fresh {
                 lease.layout().stale = true;
                 t.arbiter.stale(lease.id());
-                self.leave_window(lease);
             }
-            left.extend(leases.iter().filter(|l| !l.has_no_io()).map(|l| l.id()));
+            left.extend(leases.iter().filter(|l| !self.unused_by_itself(l)).map(|l| l.id()));
         }
         taken.keep(leases);
         taken.keep(fresh);
@@ -393,23 +383,33 @@ impl Volume {
         }
     }
 
-    /// An operation waits no more; what was recalled for it alone is held again.
-    fn leave(&self, file: &FileState, ticket: u64, recalled: &[Id]) {
+    /// An operation waits no more; what was recalled for it alone is held again, and the
+    /// delegates that were recalled with that.
+    fn leave(&self, file: &FileState, ticket: u64) {
         let mut out = Taking::default();
         file.guards.with(|t| {
             t.arbiter.leave(ticket);
-            recalled.iter().for_each(|id| self.withdraw(t, file.id, *id, &mut out));
+            for id in t.arbiter.recalled() {
+                self.withdraw(t, file.id, id, &mut out);
+            }
         });
         self.tell_taken(out);
         self.announce();
     }
 
-    fn own_io_over(&self, file: &FileState, ids: &[Id]) -> bool {
+    fn own_use_over(&self, file: &FileState, ids: &[Id]) -> bool {
         let leases: Vec<_> = file
             .guards
             .look(|t| ids.iter().filter_map(|id| t.lease(*id)).collect())
             .unwrap_or_default();
-        leases.iter().all(|l: &Arc<LeaseCore>| l.has_no_io())
+        // One that is held again was refreshed meanwhile.
+        leases.iter().all(|l: &Arc<LeaseCore>| !l.is_stale() || self.unused_by_itself(l))
+    }
+
+    /// Nothing that its own session began goes through a stale lease any more, and its view
+    /// is over: it comes back with the layout of the next refresh.
+    fn unused_by_itself(&self, lease: &LeaseCore) -> bool {
+        lease.has_no_io() && self.leave_window(lease)
     }
 }
 

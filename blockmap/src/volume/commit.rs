@@ -148,14 +148,26 @@ impl Volume {
         if file.guards.are_none() {
             return Ok(());
         }
-        let of = |t: &Table| t.leases.values().filter_map(Weak::upgrade).collect::<Vec<_>>();
-        for lease in file.guards.look(of).unwrap_or_default() {
-            if let Err(e) = lease.write_back() {
-                self.health.poison("a lease's bytes in the window", &e);
-                return Err(e);
+        loop {
+            let of = |t: &Table| {
+                let leases: Vec<_> = t.leases.values().filter_map(Weak::upgrade).collect();
+                let all = leases.len() == t.leases.len();
+                (leases, all)
+            };
+            let Some((leases, all)) = file.guards.look(of) else { return Ok(()) };
+            for lease in leases {
+                if let Err(e) = lease.write_back() {
+                    self.health.poison("a lease's bytes in the window", &e);
+                    return Err(e);
+                }
             }
+            if all {
+                return Ok(());
+            }
+            // The last handle of one is just going, and writes back before it is out of
+            // the table; that waits for nothing.
+            std::thread::yield_now();
         }
-        Ok(())
     }
 
     /// Makes durable all data that has completed, and the history up to `target`.

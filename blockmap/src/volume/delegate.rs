@@ -8,7 +8,7 @@
 
 use super::Volume;
 use super::admit::{Ticket, asks, no_barrier};
-use super::grant::LeaseSpec;
+use super::grant::{LeaseSpec, Source};
 use super::guards::Table;
 use super::lease::{Layout, LeaseCore};
 use super::sessions::SessionCore;
@@ -82,33 +82,39 @@ impl Volume {
                 self.wait_for(io, file, wait).await?;
                 continue;
             }
-            if parent.access() == Access::Exclusive {
-                self.rest(parent)?;
-            }
-            let layout = {
-                let l = parent.layout();
-                if l.gone || l.stale {
-                    drop(l);
-                    return Err(parent.refusal());
-                }
-                let (end_byte, extents) = (l.end_byte, l.extents.clone());
-                let mut part =
-                    Layout { start: l.start, end: l.end, end_byte, extents, ..Layout::default() };
-                part.trim(start, end);
-                part
-            };
             let max_hold = Duration::from_nanos(parent.max_hold_ns());
             let spec = LeaseSpec { access, max_hold };
-            return self.give(&parent.file, who, spec, (layout, Some(parent.id())));
+            return self.give(&parent.file, who, spec, Source::Part(parent, (start, end)));
         }
     }
 
-    /// An Exclusive lease gives no pins from now on, if nothing uses it now.
-    fn rest(&self, lease: &Arc<LeaseCore>) -> Result<()> {
-        lease.file.state().guards.with(|t| {
+    /// What a delegate of some blocks gets of a lease. An Exclusive one rests from now on, if
+    /// nothing uses it now. None if it is not held any more, or out of date. Under the lock
+    /// under which the delegate is granted: nobody finds one without the other.
+    pub(super) fn part_of(
+        &self,
+        t: &Table,
+        lease: &Arc<LeaseCore>,
+        (start, end): (u64, u64),
+    ) -> Result<Option<Layout>> {
+        if !matches!(t.arbiter.state(lease.id()), Some(State::Held { .. })) {
+            return Ok(None);
+        }
+        let part = {
+            let l = lease.layout();
+            if l.gone || l.stale || l.kept || start < l.start || end > l.end {
+                return Ok(None);
+            }
+            let (end_byte, extents) = (l.end_byte, l.extents.clone());
+            let mut part =
+                Layout { start: l.start, end: l.end, end_byte, extents, ..Layout::default() };
+            part.trim(start, end);
+            part
+        };
+        if lease.access() == Access::Exclusive {
             pin::recall(&[&lease.pin]).map_err(no_barrier)?;
             let unused = lease.pin.is_quiet() && lease.is_clean() && !lease.is_registered();
-            if !unused {
+            if !unused || !self.leave_window(lease) {
                 self.hold_again(t, std::slice::from_ref(lease));
                 let why = format!(
                     "{} is in use: unpin it, flush its buffers and end its registrations, then \
@@ -117,9 +123,8 @@ impl Volume {
                 );
                 return Err(Error::new(ErrorKind::Busy, why));
             }
-            self.leave_window(lease);
-            Ok(())
-        })
+        }
+        Ok(Some(part))
     }
 
     /// A lease whose delegates have gone is held again. False if it is not such a one.
@@ -137,7 +142,8 @@ impl Volume {
             return false;
         }
         let l = lease.layout();
-        if l.stale || l.gone {
+        // What is in quarantine may not be the file's any more.
+        if l.stale || l.gone || l.kept {
             return false;
         }
         if let Err(error) = l.relay(self.medium.window_memory()) {

@@ -310,6 +310,7 @@ impl Volume {
         for lane in self.all_lanes() {
             lane.lock().forget_tasks();
         }
+        self.forget_kept();
     }
 
     /// Sleeps until this lane's device, or the maintenance lane's, or another

@@ -16,7 +16,7 @@ use super::plan::decide;
 use super::ranges::extents_in;
 use super::sessions::SessionCore;
 use super::write::{B, How, Part, check_range};
-use crate::arbiter::{Access, Change, Id, LeaseEntry};
+use crate::arbiter::{Access, Change, LeaseEntry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::Extent;
 use crate::lane::Io;
@@ -40,6 +40,14 @@ pub struct LeaseSpec {
     pub access: Access,
     /// How long the holder may need to return it, beside the store's lease time.
     pub max_hold: Duration,
+}
+
+/// What a lease that is given is over.
+pub(super) enum Source<'a> {
+    /// Blocks of the file, as they stand there.
+    File(Layout),
+    /// Blocks of another lease.
+    Part(&'a Arc<LeaseCore>, (u64, u64)),
 }
 
 /// File blocks and the byte at which they end.
@@ -110,7 +118,7 @@ impl Volume {
         if self.ask_arbiter(who.id(), state, ticket, &ask)?.is_some() {
             return Ok(None);
         }
-        let lease = self.give(file, who, spec, (layout, None))?;
+        let lease = self.give(file, who, spec, Source::File(layout))?;
         if spec.access == Access::Exclusive && !self.nobody_reads() {
             return Ok(None);
         }
@@ -143,7 +151,7 @@ impl Volume {
                 continue;
             }
             let layout = self.make_ready(io, state, place, spec.access).await?;
-            let lease = self.give(file, who, spec, (layout, None))?;
+            let lease = self.give(file, who, spec, Source::File(layout))?;
             drop(held);
             if spec.access == Access::Exclusive {
                 self.readers_gone(io).await;
@@ -367,29 +375,46 @@ impl Volume {
         file: &FileHandle,
         who: &Arc<SessionCore>,
         spec: LeaseSpec,
-        (layout, parent): (Layout, Option<Id>),
+        source: Source<'_>,
     ) -> Result<Arc<LeaseCore>> {
+        let (layout, parent) = match source {
+            Source::File(layout) => (layout, None),
+            Source::Part(parent, (start, end)) => {
+                (Layout { start, end, ..Layout::default() }, Some(parent))
+            }
+        };
         let id = self.leasing.next_id();
         let max_hold = spec.max_hold.as_millis().min(u128::from(u32::MAX)) as u32;
         let span = crate::arbiter::Span { start: layout.start, end: layout.end };
         let pin = PinState::new(self.bell());
         let head = (id, spec.access, max_hold);
         let lease = Arc::new(LeaseCore::new(head, file.clone(), who.clone(), pin, layout));
-        file.state().guards.with(|t| {
+        let given = file.state().guards.with(|t| {
             who.goes_on()?;
-            t.arbiter.grant(LeaseEntry {
+            if let Some(parent) = parent {
+                let part = self.part_of(t, parent, (span.start, span.end))?;
+                let Some(part) = part else { return Ok(false) };
+                *lease.layout() = part;
+            }
+            let entry = LeaseEntry {
                 id,
                 session: who.id(),
                 access: spec.access,
                 span,
                 seq: 1,
                 max_hold_ns: lease.max_hold_ns(),
-                parent,
-            });
-            t.leases.insert(id, Arc::downgrade(&lease));
-            Ok::<(), Error>(())
+                parent: parent.map(|p| p.id()),
+            };
+            let given = t.arbiter.grant(entry);
+            if given {
+                t.leases.insert(id, Arc::downgrade(&lease));
+            }
+            Ok::<bool, Error>(given)
         })?;
-        Ok(lease)
+        match given {
+            true => Ok(lease),
+            false => Err(parent.map_or_else(|| lease.refusal(), |p| p.refusal())),
+        }
     }
 }
 

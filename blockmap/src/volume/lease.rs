@@ -40,7 +40,7 @@ pub struct LeaseCore {
     window: AtomicBool,
     /// It was asked for back, and what is unflushed may still be flushed.
     may_flush: AtomicBool,
-    /// Tasks of the store's own that go through it.
+    /// Flushes behind a recall, which no pin shows.
     commands: AtomicU32,
     /// When it was granted, on the monotonic clock in nanoseconds.
     since: u64,
@@ -273,11 +273,11 @@ impl LeaseCore {
 
     /// A thread, or memory that is lent out, has it pinned.
     pub(super) fn is_in_hand(&self) -> bool {
-        let commands = u64::from(self.commands.load(Ordering::Acquire));
         let c = self.pin.counts();
-        c.short > 0 || c.exclusive || c.long > commands
+        c.short > 0 || c.exclusive || c.long > 0
     }
 
+    /// Flushes behind a recall.
     pub(super) fn commands(&self) -> u64 {
         u64::from(self.commands.load(Ordering::Acquire))
     }

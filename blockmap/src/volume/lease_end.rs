@@ -6,15 +6,16 @@ use super::admit::{Ticket, asks, no_barrier};
 use super::file::FileState;
 use super::grant::push;
 use super::lease::LeaseCore;
-use super::revoke::Taking;
+use super::revoke::{Begun, Taking};
 use super::sessions::SessionCore;
 use super::write::B;
-use crate::arbiter::{Change, Partial, SessionId, Span, State};
+use crate::arbiter::{Change, Entry, Id, Partial, SessionId, Span, State};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::Extent;
 use crate::lane::Io;
 use freehold_engine::pin;
 use smallvec::SmallVec;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,7 +75,14 @@ impl Volume {
                 self.hold_again(t, std::slice::from_ref(lease));
                 return Err(in_use(lease));
             }
-            self.leave_window(lease);
+            if lease.layout().kept {
+                // A fence has moved the file off it, or a part of it.
+                return Ok(false);
+            }
+            if !self.leave_window(lease) {
+                self.hold_again(t, std::slice::from_ref(lease));
+                return Err(in_use(lease));
+            }
             match t.arbiter.partial(lease.id(), span, super::clock()) {
                 Partial::Kept { span, state } => {
                     lease.layout().trim(span.start, span.end);
@@ -110,7 +118,14 @@ impl Volume {
                 continue;
             }
             file.guards.with(|t| {
+                // Somebody else sees to these.
+                let fencing = |e: Entry| matches!(e.state, State::Fencing { .. });
+                let theirs: HashSet<Id> =
+                    t.arbiter.leases().filter(|e| fencing(*e)).map(|e| e.holder.id).collect();
                 for id in t.arbiter.end_session(who.id()) {
+                    if theirs.contains(&id) {
+                        continue;
+                    }
                     let Some(lease) = t.lease(id) else {
                         let _ = t.arbiter.revoked(id);
                         continue;
@@ -120,7 +135,7 @@ impl Volume {
                     let quiet = lease.pins().is_quiet() && lease.has_no_io();
                     match quiet && !lease.is_registered() {
                         true => self.take(t, &lease, &mut out),
-                        false => left.push((file.clone(), lease.clone())),
+                        false => left.push(Begun::new(&file, lease.clone())),
                     }
                     out.keep([lease]);
                 }
@@ -132,9 +147,8 @@ impl Volume {
         let vol = self.clone();
         self.run_as(who.id(), move |io| async move {
             let mut done = Ok(());
-            for (file, lease) in left {
-                let fenced = vol.fence_lease(&io, &lease).await;
-                let fenced = vol.end_fence(&file, &lease, fenced);
+            for begun in left {
+                let fenced = vol.fence_begun(&io, begun).await;
                 done = done.and(fenced);
             }
             done
@@ -145,7 +159,7 @@ impl Volume {
     /// Its own seals are not in its way. Blocks for as long as holders may take.
     ///
     /// # Errors
-    /// `Busy`, with the holder, where one is not given up.
+    /// `Busy`, with the holder, where one is not given up, or was taken and is pinned still.
     pub fn recall_all(self: &Arc<Self>, who: SessionId) -> Result<()> {
         let grace = Duration::from_nanos(2 * self.leasing.lease_time());
         for file in self.files_in_memory() {
@@ -155,7 +169,7 @@ impl Volume {
             let vol = self.clone();
             self.run_as(who, move |io| async move { vol.empty(&io, &file, grace).await })?;
         }
-        Ok(())
+        self.none_is_kept()
     }
 
     async fn empty(

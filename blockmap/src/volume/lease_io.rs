@@ -16,7 +16,7 @@ use crate::arbiter::Id;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lane::{Finished, Io, LeaseShare, LeaseTag, Leased, Plain, all};
 use freehold_engine::memory::Buffer;
-use freehold_engine::pin::LongPin;
+use freehold_engine::pin::CommandPin;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -294,12 +294,15 @@ impl VolumeQueue {
 /// Keeps a task's lease as it is; none pins it where the flush is behind a recall.
 struct Using<'a> {
     lease: &'a LeaseCore,
-    pin: Option<LongPin>,
+    _pin: Option<CommandPin>,
+    late: bool,
 }
 
 impl Drop for Using<'_> {
     fn drop(&mut self) {
-        self.lease.command_over();
+        if self.late {
+            self.lease.command_over();
+        }
     }
 }
 
@@ -366,17 +369,16 @@ impl Volume {
         write: bool,
     ) -> Result<Using<'a>> {
         loop {
-            // Counted first: who finds the pin finds the command.
-            lease.command_begins();
-            let using = Using { lease, pin: lease.pin.hold().ok() };
-            if using.pin.is_some() {
-                return Ok(using);
+            if let Ok(pin) = lease.pin.hold_for_io() {
+                return Ok(Using { lease, _pin: Some(pin), late: false });
             }
             if lease.is_stale() {
-                drop(using);
                 self.refresh_task(io, lease).await?;
                 continue;
             }
+            // Counted first: a fence that begins afterwards finds it.
+            lease.command_begins();
+            let using = Using { lease, _pin: None, late: true };
             let late = lease.file.state().guards.with(|t| write && lease.flush_late(t));
             return match late {
                 true => Ok(using),

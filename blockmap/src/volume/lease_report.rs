@@ -110,14 +110,13 @@ impl Volume {
         let mut out: Vec<InFlight> = Vec::new();
         for (lease, quarantine) in leases {
             let c = lease.pins().counts();
-            let commands = lease.commands();
             let what = InFlight {
                 lease: lease.id(),
                 session: lease.session().id(),
                 file: lease.file().id(),
                 short: c.short + u64::from(c.exclusive),
-                long: c.long.saturating_sub(commands),
-                io: c.io + commands,
+                long: c.long,
+                io: c.io + lease.commands(),
                 registered: lease.layout().registered.len(),
                 quarantine,
                 age: Duration::from_nanos(now.saturating_sub(lease.since())),

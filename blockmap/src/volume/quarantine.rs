@@ -60,40 +60,33 @@ impl Volume {
         if !lease.is_window() {
             return Ok(());
         }
-        let extents: Vec<(u64, Extent)> = lease.layout().extents.to_vec();
-        let blocks: Vec<(Addr, u64)> =
-            extents.iter().map(|(_, e)| (e.phys, u64::from(e.len))).collect();
-        let sum: u64 = blocks.iter().map(|(_, n)| n).sum();
-        if lease.who.quarantined.load(Ordering::Acquire) + sum > self.blocks / MOST {
-            return Err(self.still_held(lease, "its session has too much in quarantine already"));
-        }
-        let kept = Kept { lease: lease.clone(), blocks };
-        self.enter_quarantine(io, &kept, sum).await;
-        let stays = crate::sabotage::breaks("stay-under-writers");
-        let done = match lease.access().writes() && !stays {
-            true => self.move_off(io, lease, &extents).await,
-            false => Ok(()),
+        let (extents, kept): (Vec<(u64, Extent)>, bool) = {
+            let l = lease.layout();
+            (l.extents.to_vec(), l.kept)
         };
-        match done {
-            Ok(()) => {
-                self.leasing.kept.lock().expect("no holder panics").push(kept);
-                // Its pins may have gone meanwhile, and told nobody who listened.
-                self.look_at_kept();
-                Ok(())
+        // A fence before this one may have moved a part, and failed then: what its pins
+        // reach has stayed in quarantine.
+        if !kept {
+            let blocks: Vec<(Addr, u64)> =
+                extents.iter().map(|(_, e)| (e.phys, u64::from(e.len))).collect();
+            let sum: u64 = blocks.iter().map(|(_, n)| n).sum();
+            if lease.who.quarantined.load(Ordering::Acquire) + sum > self.blocks / MOST {
+                let why = "its session has too much in quarantine already";
+                return Err(self.still_held(lease, why));
             }
-            Err(e) => {
-                lease.layout().kept = false;
-                self.let_go(&kept);
-                Err(e)
-            }
+            self.enter_quarantine(io, Kept { lease: lease.clone(), blocks }, sum).await;
         }
+        if lease.access().writes() && !crate::sabotage::breaks("stay-under-writers") {
+            self.move_off(io, lease, &extents).await?;
+        }
+        Ok(())
     }
 
     /// The blocks get their one more owner. The range is held: who has asked whether it may
     /// overwrite them in place must not find afterwards that it has to map others, which
     /// it has not asked for.
-    async fn enter_quarantine(self: &Arc<Self>, io: &Io, kept: &Kept, sum: u64) {
-        let lease = &kept.lease;
+    async fn enter_quarantine(self: &Arc<Self>, io: &Io, kept: Kept, sum: u64) {
+        let lease = kept.lease.clone();
         let (file, (start, end)) = (lease.file.state(), lease.blocks());
         let _held = self.hold(io, file, start, end).await;
         {
@@ -103,6 +96,9 @@ impl Volume {
         lease.who.quarantined.fetch_add(sum, Ordering::AcqRel);
         file.guards.with(|t| t.kept += 1);
         lease.layout().kept = true;
+        self.leasing.kept.lock().expect("no holder panics").push(kept);
+        // Its pins may have gone meanwhile, and told nobody who listened.
+        self.look_at_kept();
     }
 
     /// Copies the file's blocks in the lease to fresh ones, and maps those.
@@ -195,7 +191,7 @@ impl Volume {
                 out.keep(others);
                 if !ids.is_empty() {
                     ids = self.recall(t, file.id, &ids, (change, &spans), &mut out);
-                    ticket.recalls((self, file), t, (&ask, &ids));
+                    ticket.recalls((self, file), t, &ask);
                 }
                 Ok(ids)
             });
@@ -242,6 +238,24 @@ impl Volume {
         for kept in &quiet {
             self.let_go(kept);
         }
+    }
+
+    /// No handle is left: the leases that are kept must not keep the store, which has them.
+    /// What is in quarantine stays there for as long as its pins keep the store.
+    pub(super) fn forget_kept(&self) {
+        let kept = std::mem::take(&mut *self.leasing.kept.lock().expect("no holder panics"));
+        let left = std::mem::take(&mut *self.leasing.left.lock().expect("no holder panics"));
+        drop((kept, left));
+    }
+
+    /// Fails while pins of leases that were taken reach blocks.
+    pub(super) fn none_is_kept(&self) -> Result<()> {
+        self.release_quiet();
+        let first = {
+            let kept = self.leasing.kept.lock().expect("no holder panics");
+            kept.first().map(|k| k.lease.clone())
+        };
+        first.map_or(Ok(()), |lease| Err(self.still_held(&lease, "is pinned still")))
     }
 
     /// The maintenance lane looks after it.

@@ -31,6 +31,28 @@ use std::time::Duration;
 /// A fence under way.
 pub(super) type Fencing<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
+/// A lease whose fence has begun. Where nobody brings it to its end (a task that is
+/// forgotten, a lane that cannot be had) the lease is overdue as before.
+pub(super) struct Begun {
+    file: Arc<FileState>,
+    lease: Option<Arc<LeaseCore>>,
+}
+
+impl Begun {
+    pub(super) fn new(file: &Arc<FileState>, lease: Arc<LeaseCore>) -> Self {
+        Begun { file: file.clone(), lease: Some(lease) }
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            let error = Error::new(ErrorKind::Busy, "its fence was given up");
+            let _ = lease.file.volume().end_fence(&self.file, &lease, Err(error));
+        }
+    }
+}
+
 /// What taking leaves to be done when the lock is free.
 #[derive(Default)]
 pub(super) struct Taking {
@@ -168,15 +190,16 @@ impl Volume {
     }
 
     /// Law R2: what was written through a window becomes durable when the lease goes, and
-    /// the blocks are everybody's again, but for those that a pin still reaches.
-    pub(super) fn leave_window(&self, lease: &LeaseCore) {
+    /// the blocks are everybody's again, but for those that a pin still reaches: false, and
+    /// its view is as it was, where there is one, or one is just being undone.
+    pub(super) fn leave_window(&self, lease: &LeaseCore) -> bool {
         let l = lease.layout();
-        let Some(booking) = &l.booking else { return };
+        let Some(booking) = &l.booking else { return true };
         if let Err(e) = booking.write_back() {
             self.health.poison("a lease's bytes in the window", &e.into());
         }
         // Its view may come back with another layout ([`Volume::renew`]).
-        booking.retire();
+        booking.retire()
     }
 
     /// Tells sessions, outside of the lock.
@@ -265,29 +288,34 @@ impl Volume {
             file.guards.with(|t| t.arbiter.revoked(id));
             return Ok(());
         };
+        self.fence_begun(io, Begun::new(file, lease)).await
+    }
+
+    /// Brings a fence that has begun to its end.
+    pub(super) async fn fence_begun(self: &Arc<Self>, io: &Io, mut begun: Begun) -> Result<()> {
+        let Some(lease) = begun.lease.clone() else { return Ok(()) };
         let done = self.fence_lease(io, &lease).await;
-        self.end_fence(file, &lease, done)
+        begun.lease = None;
+        self.end_fence(&begun.file, &lease, done)
     }
 
     /// What a fence has come to.
-    pub(super) fn end_fence(
-        &self,
-        file: &FileState,
-        lease: &Arc<LeaseCore>,
-        done: Result<()>,
-    ) -> Result<()> {
+    fn end_fence(&self, file: &FileState, lease: &Arc<LeaseCore>, done: Result<()>) -> Result<()> {
         let id = lease.id();
         file.guards.with(|t| match done {
             Ok(()) => {
                 lease.pin.revoke();
+                self.leave_window(lease);
                 lease.layout().gone = true;
                 let _ = t.arbiter.revoked(id);
                 t.leases.remove(&id);
             }
-            Err(_) => t.arbiter.unfence(id, super::clock()),
+            Err(_) => {
+                lease.pin.unfence();
+                t.arbiter.unfence(id, super::clock());
+            }
         });
         if done.is_ok() {
-            self.leave_window(lease);
             lease.who.tell(Event::Revoked { id, file: file.id });
         }
         self.announce();
@@ -295,13 +323,11 @@ impl Volume {
     }
 
     /// Makes it true that nothing reaches the lease's blocks as somebody's.
-    pub(super) async fn fence_lease(
-        self: &Arc<Self>,
-        io: &Io,
-        lease: &Arc<LeaseCore>,
-    ) -> Result<()> {
+    async fn fence_lease(self: &Arc<Self>, io: &Io, lease: &Arc<LeaseCore>) -> Result<()> {
         pin::recall(&[&lease.pin]).map_err(no_barrier)?;
         lease.pin.fence();
+        // Also if this fence fails: the file may have moved by then.
+        lease.allow_flush(false);
         // 1. Our own I/O: the medium completes it, or is lost.
         io.until(|| lease.has_no_io()).await;
         // 2. Foreign DMA: by the holder's own actions.

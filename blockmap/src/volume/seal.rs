@@ -95,8 +95,11 @@ impl Volume {
                 }
                 return file.guards.with(|t| {
                     who.goes_on()?;
-                    t.arbiter.seal(SealEntry { id, session: io.who, kinds, span, breakable });
-                    Ok(())
+                    let entry = SealEntry { id, session: io.who, kinds, span, breakable };
+                    match t.arbiter.seal(entry) {
+                        true => Ok(()),
+                        false => Err(Error::new(ErrorKind::Invalid, "a seal that forbids nothing")),
+                    }
                 });
             };
             drop(held);

@@ -20,7 +20,7 @@ static ZEROES: [u8; 1 << 16] = [0; 1 << 16];
 const MOST: u64 = (BLOCK as u64) << 32;
 
 /// Bytes that lie side by side.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Run {
     /// First byte, in the view.
     start: u64,
@@ -98,6 +98,11 @@ impl Reach {
         }
         let (dirty, raw) = (AtomicU64::new(0), AtomicBool::new(false));
         Ok(Self { memory, access, runs: runs.into(), len, dirty, raw })
+    }
+
+    /// The same bytes of the medium, and the same zeroes, in the same order.
+    pub(super) fn is_over_the_same(&self, other: &Reach) -> bool {
+        self.runs == other.runs
     }
 
     /// Bytes in it.

@@ -11,7 +11,7 @@
 use super::ledger::Access;
 use super::reach::Reach;
 use crate::medium::{Error, ErrorKind, Result};
-use crate::pin::{ExclusivePin, LongPin, NotHeld, PinState, ShortPin, State, barrier};
+use crate::pin::{ExclusivePin, LongPin, NotHeld, PinState, ShortPin, State, barrier, forked};
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::ops::{Deref, Range};
@@ -89,11 +89,17 @@ impl Core {
     }
 
     /// The view of a retired booking shows other bytes from now on, and lives again.
-    /// False if it is not retired.
+    /// False if it is not retired and shows these bytes already.
     fn relay(&self, next: Place) -> Result<bool> {
         let _steady = self.steady.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.dead.load(Ordering::Acquire) || self.booked.load(Ordering::Acquire) {
-            return Ok(false);
+        let dead = self.dead.load(Ordering::Acquire);
+        if !dead || self.booked.load(Ordering::Acquire) {
+            // SAFETY: `relay` writes under the same lock.
+            let same = !dead && unsafe { &(*self.place.get()).reach }.is_over_the_same(&next.reach);
+            return match same {
+                true => Ok(false),
+                false => Err(Error::new(ErrorKind::Busy, "the view is in use: end its pins first")),
+            };
         }
         next.reach.memory().ledger().book(&next.ranges, next.reach.access())?;
         // SAFETY: `bury` has set `dead` and has found no pin after a barrier; it and this
@@ -130,8 +136,11 @@ struct Ticket(Arc<Core>);
 impl Drop for Ticket {
     fn drop(&mut self) {
         // A short or exclusive pin borrows the view, and so is over; a long one would
-        // have this ticket.
-        self.0.release();
+        // have this ticket. A forked child owns no booking, and some thread of its
+        // parent's may have had these locks.
+        if !forked() {
+            self.0.release();
+        }
     }
 }
 
@@ -369,8 +378,8 @@ impl Booking {
     }
 
     /// What was retired shows these bytes from now on; the same view can be pinned again
-    /// when its lease is held. False, with nothing done, if it is not retired or its view
-    /// is gone.
+    /// when its lease is held. False, with nothing done, if it shows them already or its
+    /// view is gone.
     pub(super) fn relay(&self, reach: Reach, ranges: Box<[Range<u64>]>) -> Result<bool> {
         // It keeps the new booking from outliving the view.
         let Some(_ticket) = self.ticket.upgrade() else { return Ok(false) };

@@ -104,8 +104,8 @@ impl WindowMemory {
 
     /// The view of a [retired](super::Booking::retire) booking shows these pieces from now on,
     /// with the same access and for the same lease, and can be pinned again as soon as that
-    /// is held: for a lease whose blocks have moved. False, with nothing done, if the booking
-    /// is not retired, or its view is gone.
+    /// is held: for a lease whose blocks have moved. False, with nothing done, if the view shows
+    /// them already, or is gone.
     ///
     /// ```
     /// use freehold_engine::medium::Medium;
@@ -129,7 +129,8 @@ impl WindowMemory {
     /// ```
     ///
     /// # Errors
-    /// As [`Self::view`]; the booking stays retired.
+    /// As [`Self::view`], and then the booking stays retired; `Busy` while it is not retired
+    /// and shows others.
     pub fn relay(&self, booking: &Booking, pieces: &[Piece]) -> Result<bool> {
         let (reach, ranges) = self.lay(booking.access(), pieces)?;
         booking.relay(reach, ranges)

@@ -1,6 +1,6 @@
 //! The guards: while one lives its lease is pinned.
 
-use super::state::{EXCLUSIVE, PinState};
+use super::state::{COMMAND, EXCLUSIVE, PinState};
 use super::sync::{Fault, broken};
 use super::table::Pair;
 use super::word::{DRAINED, GATED};
@@ -96,6 +96,26 @@ impl Clone for LongPin {
 impl Drop for LongPin {
     fn drop(&mut self) {
         self.state.leave_gate(1);
+    }
+}
+
+/// A use of a lease by commands on a device. It may be sent. Forgetting it pins the lease
+/// for ever.
+#[derive(Debug)]
+#[must_use = "a pin that is dropped at once protects nothing"]
+pub struct CommandPin {
+    state: Arc<PinState>,
+}
+
+impl CommandPin {
+    pub(super) fn new(state: Arc<PinState>) -> Self {
+        Self { state }
+    }
+}
+
+impl Drop for CommandPin {
+    fn drop(&mut self) {
+        self.state.leave_gate(COMMAND);
     }
 }
 

@@ -4,7 +4,7 @@
 //! that order what they do. So its counters have a single writer as a thread's
 //! have, and a command is pinned and unpinned without any atomic read-modify-write.
 
-use super::state::{NotHeld, PinState};
+use super::state::{COMMAND, NotHeld, PinState};
 use super::table::{self, Chunk, Kind, NO_SLOT, Pair};
 use super::word::{GATED, Word};
 use super::{fork::forked, sync::CHUNKS};
@@ -81,7 +81,7 @@ impl IoPins {
             let pair = if word.has(GATED) { None } else { self.published(state.slot) };
             match pair {
                 None => {
-                    state.enter_gate()?;
+                    state.enter_gate(COMMAND)?;
                     return Ok(IoPin::new(state, None));
                 }
                 Some(pair) if state.enter(pair, word) => {
@@ -115,7 +115,7 @@ impl IoPins {
         if pin.slot != state.slot || pin.lease != std::ptr::from_ref(state).addr() {
             return;
         }
-        let Some(pair) = pin.pair else { return state.leave_gate(1) };
+        let Some(pair) = pin.pair else { return state.leave_gate(COMMAND) };
         let chunk = self.chunks[table::place(pin.slot)];
         if chunk.is_some_and(|own| std::ptr::eq(table::pair(own, pin.slot), pair)) {
             state.leave(pair);

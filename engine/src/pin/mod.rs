@@ -72,7 +72,7 @@ mod wake;
 mod word;
 
 pub(crate) use fork::{forked, mark};
-pub use guard::{ExclusivePin, LongPin, ShortPin};
+pub use guard::{CommandPin, ExclusivePin, LongPin, ShortPin};
 pub use io::{IoPin, IoPins};
 pub use revoke::{Counts, quiet, recall};
 pub use state::{NotHeld, PinState};

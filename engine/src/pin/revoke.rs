@@ -2,7 +2,7 @@
 
 use super::barrier;
 use super::fork::forked;
-use super::state::{EXCLUSIVE, PinState};
+use super::state::{COMMAND, EXCLUSIVE, PinState};
 use super::table;
 use super::word::{SETTLED, State, Word};
 use std::io;
@@ -13,8 +13,8 @@ use std::sync::atomic::Ordering::Acquire;
 pub struct Counts {
     /// Short pins of threads.
     pub short: u64,
-    /// Long pins, and short pins and commands that were counted with them because
-    /// an exclusive pin had been taken before.
+    /// Long pins, and short pins that were counted with them because an exclusive pin had
+    /// been taken before.
     pub long: u64,
     /// Commands in flight.
     pub io: u64,
@@ -100,8 +100,8 @@ impl PinState {
         let gate = self.gate.load(Acquire);
         Counts {
             short: sums.short,
-            long: gate & !EXCLUSIVE,
-            io: sums.io,
+            long: gate % COMMAND,
+            io: sums.io + (gate & !EXCLUSIVE) / COMMAND,
             exclusive: gate & EXCLUSIVE != 0,
         }
     }
@@ -117,6 +117,12 @@ impl PinState {
     /// Recalled to fencing: its deadline has passed. False if it is not recalled.
     pub fn fence(&self) -> bool {
         self.step_to(&[State::Recalled], State::Fencing)
+    }
+
+    /// Fencing to recalled: the taking has failed, and is tried again later. It is not held
+    /// meanwhile. False if it is not fencing.
+    pub fn unfence(&self) -> bool {
+        self.step_to(&[State::Fencing], State::Recalled)
     }
 
     /// Recalled or fencing to revoked. False if it is neither.

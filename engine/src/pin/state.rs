@@ -3,7 +3,7 @@
 
 use super::barrier::{self, light};
 use super::fork::{self, forked};
-use super::guard::{ExclusivePin, LongPin, ShortPin};
+use super::guard::{CommandPin, ExclusivePin, LongPin, ShortPin};
 use super::sync::{self, AtomicU64, Fault, broken, step};
 use super::table::{self, ACQUIRED, Pair, RELEASED};
 use super::wake::Waiter;
@@ -36,6 +36,9 @@ pub enum NotHeld {
 
 /// On the gate: an exclusive pin is there, or is being taken.
 pub(super) const EXCLUSIVE: u64 = 1 << 63;
+
+/// On the gate: one command. Its lower half counts pins of the CPU, its upper half these.
+pub(super) const COMMAND: u64 = 1 << 32;
 
 /// One lease, as far as pins are concerned. It knows its state and counts what
 /// is in use; what is leased, and who must be told, others know.
@@ -151,7 +154,8 @@ impl PinState {
         if Word(self.word.load(Relaxed)).has(FENCED) {
             light(true);
         }
-        if !self.load().held() {
+        // Who waits is the parent's of a forked child.
+        if !self.load().held() && !forked() {
             self.waiter.wake();
         }
     }
@@ -167,7 +171,7 @@ impl PinState {
             let pair = if word.has(GATED) { None } else { table::own_published(self.slot) };
             match pair {
                 None => {
-                    self.enter_gate()?;
+                    self.enter_gate(1)?;
                     return Ok(ShortPin::new(self, None));
                 }
                 Some(pair) if self.enter(pair, word) => {
@@ -178,9 +182,9 @@ impl PinState {
         }
     }
 
-    /// Counts one more on the gate, unless an exclusive pin is there or the lease
+    /// Counts one more of something on the gate, unless an exclusive pin is there or the lease
     /// is not held afterwards.
-    pub(super) fn enter_gate(&self) -> Result<(), NotHeld> {
+    pub(super) fn enter_gate(&self, what: u64) -> Result<(), NotHeld> {
         if forked() {
             return Err(NotHeld::ForkedChild);
         }
@@ -192,7 +196,7 @@ impl PinState {
                 return Err(NotHeld::Excluded);
             }
             // Acquire: what was done under an exclusive pin is seen.
-            match self.gate.compare_exchange(gate, gate + 1, Acquire, Relaxed) {
+            match self.gate.compare_exchange(gate, gate + what, Acquire, Relaxed) {
                 Ok(_) => break,
                 Err(now) => gate = now,
             }
@@ -200,7 +204,7 @@ impl PinState {
         light(self.load().has(FENCED));
         let again = self.load().may_pin();
         if again.is_err() && !broken(Fault::NoSecondLoad) {
-            self.leave_gate(1);
+            self.leave_gate(what);
             return again;
         }
         Ok(())
@@ -219,8 +223,18 @@ impl PinState {
     /// # Errors
     /// [`NotHeld`] says why there is no pin.
     pub fn hold(self: &Arc<Self>) -> Result<LongPin, NotHeld> {
-        self.enter_gate()?;
+        self.enter_gate(1)?;
         Ok(LongPin::new(Arc::clone(self)))
+    }
+
+    /// Pins it for commands that no queue of the lease's own counts, as long as the guard
+    /// lives: as [`Self::hold`], and found with the commands in flight.
+    ///
+    /// # Errors
+    /// [`NotHeld`] says why there is no pin.
+    pub fn hold_for_io(self: &Arc<Self>) -> Result<CommandPin, NotHeld> {
+        self.enter_gate(COMMAND)?;
+        Ok(CommandPin::new(Arc::clone(self)))
     }
 
     /// Pins it so that there is no other pin of it, of any kind, until the guard

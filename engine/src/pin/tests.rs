@@ -44,6 +44,9 @@ fn states_follow_each_other_in_one_order() {
     recall(&[&lease, &other]).unwrap();
     assert!(lease.fence() && !lease.fence() && lease.renew().is_none());
     assert_eq!(lease.pin().unwrap_err(), NotHeld::Revoked);
+    assert!(lease.unfence() && !lease.unfence() && lease.is_quiet());
+    assert_eq!(lease.pin().unwrap_err(), NotHeld::Recalled);
+    assert!(lease.fence());
     assert!(lease.revoke() && !lease.give_back());
     assert_eq!((lease.state(), lease.seq()), (State::Revoked, 1));
     assert!(lease.is_quiet());
@@ -117,7 +120,7 @@ fn commands_are_counted_by_their_queue() {
     let mut pins = IoPins::new();
     let (a, b) = (pins.submit(&lease).unwrap(), pins.submit(&other).unwrap());
     pins.complete(&other, a);
-    assert_eq!(other.counts().long, 1, "the pin of another lease ends nothing here");
+    assert_eq!(other.counts().io, 1, "the pin of another lease ends nothing here");
     pins.complete(&other, b);
     assert!(other.counts().is_empty());
 }
@@ -166,5 +169,26 @@ fn who_waits_is_woken_by_each_pin_that_ends_after_the_recall() {
         assert_eq!(count.load(SeqCst), 2);
         io.complete(&lease, command);
         assert_eq!(count.swap(0, SeqCst), 3);
+    }
+}
+
+/// Who waits for the commands of a lease must find each, wherever it is counted.
+#[test]
+fn commands_at_the_gate_are_commands() {
+    for lease in both() {
+        drop(lease.pin_exclusive().unwrap());
+        let mut queue = IoPins::new();
+        let command = queue.submit(&lease).unwrap();
+        let task = lease.hold_for_io().unwrap();
+        let long = lease.hold().unwrap();
+        assert_eq!(lease.counts(), Counts { long: 1, io: 2, ..Counts::default() });
+        assert_eq!(lease.pin_exclusive().unwrap_err(), NotHeld::Pinned);
+        drop(long);
+        recall(&[&*lease]).unwrap();
+        assert!(!lease.is_quiet());
+        queue.complete(&lease, command);
+        assert_eq!(lease.counts(), Counts { io: 1, ..Counts::default() });
+        drop(task);
+        assert!(lease.is_quiet() && lease.counts().is_empty());
     }
 }

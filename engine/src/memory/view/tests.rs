@@ -158,7 +158,8 @@ fn a_booking_is_retired_when_no_pin_is_left_and_none_can_come() {
     assert!(!booking.retire(), "it has a long pin");
     assert_eq!(bytes.as_ref(), [0; 8]);
     drop(bytes);
-    assert!(!stage.memory.relay(&booking, &[Piece::at(0, 8)]).unwrap(), "it is not retired");
+    assert!(stage.memory.relay(&booking, &[Piece::at(0, 8)]).is_err(), "it is not retired");
+    assert!(!stage.memory.relay(&booking, &[Piece::at(0, 2 * B)]).unwrap(), "it is there");
     assert!(booking.retire() && booking.retire());
     assert!(!busy(stage.write(0, 1)) && stage.lease.renew().is_some());
     assert_eq!(view.pin().unwrap_err(), NotHeld::Recalled, "its place is gone");
