@@ -49,6 +49,7 @@ named! {
     b6_a_partial_write_waits_for_a_flush_in_flight,
     b7_logged_bytes_do_not_come_back_over_a_flush,
     b12_a_lease_shows_nobody_elses_bytes,
+    b12_growth_over_a_shared_last_block_moves_it,
     d2_a_reflink_waits_for_flushes_in_flight,
     d4_a_fence_reports_a_command_when_the_device_is_done,
     r4_a_failed_action_leaves_the_operation_busy,

@@ -2,7 +2,9 @@
 
 use freehold_blockmap::format::superblock;
 use freehold_blockmap::format::types::Superblock;
-use freehold_blockmap::{ErrorKind, FileHandle, Finished, FormatSpec, OpenSpec, Volume, VolumeQueue};
+use freehold_blockmap::{
+    ErrorKind, FileHandle, Finished, FormatSpec, OpenSpec, Volume, VolumeQueue,
+};
 use freehold_engine::sim::{Hold, OpKind, SimMedium, SimOptions, Survival};
 use std::sync::Arc;
 use std::time::Duration;

@@ -18,7 +18,7 @@ use super::file::{FileState, Version};
 use super::guards::Table;
 use super::hold::Held;
 use super::lease::LeaseCore;
-use super::plan::{decide, write_asks};
+use super::plan::{decide, tail_asks, write_asks};
 use super::revoke::Taking;
 use super::write::B;
 use crate::arbiter::{Answer, Change, Flags, Id, Ids, Refusal, Request, SessionId, Span, State};
@@ -268,10 +268,30 @@ impl Volume {
             .look(io, |vol| {
                 let mut core = vol.core();
                 let (old, parts) = decide(&mut core, file, (first, last), vol.durable(), false)?;
-                Ok(write_asks(&parts, (off, end), old.size))
+                let mut all = write_asks(&parts, (off, end), old.size);
+                if first > old.size / B {
+                    all.extend(tail_asks(&mut core, file, vol.durable())?);
+                }
+                Ok(all)
             })
             .await?;
         self.ask_arbiter(io.who, file, ticket, &asks)
+    }
+
+    /// As [`Volume::may`], of an operation that zeroes what lies behind the end in the last
+    /// block. That is held, too.
+    pub(super) async fn may_grow(
+        self: &Arc<Self>,
+        io: &Io,
+        file: &Arc<FileState>,
+        ticket: &mut Ticket,
+        asks: impl FnOnce() -> Asks,
+    ) -> Result<Option<Wait>> {
+        if file.guards.are_none() {
+            return Ok(None);
+        }
+        let tail = self.look(io, |vol| tail_asks(&mut vol.core(), file, vol.durable())).await?;
+        self.may(io, file, ticket, || asks().into_iter().chain(tail).collect())
     }
 
     /// A read that is seen; it begins when nobody has the bytes for himself alone.

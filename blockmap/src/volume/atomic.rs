@@ -171,9 +171,12 @@ impl Volume {
                 all.extend(growth(file.load().size, end));
                 all
             };
-            if (now.is_none() || now == expected)
-                && let Some(wait) = self.may(io, file, &mut ticket, fill)?
-            {
+            let wait = match now {
+                None => self.may(io, file, &mut ticket, fill)?,
+                now if now == expected => self.may_grow(io, file, &mut ticket, fill).await?,
+                _ => None,
+            };
+            if let Some(wait) = wait {
                 drop(held);
                 self.wait_for(io, file, wait).await?;
                 continue;

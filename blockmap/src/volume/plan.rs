@@ -1,6 +1,6 @@
 //! Where each block of a write goes: in place, or to a new block (laws B1, B5, B7).
 
-use super::admit::{Asks, growth};
+use super::admit::{Asks, asks, growth};
 use super::core::Core;
 use super::file::{FileState, Piece, Version};
 use super::logged::Logged;
@@ -54,6 +54,26 @@ pub(super) fn write_asks(parts: &[Part], (off, end): (u64, u64), size: u64) -> A
         }
     }
     out
+}
+
+/// What zeroing behind the end of the file asks for beside its growth: where the last block
+/// cannot be written in place, it moves. No byte of the file changes. A hole and an
+/// unwritten block are left as they are.
+pub(super) fn tail_asks(
+    core: &mut Core,
+    file: &FileState,
+    durable: Seq,
+) -> std::result::Result<Asks, Fault> {
+    let size = file.load().size;
+    if size.is_multiple_of(B) {
+        return Ok(Asks::new());
+    }
+    let last = (size / B, size / B + 1);
+    let (_, parts) = decide(core, file, last, durable, false)?;
+    Ok(match copies(&parts) {
+        0 => Asks::new(),
+        _ => asks(&[Change::Allocate], &[last]),
+    })
 }
 
 /// New blocks that take the place of written ones.

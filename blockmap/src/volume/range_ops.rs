@@ -67,7 +67,12 @@ impl Volume {
             if only_grow && size <= old {
                 return Ok(());
             }
-            if let Some(wait) = self.may(io, file, &mut ticket, || size_asks(old, size))? {
+            let ask = || size_asks(old, size);
+            let wait = match size > old {
+                true => self.may_grow(io, file, &mut ticket, ask).await?,
+                false => self.may(io, file, &mut ticket, ask)?,
+            };
+            if let Some(wait) = wait {
                 drop(held);
                 self.wait_for(io, file, wait).await?;
                 continue;
@@ -269,12 +274,17 @@ impl Volume {
                 all.extend(growth(size, end));
                 all
             };
-            if let Some(wait) = self.may(io, file, &mut ticket, fill)? {
+            let grows = size < end && (end - 1) / B > size / B;
+            let wait = match grows {
+                true => self.may_grow(io, file, &mut ticket, fill).await?,
+                false => self.may(io, file, &mut ticket, fill)?,
+            };
+            if let Some(wait) = wait {
                 drop(held);
                 self.wait_for(io, file, wait).await?;
                 continue;
             }
-            if size < end && (end - 1) / B > size / B {
+            if grows {
                 // The records below make the file grow over this block.
                 self.zero_tail(io, file).await?;
             }
