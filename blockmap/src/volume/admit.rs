@@ -329,6 +329,8 @@ impl Volume {
         };
         let mut left = Ids::new();
         if let Ok(None) = busy {
+            // Who looks a stale one up again hears of it.
+            leases.iter().for_each(|lease| lease.layout().changes += 1);
             for lease in &fresh {
                 lease.layout().stale = true;
                 t.arbiter.stale(lease.id());

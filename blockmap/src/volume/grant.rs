@@ -16,7 +16,7 @@ use super::plan::decide;
 use super::ranges::extents_in;
 use super::sessions::SessionCore;
 use super::write::{B, How, Part, check_range};
-use crate::arbiter::{Access, Change, Id, LeaseEntry};
+use crate::arbiter::{self, Access, Change, Id, LeaseEntry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::Extent;
 use crate::lane::Io;
@@ -43,7 +43,7 @@ pub struct LeaseSpec {
 }
 
 /// File blocks and the byte at which they end.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Place {
     start: u64,
     end: u64,
@@ -179,8 +179,16 @@ impl Volume {
             let (start, end) = lease.range();
             let place = self.place(file, start, end - start)?;
             let held = self.hold(io, file, place.start, place.end).await;
-            if lease.layout().gone {
+            let (gone, changes) = {
+                let l = lease.layout();
+                (l.gone, l.changes)
+            };
+            if gone {
                 return Err(lease.refusal());
+            }
+            // The file's end, or what the lease has, may be another than before the wait.
+            if lease.range() != (start, end) || self.place(file, start, end - start)? != place {
+                continue;
             }
             let fit = self.look(io, |vol| vol.ready(file, place, lease.access())).await?;
             if fit.is_none() && lease.access().writes() {
@@ -192,24 +200,38 @@ impl Volume {
                 }
             }
             let layout = self.make_ready(io, file, place, lease.access()).await?;
-            let fresh = file.guards.with(|t| {
-                let mut l = lease.layout();
-                let (registered, booking) = (std::mem::take(&mut l.registered), l.booking.take());
-                *l = Layout { registered, booking, ..layout };
-                t.arbiter.refresh(lease.id()).is_some()
-            });
-            drop(held);
+            let mut held = Some(held);
             if lease.access() == Access::Exclusive {
-                // They were seen before the arbiter said so again.
+                held = None;
+                // It gives no pins before. Whoever begins meanwhile is seen in `changes`.
                 self.readers_gone(io).await;
             }
-            match self.resume(lease) || lease.pin.state() == State::Held {
+            let installed = self.install(lease, layout, changes);
+            drop(held);
+            match installed && (self.resume(lease) || lease.pin.state() == State::Held) {
                 true => return Ok(()),
                 // Its session has gone on changing the map.
-                false if fresh && lease.is_stale() => {}
+                false if lease.is_stale() => {}
                 false => return Err(lease.refusal()),
             }
         }
+    }
+
+    /// A lease is where its layout says, unless it has ended, was returned in part, or an
+    /// operation of its own session has begun since that was looked up.
+    fn install(&self, lease: &LeaseCore, layout: Layout, changes: u64) -> bool {
+        lease.file.state().guards.with(|t| {
+            let mut l = lease.layout();
+            let same = (l.start, l.end) == (layout.start, layout.end) && l.changes == changes;
+            let ends =
+                matches!(t.arbiter.state(lease.id()), None | Some(arbiter::State::Fencing { .. }));
+            if l.gone || ends || !same {
+                return false;
+            }
+            (l.end_byte, l.extents, l.stale) = (layout.end_byte, layout.extents, false);
+            t.arbiter.refresh(lease.id());
+            true
+        })
     }
 
     /// Which blocks a range is.

@@ -59,6 +59,8 @@ pub(super) struct Layout {
     pub(super) extents: SmallVec<[(u64, Extent); 1]>,
     /// The session changed the map itself: to be looked up again.
     pub(super) stale: bool,
+    /// How often an operation of the session was let past it, stale or not.
+    pub(super) changes: u64,
     /// It has been given up, or taken.
     pub(super) gone: bool,
     /// It is gone without its holder, and nothing was lost.

@@ -1,7 +1,7 @@
 //! The end of a file under a lease: growth over the last block, and what a lease that was
 //! looked up before it knows of it.
 
-use super::world::{World, demand, ended, held, refused, sound, text};
+use super::world::{B, World, demand, ended, held, refused, sound, text, wait};
 use crate::cases::Verdict;
 use freehold_blockmap::arbiter::{Access, Kinds};
 use freehold_blockmap::{Error, ErrorKind, FileHandle, LeaseSpec, SealSpec, Volume};
@@ -47,4 +47,50 @@ pub fn b12_growth_over_a_shared_last_block_moves_it() -> Verdict {
         demand(lease.pieces()[0].address == stands, || format!("{what} moved the block"))?;
     }
     sound(&w.vol)
+}
+
+/// B12: a refresh that waits for its range looks again when it has it: where the file ends
+/// then, the lease ends.
+pub fn a23_a_refresh_goes_by_the_end_that_it_finds() -> Verdict {
+    let w = World::sim(5)?;
+    w.vol.truncate(&w.file, 15 * B + 100).map_err(text)?;
+    w.vol.sync().map_err(text)?;
+    let lease = w.lease_of(&w.holder, Access::Write, (15 * B, 100)).map_err(text)?;
+    let own = w.holder.id();
+    w.hold_writes();
+    let grow = w.begin(move |vol, f| vol.truncate(&f.clone().for_session(own), 15 * B + 200));
+    in_flight(&w)?;
+    let again = lease.clone();
+    let refresh = w.begin(move |vol, _| vol.refresh(&again));
+    refresh.waits("a refresh beside a change of its range")?;
+    w.release();
+    grow.end("the truncate")?.map_err(text)?;
+    refresh.end("the refresh")?.map_err(text)?;
+    held(&lease)?;
+    let end = lease.range().1;
+    demand(end == 15 * B + 200, || format!("the lease ends at {end}"))?;
+    sound(&w.vol)
+}
+
+/// A part that is returned while the lease is looked up again is not given back by that.
+pub fn a11_what_is_returned_during_a_refresh_stays_returned() -> Verdict {
+    let w = World::sim(6)?;
+    let lease = w.lease(Access::Write, 0, 4)?;
+    w.vol.reflink_file(&w.of(&w.holder), b"copy").map_err(text)?;
+    w.hold_writes();
+    let again = lease.clone();
+    let refresh = w.begin(move |vol, _| vol.refresh(&again));
+    in_flight(&w)?;
+    w.vol.return_part(&lease, (0, B)).map_err(text)?;
+    w.release();
+    refresh.end("the refresh")?.map_err(text)?;
+    held(&lease)?;
+    demand(lease.range() == (0, B), || format!("the lease has bytes {:?}", lease.range()))?;
+    let other = w.lease_of(&w.comer, Access::Exclusive, (B, 3 * B)).map_err(text)?;
+    held(&other).and(held(&lease))?;
+    sound(&w.vol)
+}
+
+fn in_flight(w: &World) -> Verdict {
+    wait("a write", || w.sim.as_ref().is_some_and(|sim| sim.in_flight() > 0))
 }
