@@ -136,6 +136,10 @@ impl Volume {
         let mut taken = Taking::default();
         ticket.number(self);
         let wait = file.guards.with(|t| self.ask_locked(t, (who, file), ticket, asks, &mut taken));
+        if matches!(wait, Ok(None)) && ticket.listed.is_some() {
+            // It keeps its place among those that ask, and waits for nobody.
+            self.leasing.waits().remove(ticket.number);
+        }
         // Their last handles may go here, outside of the lock.
         self.tell_taken(taken);
         wait

@@ -94,3 +94,28 @@ pub fn a11_what_is_returned_during_a_refresh_stays_returned() -> Verdict {
 fn in_flight(w: &World) -> Verdict {
     wait("a write", || w.sim.as_ref().is_some_and(|sim| sim.in_flight() > 0))
 }
+
+/// Who goes on waits for nobody: another session may wait for what he holds.
+pub fn a_wait_that_is_over_closes_no_circle() -> Verdict {
+    let w = World::sim(7)?;
+    w.vol.truncate(&w.file, 15 * B + 100).map_err(text)?;
+    w.vol.sync().map_err(text)?;
+    let mine = w.lease_of(&w.comer, Access::Exclusive, (0, B)).map_err(text)?;
+    let pin = mine.pins().hold().map_err(|e| e.to_string())?;
+    let lease = w.lease_of(&w.holder, Access::Write, (15 * B, 100)).map_err(text)?;
+    let theirs = lease.pins().hold().map_err(|e| e.to_string())?;
+    w.hold_writes();
+    let grow = w.begin(|vol, f| vol.truncate(f, 15 * B + 200));
+    wait("the recall", || super::world::recalled(&w.holder).is_some())?;
+    drop(theirs);
+    in_flight(&w)?;
+    // The truncate has waited for the holder, and goes on.
+    let own = w.holder.id();
+    let write = w.begin(move |vol, f| vol.write_at(&f.clone().for_session(own), &[4; 4096], 0));
+    write.waits("a write beside an Exclusive pin")?;
+    drop(pin);
+    w.release();
+    grow.end("the truncate")?.map_err(text)?;
+    write.end("the write")?.map_err(text)?;
+    w.holds(0, 4)
+}
