@@ -313,6 +313,9 @@ impl Volume {
         let mut extents = SmallVec::new();
         for (k, e, _) in found {
             // Law B7: the medium is read from now on.
+            if !self.late.among(e.phys, u64::from(e.len)).is_empty() {
+                self.health.writable()?;
+            }
             self.blocks_home(io, e.phys, u64::from(e.len)).await?;
             push(&mut extents, k, e);
         }
@@ -339,7 +342,11 @@ impl Volume {
             })
             .await?;
         match logged && !crate::sabotage::breaks("lease-over-logged") {
-            true => self.next_checkpoint(io).await,
+            // Where nothing is written, nothing comes home.
+            true => {
+                self.health.writable()?;
+                self.next_checkpoint(io).await
+            }
             false => Ok(()),
         }
     }

@@ -119,3 +119,25 @@ pub fn a_wait_that_is_over_closes_no_circle() -> Verdict {
     write.end("the write")?.map_err(text)?;
     w.holds(0, 4)
 }
+
+/// B7: a store that is read only brings no logged bytes home: a lease over them is refused.
+pub fn b7_a_lease_over_logged_bytes_of_a_read_only_store_is_refused() -> Verdict {
+    let w = World::sim(8)?;
+    w.vol.write_durable_at(&w.file, &[4; 4096], 16 * B).map_err(text)?;
+    let sim = w.sim.as_ref().ok_or("no simulated medium")?;
+    let sim = sim.reopen_with(freehold_engine::sim::Survival::Nothing, 8);
+    let spec = freehold_blockmap::OpenSpec { read_only: true, ..Default::default() };
+    let vol = Volume::open(sim.medium(), &spec).map_err(text)?;
+    let file = vol.open_file(b"f").map_err(text)?;
+    let who = vol.new_session();
+    let (mine, session) = (file.clone().for_session(who.id()), who.clone());
+    let lease = w.begin(move |_, _| {
+        let spec = LeaseSpec { access: Access::Read, max_hold: Duration::ZERO };
+        mine.volume().clone().lease(&mine, &session, (0, 17 * B), spec)
+    });
+    refused("a lease over logged bytes", ErrorKind::ReadOnly, lease.end("the lease")?)?;
+    let spec = LeaseSpec { access: Access::Read, max_hold: Duration::ZERO };
+    let home = vol.lease(&file, &who, (0, 16 * B), spec).map_err(text)?;
+    held(&home)?;
+    super::world::holds(&vol, &file, 16, 4)
+}
