@@ -71,6 +71,7 @@ named! {
     a23_a_refresh_goes_by_the_end_that_it_finds,
     a11_what_is_returned_during_a_refresh_stays_returned,
     a_wait_that_is_over_closes_no_circle,
+    a_call_ends_when_its_store_is_given_up,
     b7_a_lease_over_logged_bytes_of_a_read_only_store_is_refused,
     r4_a_move_does_not_wait_for_who_waits_for_it,
     r4_two_overdue_leases_of_one_session_are_fenced,

@@ -141,3 +141,18 @@ pub fn b7_a_lease_over_logged_bytes_of_a_read_only_store_is_refused() -> Verdict
     held(&home)?;
     super::world::holds(&vol, &file, 16, 4)
 }
+
+/// A call that waits while the store's last handle goes comes to an end.
+pub fn a_call_ends_when_its_store_is_given_up() -> Verdict {
+    let w = World::memory()?;
+    let lease = w.lease(Access::Exclusive, 0, 4)?;
+    let pin = lease.pins().hold().map_err(|e| e.to_string())?;
+    let read = w.begin(|vol, f| vol.read_at(f, &mut [0; 10], 0));
+    wait("the recall", || super::world::recalled(&w.holder).is_some())?;
+    wait("the end of the read", || {
+        w.vol.abandon();
+        read.is_over()
+    })?;
+    drop(pin);
+    refused("the read", ErrorKind::Invalid, read.end("the read")?)
+}
