@@ -299,3 +299,38 @@ fn a_buffer_of_one_store_is_refused_by_the_queue_of_another() {
     other.read_at(&mut bytes, 0).unwrap();
     assert_eq!(bytes, [7; 4096]);
 }
+
+/// Its own session made the lease stale, and another one asks for it: what was written to
+/// its buffer before goes home at the first try, although a grant waits for it.
+#[test]
+fn a_stale_lease_that_is_recalled_can_be_flushed() {
+    let store = store();
+    store.set_lease_time(Duration::from_secs(60));
+    let session = store.new_session().unwrap();
+    let other = file(&store, b"f", 2);
+    let mine = session.open_file(b"f").unwrap();
+    let lease = mine.lease(0..4096, Access::Write, &LeaseOptions::default()).unwrap();
+    let mut page = lease.buffer(Memory::Dma).unwrap();
+    page.pin_mut().unwrap().store(0, &[3; 4096]).unwrap();
+    let copy = mine.reflink(b"copy").unwrap();
+    assert_eq!(lease.state(), LeaseState::Stale);
+    let grant = std::thread::spawn(move || {
+        let lease = other.lease(.., Access::Stable, &LeaseOptions::default()).unwrap();
+        lease.buffer(Memory::Window).unwrap().pin().unwrap().slice(0, 4096).unwrap().to_vec()
+    });
+    while !session.events().iter().any(|e| matches!(e, Event::Recall { may_flush: true, .. })) {
+        std::thread::yield_now();
+    }
+    let mut queue = store.queue(1).unwrap();
+    queue.flush(page, 0).unwrap();
+    let mut done = Vec::new();
+    while queue.poll(&mut done) == 0 {
+        queue.wait(None).unwrap();
+    }
+    assert_eq!(done[0].result.as_ref().unwrap(), &4096);
+    drop((done, lease));
+    assert_eq!(grant.join().unwrap(), [3; 4096]);
+    let mut bytes = [0; 4096];
+    copy.read_at(&mut bytes, 0).unwrap();
+    assert_eq!(bytes, [7; 4096]);
+}

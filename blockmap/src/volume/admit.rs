@@ -65,6 +65,14 @@ impl Ticket {
         self.number
     }
 
+    /// Takes the place of an operation that is over, for what that still needs.
+    pub(super) fn comes_again(&mut self, number: u64) {
+        if self.number != number {
+            *self = Ticket::default();
+            self.number = number;
+        }
+    }
+
     /// Lists who asks without a place in the queue, and what was recalled for him.
     pub(super) fn recalls(
         &mut self,

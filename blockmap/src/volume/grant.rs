@@ -111,6 +111,7 @@ impl Volume {
             return Ok(None);
         }
         let lease = self.give(file, who, spec, (layout, None))?;
+        lease.asked_in(ticket.number(self));
         if spec.access == Access::Exclusive && !self.nobody_reads() {
             return Ok(None);
         }
@@ -144,6 +145,7 @@ impl Volume {
             }
             let layout = self.make_ready(io, state, place, spec.access).await?;
             let lease = self.give(file, who, spec, (layout, None))?;
+            lease.asked_in(ticket.number(self));
             drop(held);
             if spec.access == Access::Exclusive {
                 self.readers_gone(io).await;
@@ -163,6 +165,9 @@ impl Volume {
                 true => Ok(()),
                 false => Err(lease.refusal()),
             };
+        }
+        if lease.is_recalled() {
+            return Err(lease.refusal());
         }
         let (vol, lease) = (self.clone(), lease.clone());
         self.run_as(lease.who.id(), move |io| async move { vol.refresh_task(&io, &lease).await })
@@ -191,6 +196,12 @@ impl Volume {
                 continue;
             }
             let fit = self.look(io, |vol| vol.ready(file, place, lease.access())).await?;
+            if lease.is_recalled()
+                && let Some(number) = lease.ticket()
+            {
+                // What is flushed so that it can be returned.
+                ticket.comes_again(number);
+            }
             if fit.is_none() && lease.access().writes() {
                 let asks = asks(&[Change::Fill], &[(place.start, place.end)]);
                 if let Some(wait) = self.ask_arbiter(io.who, file, &mut ticket, &asks)? {

@@ -374,8 +374,12 @@ impl Volume {
             }
             if lease.is_stale() {
                 drop(using);
-                self.refresh_task(io, lease).await?;
-                continue;
+                let done = self.refresh_task(io, lease).await;
+                match done {
+                    // Behind a recall it gives no pins, but may be flushed.
+                    Err(e) if lease.is_stale() => return Err(e),
+                    _ => continue,
+                }
             }
             let late = lease.file.state().guards.with(|t| write && lease.flush_late(t));
             return match late {
