@@ -334,3 +334,33 @@ fn a_stale_lease_that_is_recalled_can_be_flushed() {
     copy.read_at(&mut bytes, 0).unwrap();
     assert_eq!(bytes, [7; 4096]);
 }
+
+/// What the session appends in the last block is not in a buffer that was made before, and
+/// is kept when that is flushed.
+#[test]
+fn a_flush_keeps_what_was_appended_behind_its_buffer() {
+    let store = store();
+    let file = store.create(b"f").unwrap();
+    file.write_at(&[7; 5000], 0).unwrap();
+    let lease = lease(&file, Access::Write);
+    let mut queue = store.queue(1).unwrap();
+    let mut buffer = lease.buffer(Memory::Dma).unwrap();
+    for (round, looked_up) in [false, true].into_iter().enumerate() {
+        let end = 5000 + 50 * round;
+        assert_eq!((buffer.len(), lease.range().end), (end as u64, end as u64), "{looked_up}");
+        buffer.pin_mut().unwrap().store(0, &vec![8 + round as u8; end]).unwrap();
+        file.write_at(&[5; 50], end as u64).unwrap();
+        let mut done = Vec::new();
+        queue.flush(buffer, 0).unwrap();
+        while queue.poll(&mut done) == 0 {
+            queue.wait(None).unwrap();
+        }
+        assert_eq!(done[0].result.as_ref().unwrap(), &8192);
+        buffer = done[0].take_lease().unwrap();
+        let mut bytes = vec![0; end + 50];
+        file.read_at(&mut bytes, 0).unwrap();
+        assert!(bytes[..end].iter().all(|b| *b == 8 + round as u8));
+        assert_eq!(bytes[end..], [5; 50], "what was appended");
+        assert_eq!(buffer.pin().unwrap().slice(end as u64, 50).unwrap(), [5; 50]);
+    }
+}
