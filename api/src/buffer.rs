@@ -171,7 +171,10 @@ impl LeaseBuffer {
         let mut memory = lease.file().volume().medium().pool().take(len as usize)?;
         // What it last held is nobody's business, the medium's least of all.
         memory.fill(0);
-        Ok(Self::on(lease.clone(), range.start, Place::Dma(memory, len as usize)))
+        let mut buffer = Self::on(lease.clone(), range.start, Place::Dma(memory, len as usize));
+        // What is appended later is not in it.
+        buffer.share.at.ends_at(range.end);
+        Ok(buffer)
     }
 
     fn on(lease: Arc<LeaseCore>, offset: u64, place: Place) -> Self {
@@ -180,7 +183,7 @@ impl LeaseBuffer {
 
     /// A buffer that a command has given back.
     pub(crate) fn back(share: LeaseTag, memory: Buffer) -> Self {
-        let end = share.lease.range().1;
+        let end = share.lease.range().1.min(share.at.end());
         let left = end.saturating_sub(share.at.offset()).min(memory.len() as u64);
         LeaseBuffer { share, place: Place::Dma(memory, left as usize) }
     }

@@ -299,3 +299,68 @@ fn a_buffer_of_one_store_is_refused_by_the_queue_of_another() {
     other.read_at(&mut bytes, 0).unwrap();
     assert_eq!(bytes, [7; 4096]);
 }
+
+/// Its own session made the lease stale, and another one asks for it: what was written to
+/// its buffer before goes home at the first try, although a grant waits for it.
+#[test]
+fn a_stale_lease_that_is_recalled_can_be_flushed() {
+    let store = store();
+    store.set_lease_time(Duration::from_secs(60));
+    let session = store.new_session().unwrap();
+    let other = file(&store, b"f", 2);
+    let mine = session.open_file(b"f").unwrap();
+    let lease = mine.lease(0..4096, Access::Write, &LeaseOptions::default()).unwrap();
+    let mut page = lease.buffer(Memory::Dma).unwrap();
+    page.pin_mut().unwrap().store(0, &[3; 4096]).unwrap();
+    let copy = mine.reflink(b"copy").unwrap();
+    assert_eq!(lease.state(), LeaseState::Stale);
+    let grant = std::thread::spawn(move || {
+        let lease = other.lease(.., Access::Stable, &LeaseOptions::default()).unwrap();
+        lease.buffer(Memory::Window).unwrap().pin().unwrap().slice(0, 4096).unwrap().to_vec()
+    });
+    while !session.events().iter().any(|e| matches!(e, Event::Recall { may_flush: true, .. })) {
+        std::thread::yield_now();
+    }
+    let mut queue = store.queue(1).unwrap();
+    queue.flush(page, 0).unwrap();
+    let mut done = Vec::new();
+    while queue.poll(&mut done) == 0 {
+        queue.wait(None).unwrap();
+    }
+    assert_eq!(done[0].result.as_ref().unwrap(), &4096);
+    drop((done, lease));
+    assert_eq!(grant.join().unwrap(), [3; 4096]);
+    let mut bytes = [0; 4096];
+    copy.read_at(&mut bytes, 0).unwrap();
+    assert_eq!(bytes, [7; 4096]);
+}
+
+/// What the session appends in the last block is not in a buffer that was made before, and
+/// is kept when that is flushed.
+#[test]
+fn a_flush_keeps_what_was_appended_behind_its_buffer() {
+    let store = store();
+    let file = store.create(b"f").unwrap();
+    file.write_at(&[7; 5000], 0).unwrap();
+    let lease = lease(&file, Access::Write);
+    let mut queue = store.queue(1).unwrap();
+    let mut buffer = lease.buffer(Memory::Dma).unwrap();
+    for (round, looked_up) in [false, true].into_iter().enumerate() {
+        let end = 5000 + 50 * round;
+        assert_eq!((buffer.len(), lease.range().end), (end as u64, end as u64), "{looked_up}");
+        buffer.pin_mut().unwrap().store(0, &vec![8 + round as u8; end]).unwrap();
+        file.write_at(&[5; 50], end as u64).unwrap();
+        let mut done = Vec::new();
+        queue.flush(buffer, 0).unwrap();
+        while queue.poll(&mut done) == 0 {
+            queue.wait(None).unwrap();
+        }
+        assert_eq!(done[0].result.as_ref().unwrap(), &8192);
+        buffer = done[0].take_lease().unwrap();
+        let mut bytes = vec![0; end + 50];
+        file.read_at(&mut bytes, 0).unwrap();
+        assert!(bytes[..end].iter().all(|b| *b == 8 + round as u8));
+        assert_eq!(bytes[end..], [5; 50], "what was appended");
+        assert_eq!(buffer.pin().unwrap().slice(end as u64, 50).unwrap(), [5; 50]);
+    }
+}

@@ -63,7 +63,15 @@ impl Ticket {
         self.number
     }
 
-    /// Lists who asks without a place in the queue.
+    /// Takes the place of an operation that is over, for what that still needs.
+    pub(super) fn comes_again(&mut self, number: u64) {
+        if self.number != number {
+            *self = Ticket::default();
+            self.number = number;
+        }
+    }
+
+    /// Lists who asks without a place in the queue, and what was recalled for him.
     pub(super) fn recalls(
         &mut self,
         (vol, file): (&Arc<Volume>, &Arc<FileState>),
@@ -133,6 +141,10 @@ impl Volume {
         let mut taken = Taking::default();
         ticket.number(self);
         let wait = file.guards.with(|t| self.ask_locked(t, (who, file), ticket, asks, &mut taken));
+        if matches!(wait, Ok(None)) && ticket.listed.is_some() {
+            // It keeps its place among those that ask, and waits for nobody.
+            self.leasing.waits().remove(ticket.number);
+        }
         // Their last handles may go here, outside of the lock.
         self.tell_taken(taken);
         wait
@@ -286,7 +298,8 @@ impl Volume {
                 Ok(parts.iter().any(|p| p.how == How::New && p.phys != 0))
             })
             .await?;
-        Ok(if moves { asks(&[Change::Fill], &[last]) } else { Asks::new() })
+        // No byte of the file changes.
+        Ok(if moves { asks(&[Change::Allocate], &[last]) } else { Asks::new() })
     }
 
     /// A read that is seen; it begins when nobody has the bytes for himself alone.
@@ -324,6 +337,8 @@ impl Volume {
         };
         let mut left = Ids::new();
         if let Ok(None) = busy {
+            // Who looks a stale one up again hears of it.
+            leases.iter().for_each(|lease| lease.layout().changes += 1);
             for lease in &fresh {
                 lease.layout().stale = true;
                 t.arbiter.stale(lease.id());

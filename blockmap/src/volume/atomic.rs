@@ -173,9 +173,11 @@ impl Volume {
                 all.extend(behind);
                 all
             };
-            if (now.is_none() || now == expected)
-                && let Some(wait) = self.may(io, file, &mut ticket, fill)?
-            {
+            let wait = match now {
+                Some(_) if now != expected => None,
+                _ => self.may(io, file, &mut ticket, fill)?,
+            };
+            if let Some(wait) = wait {
                 drop(held);
                 self.wait_for(io, file, wait).await?;
                 continue;

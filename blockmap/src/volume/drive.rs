@@ -232,12 +232,12 @@ impl Volume {
         self.not_in_action()?;
         let lane = self.blocking_lane()?;
         let answer: Arc<Mutex<Option<Result<T>>>> = Arc::default();
-        let put = answer.clone();
+        let put = Answer(answer.clone());
         let spawned = lane.lock().spawn(&lane, |io| {
             let work = make(io);
             async move {
                 let done = work.await;
-                *put.lock().expect("no holder panics") = Some(done);
+                put.give(done);
             }
         });
         if !spawned {
@@ -338,6 +338,23 @@ impl Volume {
         let woken = self.progress.1.wait_timeout(guard, most);
         self.sleepers.fetch_sub(1, Ordering::SeqCst);
         woken.is_ok_and(|(_, time)| time.timed_out())
+    }
+}
+
+/// Where the caller of a task finds what it came to. A task that is given up, because the
+/// store's last handle went, came to an error.
+struct Answer<T>(Arc<Mutex<Option<Result<T>>>>);
+
+impl<T> Answer<T> {
+    fn give(&self, done: Result<T>) {
+        self.0.lock().expect("no holder panics").get_or_insert(done);
+    }
+}
+
+impl<T> Drop for Answer<T> {
+    fn drop(&mut self) {
+        let why = "the store's last handle went during the call; keep one while it is used";
+        self.give(Err(Error::new(ErrorKind::Invalid, why)));
     }
 }
 

@@ -16,7 +16,7 @@ use super::plan::decide;
 use super::ranges::extents_in;
 use super::sessions::SessionCore;
 use super::write::{B, How, Part, check_range};
-use crate::arbiter::{Access, Change, LeaseEntry};
+use crate::arbiter::{self, Access, Change, LeaseEntry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::Extent;
 use crate::lane::Io;
@@ -51,7 +51,7 @@ pub(super) enum Source<'a> {
 }
 
 /// File blocks and the byte at which they end.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Place {
     start: u64,
     end: u64,
@@ -119,6 +119,7 @@ impl Volume {
             return Ok(None);
         }
         let lease = self.give(file, who, spec, Source::File(layout))?;
+        lease.asked_in(ticket.number(self));
         if spec.access == Access::Exclusive && !self.nobody_reads() {
             return Ok(None);
         }
@@ -152,6 +153,7 @@ impl Volume {
             }
             let layout = self.make_ready(io, state, place, spec.access).await?;
             let lease = self.give(file, who, spec, Source::File(layout))?;
+            lease.asked_in(ticket.number(self));
             drop(held);
             if spec.access == Access::Exclusive {
                 self.readers_gone(io).await;
@@ -172,6 +174,9 @@ impl Volume {
                 false => Err(lease.refusal()),
             };
         }
+        if lease.is_recalled() {
+            return Err(lease.refusal());
+        }
         let (vol, lease) = (self.clone(), lease.clone());
         self.run_as(lease.who.id(), move |io| async move { vol.refresh_task(&io, &lease).await })
     }
@@ -187,10 +192,24 @@ impl Volume {
             let (start, end) = lease.range();
             let place = self.place(file, start, end - start)?;
             let held = self.hold(io, file, place.start, place.end).await;
-            if lease.layout().gone {
+            let (gone, changes) = {
+                let l = lease.layout();
+                (l.gone, l.changes)
+            };
+            if gone {
                 return Err(lease.refusal());
             }
+            // The file's end, or what the lease has, may be another than before the wait.
+            if lease.range() != (start, end) || self.place(file, start, end - start)? != place {
+                continue;
+            }
             let fit = self.look(io, |vol| vol.ready(file, place, lease.access())).await?;
+            if lease.is_recalled()
+                && let Some(number) = lease.ticket()
+            {
+                // What is flushed so that it can be returned.
+                ticket.comes_again(number);
+            }
             if fit.is_none() && lease.access().writes() {
                 let asks = asks(&[Change::Fill], &[(place.start, place.end)]);
                 if let Some(wait) = self.ask_arbiter(io.who, file, &mut ticket, &asks)? {
@@ -200,24 +219,38 @@ impl Volume {
                 }
             }
             let layout = self.make_ready(io, file, place, lease.access()).await?;
-            let fresh = file.guards.with(|t| {
-                let mut l = lease.layout();
-                let (registered, booking) = (std::mem::take(&mut l.registered), l.booking.take());
-                *l = Layout { registered, booking, ..layout };
-                t.arbiter.refresh(lease.id()).is_some()
-            });
-            drop(held);
+            let mut held = Some(held);
             if lease.access() == Access::Exclusive {
-                // They were seen before the arbiter said so again.
+                held = None;
+                // It gives no pins before. Whoever begins meanwhile is seen in `changes`.
                 self.readers_gone(io).await;
             }
-            match self.resume(lease) || lease.pin.state() == State::Held {
+            let installed = self.install(lease, layout, changes);
+            drop(held);
+            match installed && (self.resume(lease) || lease.pin.state() == State::Held) {
                 true => return Ok(()),
                 // Its session has gone on changing the map.
-                false if fresh && lease.is_stale() => {}
+                false if lease.is_stale() => {}
                 false => return Err(lease.refusal()),
             }
         }
+    }
+
+    /// A lease is where its layout says, unless it has ended, was returned in part, or an
+    /// operation of its own session has begun since that was looked up.
+    fn install(&self, lease: &LeaseCore, layout: Layout, changes: u64) -> bool {
+        lease.file.state().guards.with(|t| {
+            let mut l = lease.layout();
+            let same = (l.start, l.end) == (layout.start, layout.end) && l.changes == changes;
+            let ends =
+                matches!(t.arbiter.state(lease.id()), None | Some(arbiter::State::Fencing { .. }));
+            if l.gone || ends || !same {
+                return false;
+            }
+            (l.end_byte, l.extents, l.stale) = (layout.end_byte, layout.extents, false);
+            t.arbiter.refresh(lease.id());
+            true
+        })
     }
 
     /// Which blocks a range is.
@@ -299,6 +332,9 @@ impl Volume {
         let mut extents = SmallVec::new();
         for (k, e, _) in found {
             // Law B7: the medium is read from now on.
+            if !self.late.among(e.phys, u64::from(e.len)).is_empty() {
+                self.health.writable()?;
+            }
             self.blocks_home(io, e.phys, u64::from(e.len)).await?;
             push(&mut extents, k, e);
         }
@@ -325,7 +361,11 @@ impl Volume {
             })
             .await?;
         match logged && !crate::sabotage::breaks("lease-over-logged") {
-            true => self.next_checkpoint(io).await,
+            // Where nothing is written, nothing comes home.
+            true => {
+                self.health.writable()?;
+                self.next_checkpoint(io).await
+            }
             false => Ok(()),
         }
     }

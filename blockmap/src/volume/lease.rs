@@ -21,7 +21,7 @@ use crate::format::types::Extent;
 use freehold_engine::memory::{self, Booking, Piece, View, WindowMemory};
 use freehold_engine::pin::{self, PinState};
 use smallvec::SmallVec;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -44,6 +44,8 @@ pub struct LeaseCore {
     commands: AtomicU32,
     /// When it was granted, on the monotonic clock in nanoseconds.
     since: u64,
+    /// The place that its grant had among those that ask; 0 for a delegate.
+    ticket: AtomicU64,
     layout: Mutex<Layout>,
 }
 
@@ -59,6 +61,8 @@ pub(super) struct Layout {
     pub(super) extents: SmallVec<[(u64, Extent); 1]>,
     /// The session changed the map itself: to be looked up again.
     pub(super) stale: bool,
+    /// How often an operation of the session was let past it, stale or not.
+    pub(super) changes: u64,
     /// It has been given up, or taken.
     pub(super) gone: bool,
     /// It is gone without its holder, and nothing was lost.
@@ -104,6 +108,7 @@ impl LeaseCore {
             may_flush: AtomicBool::new(false),
             commands: AtomicU32::new(0),
             since: super::clock(),
+            ticket: AtomicU64::new(0),
             layout: Mutex::new(layout),
         }
     }
@@ -246,6 +251,24 @@ impl LeaseCore {
     /// The recall says whether its unflushed bytes may still go.
     pub(super) fn allow_flush(&self, may: bool) {
         self.may_flush.store(may, Ordering::Release);
+    }
+
+    /// Its grant asked in this place.
+    pub(super) fn asked_in(&self, ticket: u64) {
+        self.ticket.store(ticket, Ordering::Release);
+    }
+
+    /// For a flush behind a recall: it goes before all that waits for it.
+    pub(super) fn ticket(&self) -> Option<u64> {
+        Some(self.ticket.load(Ordering::Acquire)).filter(|n| *n > 0)
+    }
+
+    /// It was asked for back.
+    pub(super) fn is_recalled(&self) -> bool {
+        let recalled = |t: &super::guards::Table| {
+            matches!(t.arbiter.state(self.id), Some(State::Recalled { .. }))
+        };
+        self.file.state().guards.look(recalled).unwrap_or(false)
     }
 
     /// May a flush go on behind a recall? Under the lock of the file's guards, as the

@@ -9,6 +9,7 @@
 //! session has made stale, and a flush of what was written before a recall.
 
 use super::Volume;
+use super::hold::Held;
 use super::lease::LeaseCore;
 use super::queue::{Refused, VolumeQueue};
 use super::write::B;
@@ -25,6 +26,9 @@ use std::sync::Arc;
 pub struct LeaseAt {
     /// Byte of the file; a multiple of 4096.
     offset: u64,
+    /// Where the buffer's bytes end, in the file. What its session wrote behind that since is
+    /// not in the buffer.
+    end: u64,
     /// What was found there when it was last looked up.
     run: Run,
 }
@@ -44,14 +48,29 @@ struct Run {
 }
 
 impl LeaseAt {
-    /// A place in a file, not yet looked up.
+    /// A place in a file, not yet looked up, of a buffer that has all bytes of its blocks.
     pub fn new(offset: u64) -> Self {
-        LeaseAt { offset, run: Run::default() }
+        LeaseAt { offset, end: u64::MAX, run: Run::default() }
     }
 
     /// Another place of the same lease. In the same extent it need not be looked up.
     pub fn move_to(&mut self, offset: u64) {
-        self.offset = offset;
+        (self.offset, self.end) = (offset, u64::MAX);
+    }
+
+    /// Where the buffer's bytes end; a byte of the file.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The buffer has bytes up to this one of the file, and none behind it.
+    pub fn ends_at(&mut self, end: u64) {
+        self.end = end;
+    }
+
+    /// The buffer has all of so many bytes.
+    fn has(&self, valid: usize) -> bool {
+        self.offset + valid as u64 <= self.end
     }
 
     /// The block of the medium, and how many of the bytes the lease has, if that is known
@@ -134,6 +153,7 @@ impl LeaseShare {
             let inside = start <= offset && offset < end && to <= end.next_multiple_of(B);
             (inside && offset.is_multiple_of(B)).then(|| self.lease.valid(offset, bytes))
         })?;
+        at.ends_at(offset + valid as u64);
         self.at = at;
         Some(valid)
     }
@@ -232,14 +252,22 @@ impl VolumeQueue {
                     let s = &mut *share;
                     s.lease.locate(&mut s.at, seq);
                 }
-                if let Some((at, valid)) = share.at.known((share.lease.id(), seq), buf.len()) {
+                let known = share.at.known((share.lease.id(), seq), buf.len());
+                if let Some((at, valid)) = known.filter(|(_, n)| !write || share.at.has(*n)) {
+                    let end = share.at.end;
+                    if !write {
+                        share.at.end = share.at.offset + valid as u64;
+                    }
                     let plain = match write {
                         true => Plain::write(tag, at, buf.len(), durable),
                         false => Plain::read(tag, at, valid),
                     };
                     let leased = Leased { tag: share, pin };
                     let begun = inner.begin_leased(&self.lane, i, plain, buf, leased);
-                    return begun.map_err(|(buf, error, share)| LeaseRefused { share, buf, error });
+                    return begun.map_err(|(buf, error, mut share)| {
+                        share.at.end = end;
+                        LeaseRefused { share, buf, error }
+                    });
                 }
                 inner.pins.complete(share.lease.pins(), pin);
             }
@@ -251,11 +279,12 @@ impl VolumeQueue {
         if !inner.has_room() {
             return Err(LeaseRefused { share, buf, error: None });
         }
-        let (vol, at, mut buf) = (self.vol.clone(), share.at, buf);
+        let (vol, mut buf) = (self.vol.clone(), buf);
         inner.spawn(&self.lane, |io| async move {
             let io = io.of(share.lease.session().id());
+            let s = &mut *share;
             let command = (write, durable);
-            let result = vol.command_task(&io, &share.lease, at.offset, &mut buf, command).await;
+            let result = vol.command_task(&io, &s.lease, &mut s.at, &mut buf, command).await;
             if result.is_ok() {
                 share.done();
             }
@@ -312,11 +341,17 @@ impl Volume {
         self: &Arc<Self>,
         io: &Io,
         lease: &Arc<LeaseCore>,
-        offset: u64,
+        place: &mut LeaseAt,
         buf: &mut Buffer,
         (write, durable): (bool, bool),
     ) -> Result<usize> {
         let _using = self.use_lease(io, lease, write).await?;
+        let offset = place.offset;
+        let valid = lease.valid(offset, buf.len());
+        let _held = match write && !place.has(valid) {
+            true => Some(self.take_behind(io, lease, (place, valid), buf).await?),
+            false => None,
+        };
         let (first, blocks) = (offset / B, buf.len() as u64 / B);
         let runs = lease.runs(first, blocks, u64::from(self.medium.geometry().max_transfer) / B);
         let mut rest = self.medium.pool().take(1)?;
@@ -342,12 +377,12 @@ impl Volume {
         }
         parts.reverse();
         let done = super::read::rejoin(all(parts).await, None);
-        let valid = lease.valid(offset, (blocks * B) as usize);
         match done {
             Ok(whole) => {
                 *buf = whole;
                 if !write {
                     buf[valid..].fill(0);
+                    place.ends_at(offset + valid as u64);
                 }
                 Ok(if write { buf.len() } else { valid })
             }
@@ -358,6 +393,26 @@ impl Volume {
                 Err(e)
             }
         }
+    }
+
+    /// What was written behind the buffer's end, in its last block, comes into the buffer
+    /// that is to be written over it. Nobody else writes there until that is done (law B6).
+    async fn take_behind(
+        self: &Arc<Self>,
+        io: &Io,
+        lease: &LeaseCore,
+        (place, valid): (&mut LeaseAt, usize),
+        buf: &mut Buffer,
+    ) -> Result<Held> {
+        let block = place.end / B;
+        let held = self.hold(io, lease.file.state(), block, block + 1).await;
+        let Some((_, _, Some(phys))) = lease.runs(block, 1, 1).pop() else { return Ok(held) };
+        let last = io.read(phys, self.medium.pool().take(B as usize)?).await?;
+        let (from, to) = ((place.end - place.offset) as usize, valid);
+        let skip = (place.end % B) as usize;
+        buf[from..to].copy_from_slice(&last[skip..skip + (to - from)]);
+        place.ends_at(place.offset + valid as u64);
+        Ok(held)
     }
 
     /// Pins the lease, refreshes it first where that is called for, or lets a flush go
@@ -373,8 +428,12 @@ impl Volume {
                 return Ok(Using { lease, _pin: Some(pin), late: false });
             }
             if lease.is_stale() {
-                self.refresh_task(io, lease).await?;
-                continue;
+                let done = self.refresh_task(io, lease).await;
+                match done {
+                    // Behind a recall it gives no pins, but may be flushed.
+                    Err(e) if lease.is_stale() => return Err(e),
+                    _ => continue,
+                }
             }
             // Counted first: a fence that begins afterwards finds it.
             lease.command_begins();

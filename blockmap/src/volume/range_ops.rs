@@ -273,12 +273,13 @@ impl Volume {
                 all.extend(tail);
                 all
             };
+            let grows = size < end && (end - 1) / B > size / B;
             if let Some(wait) = self.may(io, file, &mut ticket, fill)? {
                 drop(held);
                 self.wait_for(io, file, wait).await?;
                 continue;
             }
-            if size < end && (end - 1) / B > size / B {
+            if grows {
                 // The records below make the file grow over this block.
                 self.zero_tail(io, file).await?;
             }

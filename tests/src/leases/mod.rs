@@ -7,11 +7,13 @@
 //! | `invariants`, `fences` | references part A, by number |
 //! | `laws` | laws B and faults D in terms of leases |
 //! | `actions` | registrations, ends of sessions, deadlines |
+//! | `ends` | the end of a file under a lease |
 //! | `crashes` | crashes at every point of leased I/O, seals and fences |
 //! | `stress` | threads, stamps, stale holders |
 
 mod actions;
 mod crashes;
+mod ends;
 mod fences;
 mod invariants;
 mod laws;
@@ -21,6 +23,7 @@ mod world;
 
 pub use actions::*;
 
+pub use ends::*;
 pub use fences::*;
 pub use invariants::*;
 pub use laws::*;

@@ -58,7 +58,15 @@ pub(crate) fn tests(text: &str) -> Vec<String> {
             names.push(function.name);
         }
     }
+    names.extend(listed(&code));
     names
+}
+
+/// The names in a list of cases, each of which becomes a test: `named! { one, two }`.
+fn listed(code: &str) -> Vec<String> {
+    let lists = code.split("named! {").skip(1).filter_map(|rest| rest.split('}').next());
+    let names = lists.flat_map(|list| list.split(',')).map(|name| name.trim().to_owned());
+    names.filter(|name| !name.is_empty()).collect()
 }
 
 /// The laws that documents name by their number in bold or after the word.
