@@ -6,6 +6,7 @@
 //! | `world` | a store with sessions, and the steps that histories are made of |
 //! | `invariants`, `fences` | references part A, by number |
 //! | `laws` | laws B and faults D in terms of leases |
+//! | `retries` | fences that fail, recalls that are taken back |
 //! | `actions` | registrations, ends of sessions, deadlines |
 //! | `crashes` | crashes at every point of leased I/O, seals and fences |
 //! | `stress` | threads, stamps, stale holders |
@@ -15,6 +16,7 @@ mod crashes;
 mod fences;
 mod invariants;
 mod laws;
+mod retries;
 mod stale;
 mod stress;
 mod world;
@@ -24,6 +26,7 @@ pub use actions::*;
 pub use fences::*;
 pub use invariants::*;
 pub use laws::*;
+pub use retries::*;
 pub use stale::*;
 
 pub use crashes::{Points, leased_history};
