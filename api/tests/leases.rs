@@ -364,3 +364,36 @@ fn a_flush_keeps_what_was_appended_behind_its_buffer() {
         assert_eq!(buffer.pin().unwrap().slice(end as u64, 50).unwrap(), [5; 50]);
     }
 }
+
+/// What is in quarantine, and registrations that nobody holds, have the store: it does not
+/// close over them, and is not kept open by them.
+#[test]
+fn a_store_is_not_kept_by_what_it_keeps() {
+    let store = store();
+    store.set_lease_time(Duration::from_millis(1));
+    let session = store.new_session().unwrap();
+    let file = file(&store, b"f", 2);
+    let theirs = session.open_file(b"f").unwrap();
+    let options = LeaseOptions { max_hold: Duration::ZERO };
+    let stable = theirs.lease(0..4096, Access::Stable, &options).unwrap();
+    let bytes = stable.buffer(Memory::Window).unwrap().into_bytes().unwrap();
+    drop(stable);
+    file.write_at(&[9; 4096], 0).unwrap();
+    let error = store.recall().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy);
+    assert!(error.to_string().contains("pinned"), "{error}");
+    drop(bytes);
+    store.recall().unwrap();
+    let held = Arc::new(());
+    let keep = held.clone();
+    let lease = theirs.lease(4096..8192, Access::Read, &options).unwrap();
+    let registration = lease.register(move || {
+        let _ = &keep;
+        Ok(())
+    });
+    drop(registration.unwrap());
+    drop((lease, theirs, session, file));
+    assert_eq!(Arc::strong_count(&held), 2);
+    drop(store);
+    assert_eq!(Arc::strong_count(&held), 1);
+}

@@ -76,4 +76,7 @@ named! {
     b7_a_lease_over_logged_bytes_of_a_read_only_store_is_refused,
     r4_a_move_does_not_wait_for_who_waits_for_it,
     r4_two_overdue_leases_of_one_session_are_fenced,
+    r4_a_fence_that_fails_half_way_keeps_what_it_moved,
+    r4_a_fence_that_fails_leaves_its_lease_recalled,
+    a21_a_recall_that_is_withdrawn_is_so_for_delegates,
 }

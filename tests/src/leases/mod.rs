@@ -6,6 +6,7 @@
 //! | `world` | a store with sessions, and the steps that histories are made of |
 //! | `invariants`, `fences` | references part A, by number |
 //! | `laws` | laws B and faults D in terms of leases |
+//! | `retries` | fences that fail, recalls that are taken back |
 //! | `actions` | registrations, ends of sessions, deadlines |
 //! | `ends` | the end of a file under a lease |
 //! | `crashes` | crashes at every point of leased I/O, seals and fences |
@@ -17,6 +18,7 @@ mod ends;
 mod fences;
 mod invariants;
 mod laws;
+mod retries;
 mod stale;
 mod stress;
 mod world;
@@ -27,6 +29,7 @@ pub use ends::*;
 pub use fences::*;
 pub use invariants::*;
 pub use laws::*;
+pub use retries::*;
 pub use stale::*;
 
 pub use crashes::{Points, leased_history};
