@@ -171,9 +171,10 @@ impl LeaseBuffer {
         let mut memory = lease.file().volume().medium().pool().take(len as usize)?;
         // What it last held is nobody's business, the medium's least of all.
         memory.fill(0);
-        let mut buffer = Self::on(lease.clone(), range.start, Place::Dma(memory, len as usize));
+        let (len, bytes) = (len as usize, memory.len());
+        let mut buffer = Self::on(lease.clone(), range.start, Place::Dma(memory, len));
         // What is appended later is not in it.
-        buffer.share.at.ends_at(range.end);
+        buffer.share.at.has_only(len, bytes);
         Ok(buffer)
     }
 

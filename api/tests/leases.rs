@@ -397,3 +397,44 @@ fn a_store_is_not_kept_by_what_it_keeps() {
     drop(store);
     assert_eq!(Arc::strong_count(&held), 1);
 }
+
+/// An action may call another store, and that one's action is inside both.
+#[test]
+fn an_action_inside_an_action_calls_neither_store() {
+    let (outer, inner) = (store(), store());
+    let seen = Arc::new(AtomicU32::new(0));
+    let overdue = |store: &Store, action: Box<dyn FnMut() + Send>| {
+        store.set_lease_time(Duration::from_millis(1));
+        file(store, b"f", 1);
+        let session = store.new_session().unwrap();
+        let theirs = session.open_file(b"f").unwrap();
+        let options = LeaseOptions { max_hold: Duration::ZERO };
+        let lease = theirs.lease(.., Access::Read, &options).unwrap();
+        let mut action = action;
+        let done = lease.register(move || {
+            action();
+            Ok(())
+        });
+        (session, done.unwrap())
+    };
+    let called = outer.create(b"called").unwrap();
+    let (below, count) = (called.clone(), seen.clone());
+    let _inner = overdue(
+        &inner,
+        Box::new(move || {
+            assert_eq!(kind(below.write_at(&[1; 1], 0)), ErrorKind::WouldDeadlock);
+            count.fetch_add(1, Ordering::SeqCst);
+        }),
+    );
+    let (deep, count) = (inner.open_file(b"f").unwrap(), seen.clone());
+    let _outer = overdue(
+        &outer,
+        Box::new(move || {
+            deep.truncate(0).unwrap();
+            assert_eq!(kind(called.write_at(&[1; 1], 0)), ErrorKind::WouldDeadlock);
+            count.fetch_add(1, Ordering::SeqCst);
+        }),
+    );
+    outer.open_file(b"f").unwrap().truncate(0).unwrap();
+    assert_eq!(seen.load(Ordering::SeqCst), 2);
+}

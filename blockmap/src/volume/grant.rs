@@ -192,11 +192,7 @@ impl Volume {
             let (start, end) = lease.range();
             let place = self.place(file, start, end - start)?;
             let held = self.hold(io, file, place.start, place.end).await;
-            let (gone, changes) = {
-                let l = lease.layout();
-                (l.gone, l.changes)
-            };
-            if gone {
+            if lease.layout().gone {
                 return Err(lease.refusal());
             }
             // The file's end, or what the lease has, may be another than before the wait.
@@ -218,6 +214,8 @@ impl Volume {
                     continue;
                 }
             }
+            // What it has just asked for is a change of its own, too.
+            let changes = lease.layout().changes;
             let layout = self.make_ready(io, file, place, lease.access()).await?;
             let mut held = Some(held);
             if lease.access() == Access::Exclusive {
@@ -230,7 +228,7 @@ impl Volume {
             match installed && (self.resume(lease) || lease.pin.state() == State::Held) {
                 true => return Ok(()),
                 // Its session has gone on changing the map.
-                false if lease.is_stale() => {}
+                false if lease.is_stale() => io.pause().await,
                 false => return Err(lease.refusal()),
             }
         }

@@ -63,9 +63,10 @@ impl LeaseAt {
         self.end
     }
 
-    /// The buffer has bytes up to this one of the file, and none behind it.
-    pub fn ends_at(&mut self, end: u64) {
-        self.end = end;
+    /// So many of the buffer's bytes are the file's; what may come behind them is not in it.
+    pub fn has_only(&mut self, valid: usize, bytes: usize) {
+        let end = self.offset.saturating_add(valid as u64);
+        self.end = if valid < bytes { end } else { u64::MAX };
     }
 
     /// The buffer has all of so many bytes.
@@ -153,7 +154,7 @@ impl LeaseShare {
             let inside = start <= offset && offset < end && to <= end.next_multiple_of(B);
             (inside && offset.is_multiple_of(B)).then(|| self.lease.valid(offset, bytes))
         })?;
-        at.ends_at(offset + valid as u64);
+        at.has_only(valid, bytes);
         self.at = at;
         Some(valid)
     }
@@ -256,7 +257,7 @@ impl VolumeQueue {
                 if let Some((at, valid)) = known.filter(|(_, n)| !write || share.at.has(*n)) {
                     let end = share.at.end;
                     if !write {
-                        share.at.end = share.at.offset + valid as u64;
+                        share.at.has_only(valid, buf.len());
                     }
                     let plain = match write {
                         true => Plain::write(tag, at, buf.len(), durable),
@@ -382,7 +383,7 @@ impl Volume {
                 *buf = whole;
                 if !write {
                     buf[valid..].fill(0);
-                    place.ends_at(offset + valid as u64);
+                    place.has_only(valid, buf.len());
                 }
                 Ok(if write { buf.len() } else { valid })
             }
@@ -404,14 +405,15 @@ impl Volume {
         (place, valid): (&mut LeaseAt, usize),
         buf: &mut Buffer,
     ) -> Result<Held> {
-        let block = place.end / B;
+        let end = place.end.max(place.offset);
+        let block = end / B;
         let held = self.hold(io, lease.file.state(), block, block + 1).await;
         let Some((_, _, Some(phys))) = lease.runs(block, 1, 1).pop() else { return Ok(held) };
         let last = io.read(phys, self.medium.pool().take(B as usize)?).await?;
-        let (from, to) = ((place.end - place.offset) as usize, valid);
-        let skip = (place.end % B) as usize;
-        buf[from..to].copy_from_slice(&last[skip..skip + (to - from)]);
-        place.ends_at(place.offset + valid as u64);
+        let (from, skip) = ((end - place.offset) as usize, (end % B) as usize);
+        let n = valid.saturating_sub(from).min(B as usize - skip);
+        buf[from..from + n].copy_from_slice(&last[skip..skip + n]);
+        place.has_only(valid, buf.len());
         Ok(held)
     }
 

@@ -139,9 +139,11 @@ impl Volume {
         let _held = self.hold_to_move(io, lease, Span { start: block, end: block + len }).await?;
         let found = self.look(io, |_| extents_in(&file.load(), block, block + len)).await?;
         // A part of it was moved already, by a fence that did not come to its end.
-        let Some((_, e, _)) = found.first().filter(|(k, e, _)| *k == block && e.phys == from)
-        else {
-            return Ok(1);
+        // Or its file is shorter now.
+        let e = match found.iter().find(|(k, e, _)| e.phys == from + (k - block)) {
+            None => return Ok(len),
+            Some((k, ..)) if *k > block => return Ok(k - block),
+            Some((_, e, _)) => e,
         };
         let len = len.min(u64::from(e.len));
         let (to, len) = self

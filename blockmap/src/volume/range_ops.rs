@@ -126,11 +126,14 @@ impl Volume {
         len: u64,
     ) -> Result<()> {
         self.health.writable()?;
+        if len == 0 {
+            return Ok(());
+        }
         let end = off + len;
         let held = self.hold_to_cut(io, file, (off, end)).await?;
         let size = file.load().size;
         let end = end.min(size.next_multiple_of(B));
-        if off >= size || len == 0 {
+        if off >= size {
             return Ok(());
         }
         let whole = self.zero_edges(io, file, (off, end), size).await?;

@@ -60,12 +60,15 @@ impl std::fmt::Debug for Registered {
 /// How long a fence waits for one action, in nanoseconds.
 const FENCE_TIME: u64 = 1_000_000_000;
 
+/// A thread runs so many actions at a time: one may call another store, and run its.
+const NESTED: usize = 4;
+
 /// Actions that wait for a thread without locks.
 pub(crate) type Actions = Mutex<VecDeque<Registered>>;
 
 thread_local! {
-    /// The stores whose action this thread runs: here one is enough, by its address.
-    static INSIDE: Cell<usize> = const { Cell::new(0) };
+    /// The stores whose actions this thread runs, one inside the other, by their addresses.
+    static INSIDE: Cell<[usize; NESTED]> = const { Cell::new([0; NESTED]) };
 }
 
 impl LeaseCore {
@@ -154,7 +157,7 @@ impl Volume {
     /// any lock is taken.
     pub(super) fn not_in_action(&self) -> Result<()> {
         not_forked()?;
-        if INSIDE.get() == std::ptr::from_ref(self).addr() {
+        if INSIDE.get().contains(&std::ptr::from_ref(self).addr()) {
             return Err(Error::new(
                 ErrorKind::WouldDeadlock,
                 "a registration's action must not call into its own store",
@@ -199,6 +202,8 @@ impl Volume {
         if !self.leasing.act.load(Ordering::Acquire) {
             return false;
         }
+        let before = INSIDE.get();
+        let Some(free) = before.iter().position(|at| *at == 0) else { return false };
         let due = {
             let mut actions = self.leasing.actions.lock().expect("no holder panics");
             let due = actions.pop_front();
@@ -214,7 +219,9 @@ impl Volume {
                 return true;
             }
         };
-        let before = INSIDE.replace(std::ptr::from_ref(self).addr());
+        let mut inside = before;
+        inside[free] = std::ptr::from_ref(self).addr();
+        INSIDE.set(inside);
         let ran = catch_unwind(AssertUnwindSafe(&mut action));
         let after = match ran.unwrap_or_else(|_| Err("it panicked".to_owned())) {
             Err(why) => Step::Failed(action, why),

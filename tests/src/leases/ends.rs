@@ -5,6 +5,7 @@ use super::world::{B, World, demand, ended, held, refused, sound, text, wait};
 use crate::cases::Verdict;
 use freehold_blockmap::arbiter::{Access, Kinds};
 use freehold_blockmap::{Error, ErrorKind, FileHandle, LeaseSpec, SealSpec, Volume};
+use freehold_engine::sim::{Hold, OpKind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,7 +58,7 @@ pub fn a23_a_refresh_goes_by_the_end_that_it_finds() -> Verdict {
     w.vol.sync().map_err(text)?;
     let lease = w.lease_of(&w.holder, Access::Write, (15 * B, 100)).map_err(text)?;
     let own = w.holder.id();
-    w.hold_writes();
+    hold_all_writes(&w)?;
     let grow = w.begin(move |vol, f| vol.truncate(&f.clone().for_session(own), 15 * B + 200));
     in_flight(&w)?;
     let again = lease.clone();
@@ -77,7 +78,7 @@ pub fn a11_what_is_returned_during_a_refresh_stays_returned() -> Verdict {
     let w = World::sim(6)?;
     let lease = w.lease(Access::Write, 0, 4)?;
     w.vol.reflink_file(&w.of(&w.holder), b"copy").map_err(text)?;
-    w.hold_writes();
+    hold_all_writes(&w)?;
     let again = lease.clone();
     let refresh = w.begin(move |vol, _| vol.refresh(&again));
     in_flight(&w)?;
@@ -89,6 +90,13 @@ pub fn a11_what_is_returned_during_a_refresh_stays_returned() -> Verdict {
     let other = w.lease_of(&w.comer, Access::Exclusive, (B, 3 * B)).map_err(text)?;
     held(&other).and(held(&lease))?;
     sound(&w.vol)
+}
+
+/// Keeps writes of tasks in flight, too.
+fn hold_all_writes(w: &World) -> Verdict {
+    let sim = w.sim.as_ref().ok_or("no simulated medium")?;
+    sim.hold(Hold { kind: Some(OpKind::Write), tags: 0..u64::MAX });
+    Ok(())
 }
 
 fn in_flight(w: &World) -> Verdict {
@@ -104,7 +112,7 @@ pub fn a_wait_that_is_over_closes_no_circle() -> Verdict {
     let pin = mine.pins().hold().map_err(|e| e.to_string())?;
     let lease = w.lease_of(&w.holder, Access::Write, (15 * B, 100)).map_err(text)?;
     let theirs = lease.pins().hold().map_err(|e| e.to_string())?;
-    w.hold_writes();
+    hold_all_writes(&w)?;
     let grow = w.begin(|vol, f| vol.truncate(f, 15 * B + 200));
     wait("the recall", || super::world::recalled(&w.holder).is_some())?;
     drop(theirs);
