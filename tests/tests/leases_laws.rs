@@ -80,3 +80,25 @@ named! {
     r4_a_fence_that_fails_leaves_its_lease_recalled,
     a21_a_recall_that_is_withdrawn_is_so_for_delegates,
 }
+
+/// A sync, and the end of a lease, write back what ended pins wrote through its window.
+#[test]
+fn r2_a_sync_writes_back_what_pins_wrote() {
+    use freehold_blockmap::arbiter::Access;
+    use freehold_blockmap::{FormatSpec, LeaseSpec, Volume};
+    let medium = freehold_engine::format_target("mem:16M", &Default::default()).expect("memory");
+    let vol = Volume::format(medium, &FormatSpec::default()).expect("a store");
+    let file = vol.create(b"f").expect("a file");
+    vol.write_at(&file, &[1; 16384], 0).expect("it writes");
+    vol.sync().expect("it syncs");
+    let spec = LeaseSpec { access: Access::Write, max_hold: std::time::Duration::ZERO };
+    let lease = vol.lease(&file, &vol.default_session(), (0, 16384), spec).expect("a lease");
+    let view = lease.view().expect("a window");
+    let write = || view.pin().expect("it is held").store(4096, &[2; 100]).expect("inside");
+    write();
+    assert!(lease.write_back().expect("memory"), "a pin leaves a mark");
+    assert!(!lease.write_back().expect("memory"));
+    write();
+    vol.sync_handle(&file).expect("it syncs");
+    assert!(!lease.write_back().expect("memory"), "the sync has written it back");
+}

@@ -275,7 +275,7 @@ fn pieces_lie_one_behind_the_other_and_holes_are_zeroes() {
 }
 
 #[test]
-fn what_a_pin_wrote_is_written_back_once() {
+fn r2_what_a_pin_wrote_is_written_back_once() {
     let stage = Stage::new();
     let view = stage.view(Access::Write, 0, 4).unwrap();
     let booking = view.booking();
