@@ -49,28 +49,7 @@ impl Inner {
         plain: Plain,
         buf: Buffer,
     ) -> Result<(), (Buffer, Option<Error>)> {
-        let op = plain.op(buf);
-        count(&lane.traffic, &op);
-        match self.dev.submit(u64::from(i), op) {
-            Ok(()) => {
-                self.plain[i as usize] = plain;
-                let user =
-                    if plain.write { &lane.traffic.user_writes } else { &lane.traffic.user_reads };
-                bump(user, 1);
-                Ok(())
-            }
-            Err(r) => {
-                super::uncount(&lane.traffic, &r.op);
-                lane.slots.retire(i as usize);
-                self.free_plain.push(i);
-                match r.op {
-                    Op::Read { buf, .. } | Op::Write { buf, .. } => {
-                        Err((buf, r.error.map(Error::from)))
-                    }
-                    _ => unreachable!("a plain operation carries a buffer"),
-                }
-            }
-        }
+        self.start(lane, i, plain, buf).inspect_err(|_| lane.slots.retire(i as usize))
     }
 
     /// Submits a command through a lease that it has pinned.
@@ -82,29 +61,40 @@ impl Inner {
         buf: Buffer,
         leased: Leased,
     ) -> Result<(), (Buffer, Option<Error>, LeaseTag)> {
-        let plain = Plain { leased: true, ..plain };
-        let op = plain.op(buf);
-        count(&lane.traffic, &op);
-        match self.dev.submit(u64::from(i), op) {
+        match self.start(lane, i, Plain { leased: true, ..plain }, buf) {
             Ok(()) => {
-                self.plain[i as usize] = plain;
                 self.leased[i as usize] = Some(leased);
-                let user =
-                    if plain.write { &lane.traffic.user_writes } else { &lane.traffic.user_reads };
-                bump(user, 1);
                 Ok(())
             }
-            Err(r) => {
-                super::uncount(&lane.traffic, &r.op);
+            Err((buf, error)) => {
                 self.pins.complete(leased.tag.lease.pins(), leased.pin);
-                self.free_plain.push(i);
-                match r.op {
-                    Op::Read { buf, .. } | Op::Write { buf, .. } => {
-                        Err((buf, r.error.map(Error::from), leased.tag))
-                    }
-                    _ => unreachable!("a plain operation carries a buffer"),
-                }
+                Err((buf, error, leased.tag))
             }
+        }
+    }
+
+    /// Gives a command to the device, or its place and its buffer back.
+    #[inline]
+    fn start(
+        &mut self,
+        lane: &Lane,
+        i: u32,
+        plain: Plain,
+        buf: Buffer,
+    ) -> Result<(), (Buffer, Option<Error>)> {
+        let op = plain.op(buf);
+        count(&lane.traffic, &op);
+        let Err(r) = self.dev.submit(u64::from(i), op) else {
+            self.plain[i as usize] = plain;
+            let t = &lane.traffic;
+            bump(if plain.write { &t.user_writes } else { &t.user_reads }, 1);
+            return Ok(());
+        };
+        super::uncount(&lane.traffic, &r.op);
+        self.free_plain.push(i);
+        match r.op {
+            Op::Read { buf, .. } | Op::Write { buf, .. } => Err((buf, r.error.map(Error::from))),
+            _ => unreachable!("a plain operation carries a buffer"),
         }
     }
 
