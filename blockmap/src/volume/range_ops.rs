@@ -67,9 +67,15 @@ impl Volume {
             if only_grow && size <= old {
                 return Ok(());
             }
-            let mut asks = size_asks(old, size);
-            asks.extend(self.tail_asks(io, file, size).await?);
-            if let Some(wait) = self.may(io, file, &mut ticket, || asks)? {
+            let wait = match file.guards.are_none() {
+                true => None,
+                false => {
+                    let tail = self.tail_asks(io, file, size).await?;
+                    let all = || size_asks(old, size).into_iter().chain(tail).collect();
+                    self.may(io, file, &mut ticket, all)?
+                }
+            };
+            if let Some(wait) = wait {
                 drop(held);
                 self.wait_for(io, file, wait).await?;
                 continue;
