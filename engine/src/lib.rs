@@ -1,10 +1,11 @@
 //! The devices under a Freehold store.
 //!
 //! `medium` is the waist: what every device promises, written as a
-//! specification. `memory` is the memory that devices read and write. `pin` counts
+//! specification. `bus` is a PCI function and its registers. `memory` is the memory that devices read and write. `pin` counts
 //! what is in use and takes it back. Each medium lives in a module of its own.
 //! Nothing here knows what a file is.
 
+pub mod bus;
 #[cfg(feature = "sim")]
 pub mod counting;
 pub mod event;
