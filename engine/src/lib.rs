@@ -1,8 +1,10 @@
 //! The devices under a Freehold store.
 //!
 //! `medium` is the waist: what every device promises, written as a
-//! specification. `bus` is a PCI function and its registers. `memory` is the memory that devices read and write. `pin` counts
-//! what is in use and takes it back. Each medium lives in a module of its own.
+//! specification. `bus` is a PCI function and its registers; `vfio_user` carries one
+//! over a socket, from both ends. `memory` is the memory that devices read and write.
+//! `pin` counts what is in use and takes it back. Each medium lives in a module of its
+//! own.
 //! Nothing here knows what a file is.
 
 pub mod bus;
@@ -21,6 +23,7 @@ mod probe;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod uri;
+pub mod vfio_user;
 
 pub use holder::{HOLDER_BYTES, Holder};
 pub use open::{FormatOptions, OpenOptions, format_target, open};
