@@ -8,12 +8,16 @@
 use crate::medium::{Error, ErrorKind, Result};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Bytes of the page.
 pub(super) const PAGE: usize = 4096;
+/// Where it lies in its file: where it lies in BAR0, because clients find the one by the
+/// other.
+pub(super) const FILE_OFFSET: u64 = 0x1000;
 /// Doorbells in it.
 pub(super) const DOORBELLS: usize = PAGE / 4;
 
@@ -21,7 +25,7 @@ pub(super) const DOORBELLS: usize = PAGE / 4;
 #[derive(Debug)]
 pub(super) struct Doorbells {
     base: NonNull<AtomicU32>,
-    fd: OwnedFd,
+    file: Arc<OwnedFd>,
 }
 
 // SAFETY: the pointer is to a mapping of this value's own, which lives as long as the
@@ -45,17 +49,17 @@ impl Doorbells {
     fn make() -> rustix::io::Result<Self> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let fd = rustix::fs::memfd_create(c"freehold-doorbells", flags)?;
-        rustix::fs::ftruncate(&fd, PAGE as u64)?;
+        rustix::fs::ftruncate(&fd, FILE_OFFSET + PAGE as u64)?;
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
         rustix::fs::fcntl_add_seals(&fd, seals)?;
         let prot = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: no address is asked for, so nothing is replaced; the file has the
         // bytes, and by its seals keeps them.
         let base = unsafe {
-            rustix::mm::mmap(std::ptr::null_mut(), PAGE, prot, MapFlags::SHARED, &fd, 0)
+            rustix::mm::mmap(std::ptr::null_mut(), PAGE, prot, MapFlags::SHARED, &fd, FILE_OFFSET)
         }?;
         let base = NonNull::new(base.cast::<AtomicU32>()).ok_or(rustix::io::Errno::NOMEM)?;
-        let page = Self { base, fd };
+        let page = Self { base, file: Arc::new(fd) };
         // SAFETY: the range is exactly our mapping; the advice changes only what a
         // forked child inherits.
         unsafe { rustix::mm::madvise(base.as_ptr().cast(), PAGE, Advice::LinuxDontFork) }?;
@@ -63,8 +67,8 @@ impl Doorbells {
     }
 
     /// The file, to be given to clients.
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+    pub(super) fn file(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.file)
     }
 
     #[inline]

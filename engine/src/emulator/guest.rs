@@ -20,8 +20,7 @@ pub(super) trait Guest {
     /// Copies bytes in.
     fn store(&self, iova: u64, from: &[u8]) -> Reach;
 
-    /// Loads aligned words, each whole, the last one first to be ordered after
-    /// what was seen before (Acquire).
+    /// Loads aligned words, each whole, after what was seen before.
     fn load_words<const N: usize>(&self, iova: u64) -> Reach<[u64; N]>;
 
     /// Stores two aligned words, each whole, the second one after everything

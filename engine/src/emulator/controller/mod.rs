@@ -32,12 +32,12 @@ use crate::medium::Result;
 use crate::nvme::spec::command::Command;
 use crate::nvme::spec::registers::{Aqa, Cc, Csts};
 use crate::nvme::spec::status::Status;
+use crate::vfio_user::server::Interrupt;
 use events::Events;
 use features::Features;
 use logs::Logs;
 pub(super) use registers::{BAR0_BYTES, DOORBELL_PAGE, MSIX_PENDING, MSIX_TABLE};
 pub(super) use sleep::Rest;
-use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 /// Commands that a fault may hold back at once.
@@ -119,7 +119,7 @@ pub(super) struct Controller {
     faults: Faults,
     late: Vec<Late>,
     vanish: Option<Vanish>,
-    irqs: Vec<Option<OwnedFd>>,
+    irqs: Vec<Option<Interrupt>>,
     msix_table: Box<[u8; 4096]>,
     transfer: Transfer,
     /// Room for the largest transfer, and for a second one to compare with.
@@ -254,11 +254,11 @@ impl Controller {
         self.traits.vectors()
     }
 
-    /// Gives a vector its eventfd, or takes it away. Whoever attaches one looks for
+    /// Gives a vector its interrupt, or takes it away. Whoever attaches one looks for
     /// completions that came before by himself.
-    pub(super) fn attach(&mut self, vector: u16, fd: Option<OwnedFd>) {
-        if let Some(slot) = self.irqs.get_mut(usize::from(vector)) {
-            *slot = fd;
+    pub(super) fn attach(&mut self, vector: u32, interrupt: Option<Interrupt>) {
+        if let Some(slot) = self.irqs.get_mut(vector as usize) {
+            *slot = interrupt;
         }
     }
 

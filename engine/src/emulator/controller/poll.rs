@@ -8,8 +8,6 @@ use super::super::guest::{Guest, Reach};
 use super::super::queue::Rung;
 use super::events::Event;
 use super::{Controller, MOST_LATE};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::Timespec;
 use std::time::Instant;
 
 /// Commands that are taken from one queue in one look.
@@ -179,14 +177,8 @@ impl Controller {
             let Some(cq) = &mut self.cqs[usize::from(slot)] else { continue };
             cq.unannounced = false;
             let vector = cq.vector.map(usize::from);
-            if let Some(Some(fd)) = vector.and_then(|vector| self.irqs.get(vector)) {
-                // A counter that is full would make us wait for the client; who has not
-                // read it will find it readable anyway.
-                let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-                let mut ready = [PollFd::new(fd, PollFlags::OUT)];
-                if poll(&mut ready, Some(&now)) == Ok(1) && ready[0].revents() == PollFlags::OUT {
-                    let _ = rustix::io::write(fd, &1u64.to_ne_bytes());
-                }
+            if let Some(Some(interrupt)) = vector.and_then(|vector| self.irqs.get(vector)) {
+                interrupt.signal();
             }
         }
     }
