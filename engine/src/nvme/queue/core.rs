@@ -291,12 +291,18 @@ impl Core {
         if controller.news() != self.calm {
             self.heed(controller);
         }
+        if self.rings.would_hide_early() {
+            let mut last = std::mem::take(&mut self.finished);
+            self.reap(controller, &mut last);
+            last.append(&mut self.finished);
+            self.finished = last;
+        }
         self.ring_now(controller);
     }
 
     #[inline]
     fn ring_now(&mut self, controller: &Controller) {
-        if self.ended.is_some() {
+        if self.stale {
             return;
         }
         self.slab.rang();
@@ -317,6 +323,9 @@ impl Core {
         let before = done.len();
         if controller.news() != self.calm {
             self.heed(controller);
+        }
+        if self.rings.would_hide_early() {
+            self.reap(controller, done);
         }
         self.ring_now(controller);
         self.reap(controller, done);
@@ -519,7 +528,7 @@ impl Core {
         self.cut_off(&error, withhold);
         self.drop_waiting(&error);
         self.ended = Some(error);
-        self.calm = NEVER_CALM;
+        (self.calm, self.stale) = (NEVER_CALM, true);
     }
 
     /// Ends operations of which no command is in flight.
