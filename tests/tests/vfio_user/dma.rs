@@ -244,7 +244,7 @@ fn memory_without_a_descriptor_is_reached_by_messages() {
 #[test]
 fn lies_about_memory_end_the_connection() {
     for lie in 0..5 {
-        let patience = Duration::from_millis(200);
+        let patience = Duration::from_secs(1);
         let served = Served::with(&ServerOptions { patience, ..ServerOptions::default() });
         let mut raw = Raw::agreed(served.path());
         assert_eq!(raw.errno(Command::DmaMap, &map(BOTH, 0x7000, PAGE, 0), &[]), 0);
