@@ -17,6 +17,7 @@ mod holder;
 pub mod medium;
 pub mod mem;
 pub mod memory;
+pub mod nvme;
 mod open;
 pub mod pin;
 mod probe;

@@ -3,8 +3,9 @@
 use super::barrier;
 use super::fork::forked;
 use super::state::{COMMAND, EXCLUSIVE, PinState};
+use super::sync::{Fault, broken};
 use super::table;
-use super::word::{SETTLED, State, Word};
+use super::word::{QUIET, SETTLED, State, Word};
 use std::io;
 use std::sync::atomic::Ordering::Acquire;
 
@@ -48,13 +49,17 @@ pub fn recall<S: AsRef<PinState>>(states: &[S]) -> io::Result<()> {
 /// For each lease whether it is quiet, as [`PinState::is_quiet`] says, under one
 /// hold of the lock of the counters.
 pub fn quiet<S: AsRef<PinState>>(states: &[S]) -> Vec<bool> {
-    let mut quiet: Vec<bool> = states.iter().map(|state| state.as_ref().settled()).collect();
-    let mut at = 0;
+    let settled: Vec<Option<Word>> = states.iter().map(|state| state.as_ref().settled()).collect();
+    let mut quiet = Vec::with_capacity(states.len());
     table::sums_of(states.iter().map(|state| state.as_ref().slot), |sums| {
+        let at = quiet.len();
+        let state = states[at].as_ref();
         // The gate last: what left the counters for the gate is there.
-        quiet[at] = quiet[at] && sums.quiet() && states[at].as_ref().gate.load(Acquire) == 0;
-        at += 1;
+        let empty = || sums.quiet() && state.gate.load(Acquire) == 0;
+        quiet.push(settled[at].is_some_and(|word| state.quiet_in(word, empty)));
     });
+    // A forked child has no counters.
+    quiet.resize(states.len(), false);
     quiet
 }
 
@@ -79,9 +84,26 @@ impl PinState {
         });
     }
 
-    fn settled(&self) -> bool {
+    fn settled(&self) -> Option<Word> {
         let word = self.load();
-        !word.held() && word.has(SETTLED) && !forked()
+        (!word.held() && word.has(SETTLED) && !forked()).then_some(word)
+    }
+
+    /// Whether it was quiet in this settled word, or is now. Remembered: who began to
+    /// pin it before the recall and was held up may be counted for a moment at any time
+    /// later, until he looks at the word again.
+    fn quiet_in(&self, word: Word, empty: impl FnOnce() -> bool) -> bool {
+        if word.has(QUIET) {
+            return true;
+        }
+        let quiet = empty();
+        if quiet && !broken(Fault::Forgetful) {
+            self.shift(|now| {
+                let same = !now.held() && now.seq() == word.seq() && !now.has(QUIET);
+                same.then_some(Word(now.0 | QUIET))
+            });
+        }
+        quiet
     }
 
     /// True if it was recalled, nothing is pinned, and nothing will be until it
@@ -90,7 +112,8 @@ impl PinState {
     ///
     /// Once true it stays so. While it is false each pin that ends wakes the waiter.
     pub fn is_quiet(&self) -> bool {
-        self.settled() && table::sums(self.slot).quiet() && self.gate.load(Acquire) == 0
+        let empty = || table::sums(self.slot).quiet() && self.gate.load(Acquire) == 0;
+        self.settled().is_some_and(|word| self.quiet_in(word, empty))
     }
 
     /// What is pinned, in any state. Exact when it is settled; else pins that come

@@ -187,6 +187,6 @@ pub(super) fn errno_of(error: &Error) -> Errno {
         ErrorKind::Unsupported => Errno::OPNOTSUPP,
         ErrorKind::Limit => Errno::NOMEM,
         ErrorKind::NoSpace => Errno::NOSPC,
-        ErrorKind::Io | ErrorKind::Reset | ErrorKind::Gone => Errno::IO,
+        ErrorKind::Io | ErrorKind::Mismatch | ErrorKind::Reset | ErrorKind::Gone => Errno::IO,
     }
 }
