@@ -35,7 +35,9 @@ impl Served {
         let mut emulator = Emulator::new(&options).expect("the options are right");
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || drop(emulator.serve(&flag).expect("it serves")));
+        let thread = std::thread::spawn(move || {
+            emulator.serve(&flag).expect("it serves");
+        });
         Self { socket, stop, thread: Some(thread) }
     }
 

@@ -196,7 +196,9 @@ impl Queue for NvmeQueue {
                 Ok(joined) => {
                     // What came before the vector was attached is told now.
                     wake.kept.set(true);
-                    wake.post();
+                    if self.is_ready() {
+                        wake.post();
+                    }
                     let _ = self.joined.set(joined);
                 }
                 Err(error) => {
