@@ -43,6 +43,8 @@ pub(super) struct State {
     pub(super) vanished: bool,
     /// The link is broken.
     pub(super) cut: bool,
+    /// What optional commands it has.
+    pub(super) oncs: u16,
     /// How often it was enabled.
     pub(super) starts: u32,
     /// Doorbell writes of I/O queues.
@@ -56,7 +58,7 @@ struct Space(Mutex<State>);
 
 impl Fake {
     pub(super) fn new() -> Arc<Self> {
-        let state = State { obeys: true, ..State::default() };
+        let state = State { obeys: true, oncs: 0x0d, ..State::default() };
         Arc::new(Self(Arc::new(Space(Mutex::new(state)))))
     }
 
@@ -66,7 +68,7 @@ impl Fake {
 }
 
 impl State {
-    fn load(&self, iova: u64, len: usize) -> Vec<u8> {
+    pub(super) fn load(&self, iova: u64, len: usize) -> Vec<u8> {
         let at = self.place(iova, len);
         // SAFETY: a test's driver keeps what it maps mapped; nobody has references there.
         (0..len).map(|i| unsafe { ((at + i) as *const u8).read_volatile() }).collect()
@@ -139,7 +141,7 @@ impl State {
                 id.set_sqes(0x66);
                 id.set_cqes(0x44);
                 id.set_mdts(2);
-                id.set_oncs(0x0d);
+                id.set_oncs(self.oncs);
                 self.store(command.prp1(), id.as_bytes());
             }
             admin::IDENTIFY => {

@@ -271,3 +271,64 @@ fn a_controller_that_cannot_be_driven_is_refused() {
     let stuck = open_on(Arc::<Fake>::clone(&fake), 1, timeouts, false).unwrap_err();
     assert_eq!(stuck.kind(), ErrorKind::Gone, "{stuck}");
 }
+
+/// Without Write Zeroes, zeroes are written: from one page, which a list names as often as
+/// a command of the controller's largest size has pages.
+#[test]
+fn zeroes_are_written_where_they_cannot_be_ordered() {
+    let fake = Fake::new();
+    fake.state().oncs = 0;
+    let medium = medium(&fake);
+    let mut queue = medium.queue(8).unwrap();
+    fake.state().obeys = false;
+    queue.submit(1, Op::WriteZeroes { at: 10, count: 7 }).unwrap();
+    queue.ring();
+    let state = fake.state();
+    let [first, second] = [&state.held[0].1, &state.held[1].1];
+    assert_eq!((first.opcode(), first.slba(), first.blocks()), (0x01, 10, 4));
+    assert_eq!((second.opcode(), second.slba(), second.blocks()), (0x01, 14, 3));
+    let page = first.prp1();
+    assert!(state.load(page, 4096).iter().all(|&byte| byte == 0));
+    for (command, entries) in [(first, 3), (second, 2)] {
+        assert_eq!(command.prp1(), page);
+        let list = state.load(command.prp2(), 8 * entries);
+        assert!(list.chunks(8).all(|entry| entry == page.to_le_bytes()));
+    }
+    drop(state);
+    fake.state().complete_held();
+    let done = drain(&mut *queue);
+    assert!(done.len() == 1 && kind(&done[0]).is_none());
+    // The others are not there.
+    for op in [Op::Deallocate { at: 0, count: 1 }, Op::Copy { from: 0, to: 1, count: 1 }] {
+        let refused = queue.submit(2, op).unwrap_err();
+        assert_eq!(refused.error.unwrap().kind(), ErrorKind::Unsupported);
+    }
+}
+
+/// An operation of more commands than the queue has places goes through, and others with it.
+#[test]
+fn a_long_operation_is_fed_as_places_come_free() {
+    let fake = Fake::new();
+    let medium = medium(&fake);
+    let mut queue = medium.queue(3).unwrap();
+    fake.state().obeys = false;
+    let buf = medium.pool().take(40 * 4096).unwrap();
+    queue.submit(1, Op::Write { at: 0, buf, fua: true }).unwrap();
+    queue.submit(2, Op::Flush).unwrap();
+    let (mut seen, mut done) = (Vec::new(), Vec::new());
+    while queue.in_flight() > 0 {
+        queue.poll(&mut done);
+        let mut state = fake.state();
+        assert!(state.held.len() <= 3);
+        // One at a time, the last first.
+        if let Some((qid, command)) = state.held.pop() {
+            seen.push((command.opcode(), command.slba(), command.fua()));
+            state.complete(qid, command.cid(), Status::SUCCESS);
+        }
+    }
+    assert_eq!(done.len(), 2);
+    assert_eq!(seen.iter().filter(|s| s.0 == 0).count(), 1, "one flush");
+    seen.retain(|s| s.0 != 0);
+    seen.sort_unstable();
+    assert_eq!(seen, (0..10).map(|n| (1, 4 * n, true)).collect::<Vec<_>>());
+}
