@@ -19,10 +19,12 @@ pub(super) struct Orphan {
 #[derive(Debug, Default)]
 pub(super) struct Orphans {
     busy: Mutex<Vec<Orphan>>,
+    #[expect(clippy::vec_box, reason = "a queue pair is large and moves often")]
     spare: Mutex<Vec<Box<Core>>>,
 }
 
 impl Orphans {
+    #[expect(clippy::vec_box, reason = "as above")]
     fn spare(&self) -> MutexGuard<'_, Vec<Box<Core>>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -265,7 +265,7 @@ impl Function for Fake {
     }
 
     fn dma_limits(&self) -> DmaLimits {
-        let ranges = Vec::from([0..1 << 40]);
+        let ranges = std::iter::once(0..1 << 40).collect();
         DmaLimits { ranges, page_sizes: 4096, max_maps: 16, foreign_memory: false }
     }
 
