@@ -3,6 +3,7 @@
 
 mod nvme_driver {
     pub(crate) mod served;
+    pub(crate) mod store;
     pub(crate) mod trouble;
 }
 

@@ -86,6 +86,9 @@ stats! {
     reflinks,
     /// Atomic writes.
     atomic_writes,
+    /// Bytes of memory that a lost device may still reach, and that are not used again in
+    /// this process (law M4).
+    withheld_bytes,
 }
 
 /// How the space of a store is used, in bytes.
@@ -159,6 +162,7 @@ impl Volume {
             cow_blocks: get(&c.copied),
             reflinks: get(&c.reflinks),
             atomic_writes: get(&c.atomic_writes),
+            withheld_bytes: self.medium.pool().withheld() as u64,
             ..Stats::default()
         };
         let lanes = self.live_lanes();
