@@ -28,9 +28,12 @@ unsafe impl Mmio for Page {
     }
 }
 
-/// What went by message: offset, and what was written (or how much was read).
+/// A message: offset, width, and what was written, if it was.
+type Message = (u64, usize, Option<Vec<u8>>);
+
+/// What went by message.
 #[derive(Default)]
-struct Messages(Mutex<Vec<(u64, usize, Option<Vec<u8>>)>>);
+struct Messages(Mutex<Vec<Message>>);
 
 impl Registers for Messages {
     fn read(&self, bar: u8, offset: u64, to: &mut [u8]) -> Result<()> {
