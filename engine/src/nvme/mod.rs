@@ -72,3 +72,6 @@ impl Drop for Claim {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
