@@ -1,0 +1,8 @@
+//! NVMe by hand: a client of the emulator that shares no code with the driver, and
+//! emulators to run it against.
+
+pub mod initiator;
+pub mod served;
+
+pub use initiator::{Initiator, Place};
+pub use served::Served;
