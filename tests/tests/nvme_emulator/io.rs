@@ -130,9 +130,8 @@ fn data_by_sgl_are_the_same() {
         assert_eq!(rig.status(read.with_sgl(whole)), Status::SUCCESS);
         assert_eq!(rig.nvme.take(BACK + 1, len as usize), bytes);
         let cuts = [(0, 100), (100, 1000), (1100, len as u32 - 1100)];
-        let parts = cuts.map(|(at, len)| {
-            SglDescriptor::data(IOVA + BACK + 8192 + u64::from(at) * 2, len)
-        });
+        let parts =
+            cuts.map(|(at, len)| SglDescriptor::data(IOVA + BACK + 8192 + u64::from(at) * 2, len));
         let put = |rig: &Rig, at: u64, list: &[SglDescriptor]| {
             for (i, descriptor) in list.iter().enumerate() {
                 let words = descriptor.words().map(u64::to_le_bytes).concat();
@@ -249,11 +248,12 @@ fn compares_zeroes_and_deallocations() {
         rig.nvme.put(DATA + 30_000, &[!bytes[30_000]]);
         assert_eq!(rig.status(compare), Status::COMPARE_FAILURE);
         let mut expected = bytes.clone();
-        let zeroes = |command: Command, rig: &mut Rig, expected: &mut [u8], from: u64, count: u64| {
-            assert_eq!(rig.status(command), Status::SUCCESS);
-            expected[(from * rig.lba) as usize..((from + count) * rig.lba) as usize].fill(0);
-            assert_eq!(rig.read(0, 64 << 10), *expected);
-        };
+        let zeroes =
+            |command: Command, rig: &mut Rig, expected: &mut [u8], from: u64, count: u64| {
+                assert_eq!(rig.status(command), Status::SUCCESS);
+                expected[(from * rig.lba) as usize..((from + count) * rig.lba) as usize].fill(0);
+                assert_eq!(rig.read(0, 64 << 10), *expected);
+            };
         zeroes(Command::write_zeroes(1, 2, 3), rig, &mut expected, 2, 3);
         let deallocating = Command::write_zeroes(1, 6, 1).with_cdw(12, 1 << 25);
         zeroes(deallocating, rig, &mut expected, 6, 1);
