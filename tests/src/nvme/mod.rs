@@ -2,6 +2,7 @@
 //! emulators to run it against.
 
 pub mod initiator;
+pub mod killed;
 pub mod served;
 
 pub use initiator::{Initiator, Place};
