@@ -115,7 +115,8 @@ fn emulators_that_make_no_sense_are_refused() {
     run(&["--size", "1M", "--volatile-cache", "--atomic", "3K"]).refused(2, "power of two");
     std::fs::write(&backing, [0; 8192]).expect("a file");
     run(&["--size", "1M", "--backing", backing.to_str().expect("UTF-8")]).refused(2, "8192 bytes");
-    run(&["--size", "1M", "--backing", "/proc/version"]).refused(2, "backing file");
+    run(&["--size", "1M", "--backing", "/proc/version"]).refused(2, "/proc/version");
+    run(&["--size", "1M", "--backing", "/"]).refused(2, "directory");
     std::fs::write(&socket, "not a socket").expect("a file");
     run(&["--size", "1M"]).refused(2, "socket");
     for fault in ["explode", "drop:nth=0", "delay:ms"] {

@@ -85,7 +85,9 @@ impl Controller {
             Trouble::Unreadable => Status::UNRECOVERED_READ,
             Trouble::Unwritten => Status::WRITE_FAULT,
             Trouble::NotDurable => {
-                self.events.raise(Event::Unreliable);
+                if self.features.tells_of_reliability() {
+                    self.events.raise(Event::Unreliable);
+                }
                 Status::WRITE_FAULT.final_()
             }
         }
