@@ -65,6 +65,8 @@ pub(crate) enum Verb {
     Check(check::Args),
     /// Show how full a store is
     Df(df::Args),
+    /// Find out what a medium needs and how to mend what is missing
+    Doctor(doctor::Args),
     /// Show the store's counters since it was opened
     Stats(stats::Args),
     /// Measure a store

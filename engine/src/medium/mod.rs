@@ -45,8 +45,10 @@
 //! left to the medium, and its memory is not reused until it has completed.
 
 pub(crate) mod check;
+mod describe;
 mod error;
 
+pub use describe::{Fact, Value};
 pub use error::{Error, ErrorKind, Result};
 
 use crate::memory::{Buffer, Pool, WindowMemory};
@@ -249,5 +251,14 @@ pub trait Medium: Send + Sync + fmt::Debug {
     /// How often completed writes may have been lost (law M3).
     fn losses(&self) -> u64 {
         0
+    }
+
+    /// What the device says of itself: model, limits, health. Nothing where there is no
+    /// device to ask. Blocks for as long as the device takes to answer.
+    ///
+    /// # Errors
+    /// What the device or the link to it reports.
+    fn describe(&self) -> Result<Vec<Fact>> {
+        Ok(Vec::new())
     }
 }
