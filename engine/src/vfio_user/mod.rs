@@ -13,6 +13,8 @@
 mod client;
 pub mod server;
 mod socket;
+#[cfg(test)]
+mod tests;
 mod version;
 pub mod wire;
 

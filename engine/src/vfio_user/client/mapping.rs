@@ -123,3 +123,17 @@ impl Drop for Pages {
         let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_could_end_this_process() {
+        let ours = rustix::process::geteuid().as_raw();
+        let by = |uid| can_kill_us(Some(Peer { pid: 1, uid }));
+        assert!(by(0));
+        assert_eq!(by(ours), ours != OVERFLOW_UID);
+        assert!(!by(OVERFLOW_UID) && !by(ours.wrapping_add(77_001)) && !can_kill_us(None));
+    }
+}
