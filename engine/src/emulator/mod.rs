@@ -21,11 +21,13 @@ mod guest;
 mod options;
 mod queue;
 mod random;
+mod stop;
 mod transfer;
 
 pub use disk::Backing;
 pub use fault::Fault;
 pub use options::{MAX_NAMESPACES, MAX_QUEUES, Options, Profile};
+pub use stop::stop_on_signals;
 
 use crate::medium::{Error, ErrorKind, Result};
 use crate::vfio_user::server::{End, Server, ServerOptions};

@@ -181,7 +181,7 @@ pub(super) fn store(report: &mut Report, name: &str) {
     let options = freehold::OpenOptions { read_only: true, ..freehold::OpenOptions::default() };
     match freehold::Store::open(name, &options) {
         Ok(store) => report.good("store", format!("format version {}", store.info().version)),
-        Err(error) if error.kind() == freehold::ErrorKind::NotFound => {
+        Err(error) if error.kind() == freehold::ErrorKind::NotAStore => {
             let mend = format!("freehold format {}", quoted(Path::new(name)));
             report.hint("store", "there is none on it yet", mend);
         }
