@@ -309,12 +309,6 @@ pub trait Medium: Send + Sync + fmt::Debug {
         None
     }
 
-    /// What else there is to know of the device, by name: for people, and asked of the
-    /// device where that is needed. Sleeps as opening does.
-    fn describe(&self) -> Vec<(&'static str, String)> {
-        Vec::new()
-    }
-
     /// How often completed writes may have been lost (law M3).
     fn losses(&self) -> u64 {
         0
