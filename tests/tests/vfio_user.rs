@@ -2,5 +2,9 @@
 //! what it wants.
 
 mod vfio_user {
+    mod client;
+    mod dma;
+    mod listen;
     mod pair;
+    mod server;
 }

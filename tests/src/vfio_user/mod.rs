@@ -1,9 +1,11 @@
 //! What tests of vfio-user share: a toy device, a server of it on a thread, and a raw end
 //! of a connection that can say anything.
 
+mod impostor;
 mod raw;
 mod toy;
 
+pub use impostor::{Impostor, Script, honest};
 pub use raw::{Heard, Raw, listen};
 pub use toy::{Control, Event, PAGE, Toy, VECTORS, reg};
 

@@ -6,7 +6,7 @@ use freehold_engine::vfio_user::server::{
 };
 use rustix::fs::{MemfdFlags, SealFlags};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -22,9 +22,10 @@ pub mod reg {
     pub const ADDRESS: u64 = 0x10;
     /// Bytes of it, 32 bits.
     pub const COUNT: u64 = 0x18;
-    /// Written: reads so many bytes there, adds 1 to each, writes them back; then signals
-    /// the vector that was written.
+    /// Written: reads so many bytes there, adds 1 to each, writes them back.
     pub const GO: u64 = 0x20;
+    /// Written: signals the vector that was written.
+    pub const SIGNAL: u64 = 0x38;
     /// Written: refused, with the kind of error that the number stands for.
     pub const FAIL: u64 = 0x28;
     /// Written: the device leaves.
@@ -57,6 +58,8 @@ pub struct Control {
     pub slow: AtomicBool,
     /// It never sleeps.
     pub busy: AtomicBool,
+    /// Pieces of memory and vectors that it has from its client.
+    pub held: AtomicUsize,
 }
 
 impl Control {
@@ -115,6 +118,11 @@ impl Toy {
             vectors: vec![None; VECTORS as usize],
             leave: false,
         }
+    }
+
+    fn count(&self) {
+        let held = self.memory.len() + self.vectors.iter().flatten().count();
+        self.control.held.store(held, Ordering::Relaxed);
     }
 
     fn number(&self, at: u64) -> u64 {
@@ -186,8 +194,8 @@ impl Device for Toy {
         let place = space.get_mut(offset as usize..).and_then(|s| s.get_mut(..from.len()));
         place.ok_or_else(outside)?.copy_from_slice(from);
         match (region, offset, from.first()) {
-            (0, reg::GO, Some(&vector)) => {
-                self.go()?;
+            (0, reg::GO, _) => self.go()?,
+            (0, reg::SIGNAL, Some(&vector)) => {
                 if let Some(Some(interrupt)) = self.vectors.get(usize::from(vector)) {
                     interrupt.signal();
                 }
@@ -204,6 +212,7 @@ impl Device for Toy {
     fn dma_added(&mut self, memory: DmaRegion) -> Result<()> {
         self.control.note(Event::Added(memory.iova, memory.len));
         self.memory.push(memory);
+        self.count();
         Ok(())
     }
 
@@ -217,12 +226,14 @@ impl Device for Toy {
         let before = self.memory.len();
         self.memory.retain(|m| (m.iova, m.len) != (iova, len));
         assert_eq!(self.memory.len(), before - 1, "{iova:#x}..+{len:#x} was never added");
+        self.count();
         self.control.note(Event::Removed(iova, len));
     }
 
     fn attach(&mut self, vector: u32, interrupt: Option<Interrupt>) {
         self.control.note(Event::Attached(vector, interrupt.is_some()));
         self.vectors[vector as usize] = interrupt;
+        self.count();
     }
 
     fn reset(&mut self) -> Result<()> {

@@ -84,8 +84,13 @@ fn vectors_are_attached_and_signalled() {
     // Anything that is no eventfd is refused.
     let file = std::fs::File::open("/dev/null").unwrap();
     assert_eq!(kind(client.attach(1, Some(file.as_fd()))), ErrorKind::Io);
+    let bar = client.bar(0).unwrap();
+    bar.write32(reg::SIGNAL, 2).unwrap();
+    assert_eq!(rustix::io::read(&event, &mut [0; 8]), Ok(8));
     client.attach(3, None).unwrap();
     client.attach(2, None).unwrap();
+    bar.write32(reg::SIGNAL, 2).unwrap();
+    assert!(rustix::io::read(&event, &mut [0; 8]).is_err());
     let seen = served.control.events();
     assert_eq!(seen, [Event::Attached(2, true), Event::Attached(2, false)]);
 }
