@@ -94,6 +94,7 @@ pub(crate) fn run(verb: Verb) -> Outcome {
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),
         Verb::DemoWriter(args) => demo::writer::run(&args),
+        Verb::DemoDevice(args) => demo::device::serve(&args),
         Verb::Janitor => crate::janitor::run(),
     }
 }
