@@ -6,6 +6,7 @@ pub(crate) mod file;
 pub(crate) mod lease;
 pub(crate) mod map;
 pub(crate) mod null;
+pub(crate) mod nvme;
 pub(crate) mod open;
 pub(crate) mod reflink;
 pub(crate) mod removal;
@@ -122,6 +123,14 @@ pub(crate) const ALL: &[Workload] = &[
         how: lease::HOW,
         sides: OURS,
         run: lease::run,
+        once: false,
+    },
+    Workload {
+        name: "nvme",
+        title: "NVMe from user space",
+        how: nvme::HOW,
+        sides: OURS,
+        run: nvme::run,
         once: false,
     },
     Workload {
