@@ -114,7 +114,8 @@ fn beside(results: &Results) -> Vec<String> {
     let mut out = Vec::new();
     for (ours, rival) in lease::RIVALS {
         for threads in [1, 2] {
-            let (ours, rival) = (lease::on_threads(ours, threads), lease::on_threads(rival, threads));
+            let (ours, rival) =
+                (lease::on_threads(ours, threads), lease::on_threads(rival, threads));
             out.extend(loses(results, "lease", &ours, &rival));
         }
         out.extend(loses(results, "lease", ours, rival));

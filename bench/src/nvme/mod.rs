@@ -57,9 +57,8 @@ impl Target {
     /// What keeps it from being served.
     pub fn serve(&self) -> Result<()> {
         bind(self.core);
-        let _ = rustix::process::set_parent_process_death_signal(Some(
-            rustix::process::Signal::KILL,
-        ));
+        let _ =
+            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
         let mut options = Options::new(&self.socket, self.size);
         options.backing = if self.null { Backing::Null } else { Backing::Memory };
         options.shadow_doorbells = self.shadow;

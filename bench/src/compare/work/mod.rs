@@ -10,6 +10,7 @@ pub(crate) mod nvme;
 pub(crate) mod open;
 pub(crate) mod reflink;
 pub(crate) mod removal;
+mod spdk;
 pub(crate) mod tail;
 
 use crate::outcome::Outcome;
