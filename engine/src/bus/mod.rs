@@ -21,6 +21,8 @@
 
 mod bar;
 mod counted;
+#[cfg(test)]
+mod tests;
 
 pub use bar::{Area, Bar, Mmio, Register, Registers};
 pub use counted::Counted;
