@@ -3,8 +3,8 @@
 use super::barrier;
 use super::fork::forked;
 use super::state::{COMMAND, EXCLUSIVE, PinState};
-use super::table;
-use super::word::{SETTLED, State, Word};
+use super::table::{self, Sums};
+use super::word::{QUIET, SETTLED, State, Word};
 use std::io;
 use std::sync::atomic::Ordering::Acquire;
 
@@ -48,11 +48,12 @@ pub fn recall<S: AsRef<PinState>>(states: &[S]) -> io::Result<()> {
 /// For each lease whether it is quiet, as [`PinState::is_quiet`] says, under one
 /// hold of the lock of the counters.
 pub fn quiet<S: AsRef<PinState>>(states: &[S]) -> Vec<bool> {
-    let mut quiet: Vec<bool> = states.iter().map(|state| state.as_ref().settled()).collect();
+    let settled: Vec<Option<Word>> = states.iter().map(|state| state.as_ref().settled()).collect();
+    let mut quiet = vec![false; states.len()];
     let mut at = 0;
     table::sums_of(states.iter().map(|state| state.as_ref().slot), |sums| {
-        // The gate last: what left the counters for the gate is there.
-        quiet[at] = quiet[at] && sums.quiet() && states[at].as_ref().gate.load(Acquire) == 0;
+        let state = states[at].as_ref();
+        quiet[at] = settled[at].is_some_and(|word| state.is_quiet_by(word, || sums));
         at += 1;
     });
     quiet
@@ -79,9 +80,25 @@ impl PinState {
         });
     }
 
-    fn settled(&self) -> bool {
+    fn settled(&self) -> Option<Word> {
         let word = self.load();
-        !word.held() && word.has(SETTLED) && !forked()
+        (!word.held() && word.has(SETTLED) && !forked()).then_some(word)
+    }
+
+    /// Nothing is pinned, and nothing was when this was found before.
+    fn is_quiet_by(&self, settled: Word, sums: impl FnOnce() -> Sums) -> bool {
+        if settled.has(QUIET) {
+            return true;
+        }
+        // The gate last: what left the counters for the gate is there.
+        let quiet = sums().quiet() && self.gate.load(Acquire) == 0;
+        if quiet {
+            self.shift(|word| {
+                let same = !word.held() && word.seq() == settled.seq() && !word.has(QUIET);
+                same.then_some(Word(word.0 | QUIET))
+            });
+        }
+        quiet
     }
 
     /// True if it was recalled, nothing is pinned, and nothing will be until it
@@ -90,7 +107,7 @@ impl PinState {
     ///
     /// Once true it stays so. While it is false each pin that ends wakes the waiter.
     pub fn is_quiet(&self) -> bool {
-        self.settled() && table::sums(self.slot).quiet() && self.gate.load(Acquire) == 0
+        self.settled().is_some_and(|word| self.is_quiet_by(word, || table::sums(self.slot)))
     }
 
     /// What is pinned, in any state. Exact when it is settled; else pins that come

@@ -1,10 +1,10 @@
 //! The state word of a lease: sequence number and state, in one atomic.
 //!
 //! ```text
-//!  63                           8  7   6      5       4      3       2   1   0
-//! +------------------------------+---+------+-------+-----+-------+-----------+
-//! |           sequence           | 0 |FENCED|DRAINED|GATED|SETTLED|   state   |
-//! +------------------------------+---+------+-------+-----+-------+-----------+
+//!  63                         8   7     6      5       4      3       2   1   0
+//! +----------------------------+-----+------+-------+-----+-------+-----------+
+//! |          sequence          |QUIET|FENCED|DRAINED|GATED|SETTLED|   state   |
+//! +----------------------------+-----+------+-------+-----+-------+-----------+
 //! ```
 //!
 //! A low byte of zero is the one case that a short pin takes on its fast path:
@@ -37,6 +37,9 @@ pub(super) const GATED: u64 = 1 << 4;
 pub(super) const DRAINED: u64 = 1 << 5;
 /// Pins of this lease use real fences (membarrier was refused, or a test says so).
 pub(super) const FENCED: u64 = 1 << 6;
+/// It was settled and then found without a pin, which is final at this sequence number: what
+/// is counted since undoes itself, and would else be taken for a pin meanwhile.
+pub(super) const QUIET: u64 = 1 << 7;
 const LOW: u64 = 0xff;
 const SEQ: u32 = 8;
 
@@ -85,7 +88,7 @@ impl Word {
 
     /// Held again, at the next sequence number.
     pub(super) fn renewed(self) -> Self {
-        Self((self.to(State::Held).0 & !SETTLED) + (1 << SEQ))
+        Self((self.to(State::Held).0 & !(SETTLED | QUIET)) + (1 << SEQ))
     }
 
     /// Nothing if it is held, else why it cannot be pinned.
