@@ -3,7 +3,8 @@
 use super::barrier;
 use super::fork::forked;
 use super::state::{COMMAND, EXCLUSIVE, PinState};
-use super::table::{self, Sums};
+use super::sync::{Fault, broken};
+use super::table;
 use super::word::{QUIET, SETTLED, State, Word};
 use std::io;
 use std::sync::atomic::Ordering::Acquire;
@@ -49,13 +50,16 @@ pub fn recall<S: AsRef<PinState>>(states: &[S]) -> io::Result<()> {
 /// hold of the lock of the counters.
 pub fn quiet<S: AsRef<PinState>>(states: &[S]) -> Vec<bool> {
     let settled: Vec<Option<Word>> = states.iter().map(|state| state.as_ref().settled()).collect();
-    let mut quiet = vec![false; states.len()];
-    let mut at = 0;
+    let mut quiet = Vec::with_capacity(states.len());
     table::sums_of(states.iter().map(|state| state.as_ref().slot), |sums| {
+        let at = quiet.len();
         let state = states[at].as_ref();
-        quiet[at] = settled[at].is_some_and(|word| state.is_quiet_by(word, || sums));
-        at += 1;
+        // The gate last: what left the counters for the gate is there.
+        let empty = || sums.quiet() && state.gate.load(Acquire) == 0;
+        quiet.push(settled[at].is_some_and(|word| state.quiet_in(word, empty)));
     });
+    // A forked child has no counters.
+    quiet.resize(states.len(), false);
     quiet
 }
 
@@ -85,17 +89,18 @@ impl PinState {
         (!word.held() && word.has(SETTLED) && !forked()).then_some(word)
     }
 
-    /// Nothing is pinned, and nothing was when this was found before.
-    fn is_quiet_by(&self, settled: Word, sums: impl FnOnce() -> Sums) -> bool {
-        if settled.has(QUIET) {
+    /// Whether it was quiet in this settled word, or is now. Remembered: who began to
+    /// pin it before the recall and was held up may be counted for a moment at any time
+    /// later, until he looks at the word again.
+    fn quiet_in(&self, word: Word, empty: impl FnOnce() -> bool) -> bool {
+        if word.has(QUIET) {
             return true;
         }
-        // The gate last: what left the counters for the gate is there.
-        let quiet = sums().quiet() && self.gate.load(Acquire) == 0;
-        if quiet {
-            self.shift(|word| {
-                let same = !word.held() && word.seq() == settled.seq() && !word.has(QUIET);
-                same.then_some(Word(word.0 | QUIET))
+        let quiet = empty();
+        if quiet && !broken(Fault::Forgetful) {
+            self.shift(|now| {
+                let same = !now.held() && now.seq() == word.seq() && !now.has(QUIET);
+                same.then_some(Word(now.0 | QUIET))
             });
         }
         quiet
@@ -107,7 +112,8 @@ impl PinState {
     ///
     /// Once true it stays so. While it is false each pin that ends wakes the waiter.
     pub fn is_quiet(&self) -> bool {
-        self.settled().is_some_and(|word| self.is_quiet_by(word, || table::sums(self.slot)))
+        let empty = || table::sums(self.slot).quiet() && self.gate.load(Acquire) == 0;
+        self.settled().is_some_and(|word| self.quiet_in(word, empty))
     }
 
     /// What is pinned, in any state. Exact when it is settled; else pins that come

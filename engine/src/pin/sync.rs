@@ -77,4 +77,6 @@ pub(super) enum Fault {
     Forget,
     /// A short pin that becomes a long one is released before it is counted.
     ReleaseFirst,
+    /// That it was found quiet is not remembered.
+    Forgetful,
 }

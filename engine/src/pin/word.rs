@@ -1,7 +1,7 @@
 //! The state word of a lease: sequence number and state, in one atomic.
 //!
 //! ```text
-//!  63                         8   7     6      5       4      3       2   1   0
+//!  63                         8    7     6      5       4      3       2   1   0
 //! +----------------------------+-----+------+-------+-----+-------+-----------+
 //! |          sequence          |QUIET|FENCED|DRAINED|GATED|SETTLED|   state   |
 //! +----------------------------+-----+------+-------+-----+-------+-----------+
@@ -37,8 +37,8 @@ pub(super) const GATED: u64 = 1 << 4;
 pub(super) const DRAINED: u64 = 1 << 5;
 /// Pins of this lease use real fences (membarrier was refused, or a test says so).
 pub(super) const FENCED: u64 = 1 << 6;
-/// It was settled and then found without a pin, which is final at this sequence number: what
-/// is counted since undoes itself, and would else be taken for a pin meanwhile.
+/// It was settled and nothing was pinned. Whoever is counted after that looked at a
+/// word that is not any more, and takes his count back.
 pub(super) const QUIET: u64 = 1 << 7;
 const LOW: u64 = 0xff;
 const SEQ: u32 = 8;

@@ -198,6 +198,16 @@ fn law_r6_loom_a_pin_against_a_revoker() {
     }
 }
 
+/// A thread that was held up in the middle of a pin is counted for a moment after the
+/// lease was found quiet. What was true of it stays true.
+#[test]
+fn law_r6_loom_quiet_is_for_ever() {
+    holds(3, pin);
+    for form in [Membarrier, Fences] {
+        misses(form, Fault::Forgetful, 3, pin);
+    }
+}
+
 #[test]
 fn law_r6_loom_released_is_read_first() {
     holds(3, nested);

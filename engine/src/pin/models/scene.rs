@@ -79,6 +79,8 @@ impl Scene {
             let written = self.written.load(Relaxed);
             must(written >= self.ended.load(SeqCst), "quiet without what was written");
             self.taken.store(1, Relaxed);
+            step();
+            must(self.lease.is_quiet(), "quiet for a moment only");
         }
         quiet
     }
