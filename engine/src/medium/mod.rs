@@ -46,8 +46,10 @@
 //! left to the medium, and its memory is not reused until it has completed.
 
 pub(crate) mod check;
+mod describe;
 mod error;
 
+pub use describe::{Fact, Value};
 pub use error::{Error, ErrorKind, Result};
 
 use crate::memory::{Buffer, Pool, WindowMemory};
@@ -307,14 +309,17 @@ pub trait Medium: Send + Sync + fmt::Debug {
         None
     }
 
-    /// What else there is to know of the device, by name: for people, and asked of the
-    /// device where that is needed. Sleeps as opening does.
-    fn describe(&self) -> Vec<(&'static str, String)> {
-        Vec::new()
-    }
-
     /// How often completed writes may have been lost (law M3).
     fn losses(&self) -> u64 {
         0
+    }
+
+    /// What the device says of itself: model, limits, health. Nothing where there is no
+    /// device to ask. Blocks for as long as the device takes to answer.
+    ///
+    /// # Errors
+    /// What the device or the link to it reports.
+    fn describe(&self) -> Result<Vec<Fact>> {
+        Ok(Vec::new())
     }
 }
