@@ -50,6 +50,7 @@ pub use freehold_blockmap::{
 };
 pub use freehold_engine::medium::{Fact, Value as FactValue};
 pub use freehold_engine::memory::Buffer;
+pub use freehold_engine::nvme::Timeouts;
 pub use lease::{Lease, LeaseExtent, LeaseOptions, LeaseState};
 pub use options::{FormatOptions, OpenOptions};
 pub use pin::{Pin, PinMut};

@@ -18,6 +18,8 @@ pub(super) struct Orphan {
 /// What a controller keeps of dropped queues.
 #[derive(Debug, Default)]
 pub(super) struct Orphans {
+    /// Just dropped: a short lock, so that dropping never waits for somebody who resets.
+    arrived: Mutex<Vec<Orphan>>,
     busy: Mutex<Vec<Orphan>>,
     #[expect(clippy::vec_box, reason = "a queue pair is large and moves often")]
     spare: Mutex<Vec<Box<Core>>>,
@@ -34,7 +36,7 @@ impl Orphans {
         if orphan.core.is_idle() {
             return self.retire(orphan.core, controller);
         }
-        self.busy.lock().unwrap_or_else(PoisonError::into_inner).push(orphan);
+        self.arrived.lock().unwrap_or_else(PoisonError::into_inner).push(orphan);
         controller.count_orphan(true);
     }
 
@@ -56,6 +58,7 @@ impl Orphans {
             Err(TryLockError::Poisoned(e)) => e.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
+        busy.append(&mut self.arrived.lock().unwrap_or_else(PoisonError::into_inner));
         let mut done: Vec<Completion> = Vec::new();
         let mut at = 0;
         while at < busy.len() {
