@@ -11,6 +11,7 @@ use fake::Fake;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Soon late, for tests of what is.
 const SHORT: Duration = Duration::from_millis(60);
 
 fn medium(fake: &Arc<Fake>) -> Arc<dyn Medium> {
@@ -331,4 +332,63 @@ fn a_long_operation_is_fed_as_places_come_free() {
     seen.retain(|s| s.0 != 0);
     seen.sort_unstable();
     assert_eq!(seen, (0..10).map(|n| (1, 4 * n, true)).collect::<Vec<_>>());
+}
+
+/// Whatever is posted, right or wrong, each operation ends once, with its buffer unless the
+/// controller is lost, and nothing panics or hangs.
+#[test]
+fn any_completions_end_each_operation_once() {
+    for seed in 1..40u64 {
+        let mut state = seed;
+        let mut draw = move |end: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % end
+        };
+        let fake = Fake::new();
+        let medium = medium(&fake);
+        let mut queue = medium.queue(7).unwrap();
+        fake.state().obeys = false;
+        let (mut open, mut done) = (Vec::new(), Vec::new());
+        for tag in 0..120u64 {
+            if queue.in_flight() < 7 && medium.losses() == 0 {
+                read(&*medium, &mut *queue, tag);
+                open.push(tag);
+            }
+            if draw(3) > 0 {
+                queue.ring();
+            }
+            let mut device = fake.state();
+            let held = device.held.len() as u64;
+            match draw(12) {
+                0 => device.post(1, |head, phase| {
+                    let (cid, head) = (draw(1 << 16) as u16, head.wrapping_add(draw(3) as u16));
+                    let status = Status(draw(1 << 15) as u16);
+                    Cqe::new(draw(9) as u32, head, 1 + draw(9) as u16 / 8, cid, status, phase)
+                }),
+                1 if held > 0 => {
+                    let cid = device.held[draw(held) as usize].1.cid();
+                    device.complete(1, cid, Status(draw(4) as u16));
+                }
+                2..=8 if held > 0 => {
+                    let (qid, command) = device.held.swap_remove(draw(held) as usize);
+                    device.complete(qid, command.cid(), Status::SUCCESS);
+                }
+                _ => {}
+            }
+            drop(device);
+            queue.poll(&mut done);
+            for completion in done.drain(..) {
+                let at = open.iter().position(|&t| t == completion.tag);
+                open.swap_remove(at.expect("an operation ended twice, or never began"));
+                assert!(completion.buf.is_some(), "seed {seed}: it was stopped, not lost");
+            }
+            if medium.losses() > 0 {
+                break;
+            }
+        }
+        fake.state().obeys = true;
+        fake.state().complete_held();
+        let ended = drain(&mut *queue).len();
+        assert_eq!(ended, open.len(), "seed {seed}");
+    }
 }
