@@ -20,6 +20,8 @@
 //!   the store goes through recovery (law M3).
 
 mod bar;
+#[cfg(test)]
+mod tests;
 
 pub use bar::{Area, Bar, Mmio, Register, Registers};
 

@@ -158,12 +158,12 @@ impl Controller {
                     self.doorbells.store(2 * slot + 1, 0);
                     self.events.raise(Event::InvalidDoorbell);
                 }
-                Some(cq) if cq.shadow.is_none() => {
-                    if cq.ring(head) == Rung::Bad {
+                None => {}
+                Some(cq) => {
+                    if cq.shadow.is_none() && cq.ring(head) == Rung::Bad {
                         self.events.raise(Event::InvalidDoorbellValue);
                     }
                 }
-                _ => {}
             }
         }
     }

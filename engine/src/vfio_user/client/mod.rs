@@ -96,7 +96,7 @@ impl Client {
     pub fn connect(path: &Path, options: &ClientOptions) -> Result<Arc<Self>> {
         crate::fork::remember();
         let name = path.display().to_string();
-        let deadline = Instant::now() + options.timeouts.connect;
+        let deadline = socket::deadline(options.timeouts.connect);
         let socket = dial(path, &name, deadline)?;
         let peer = socket::peer(socket.as_fd());
         let channel = Arc::new(Channel::new(name, socket, options.timeouts));
