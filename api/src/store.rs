@@ -2,8 +2,8 @@
 
 use crate::registry::{self, Registry};
 use crate::{
-    AtomicLimits, CheckReport, Error, ErrorKind, File, FormatOptions, Holding, InFlight, Listing,
-    OpenOptions, Queue, RecoveryReport, Result, Session, Space, Stats,
+    AtomicLimits, CheckReport, Error, ErrorKind, Fact, File, FormatOptions, Holding, InFlight,
+    Listing, OpenOptions, Queue, RecoveryReport, Result, Session, Space, Stats,
 };
 use freehold_blockmap::{FileHandle, FormatSpec, SessionCore, Volume, not_forked};
 use freehold_engine::medium::Medium;
@@ -347,6 +347,15 @@ impl Store {
             atomic_bytes: g.atomic_bytes,
             window: g.window,
         }
+    }
+
+    /// What the device under the store says of itself: model, limits, health. Nothing
+    /// where there is no device that could be asked. Blocks until it has answered.
+    ///
+    /// # Errors
+    /// What the device or the link to it reports.
+    pub fn device(&self) -> Result<Vec<Fact>> {
+        Ok(self.volume().medium().describe()?)
     }
 
     /// What one [`File::write_atomic`] may be: the most, and the most that is fast.

@@ -106,6 +106,9 @@ pub struct Space {
     pub journal_used: u64,
     /// Free but for pins of leases that were taken at their deadline.
     pub quarantined: u64,
+    /// Memory, not blocks: what a device that was lost may still write to, and nobody
+    /// uses again (law M4).
+    pub withheld: u64,
 }
 
 /// A file's numbers, in bytes.
@@ -180,6 +183,7 @@ impl Volume {
             journal: bytes(self.journal_blocks),
             journal_used: bytes(core.journal.used()),
             quarantined: bytes(core.lowerings.quarantine.blocks()),
+            withheld: self.medium.pool().withheld() as u64,
         }
     }
 
