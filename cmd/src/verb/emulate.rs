@@ -5,10 +5,6 @@ use crate::{output, size};
 use freehold_engine::emulator::{
     Backing, Emulator, Ended, Fault, Options, Profile, stop_on_signals,
 };
-<<<<<<< HEAD
-=======
-use freehold_engine::medium::ErrorKind;
->>>>>>> main
 use std::path::PathBuf;
 
 /// Serve an emulated NVMe controller over vfio-user, until it is interrupted.
