@@ -130,3 +130,11 @@ impl BackingFile {
         taken + (end - from)
     }
 }
+
+impl Drop for BackingFile {
+    fn drop(&mut self) {
+        // Closing would not do it while a child between its fork and its exec has the
+        // descriptor, too.
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+    }
+}
