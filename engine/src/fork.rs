@@ -32,7 +32,7 @@ mod tests {
     #[test]
     fn a_child_is_told_and_its_views_give_nothing() {
         let medium = MemMedium::new(1 << 20).unwrap();
-        let lease = PinState::new(&Waiter::none());
+        let lease = PinState::new(&Waiter::none()).shared();
         let memory = medium.window_memory().unwrap();
         let mut view = memory.view(Access::Exclusive, &[Piece::at(0, 4096)], &lease).unwrap();
         assert!(!super::in_child());

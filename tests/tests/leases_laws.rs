@@ -79,6 +79,8 @@ named! {
     r4_a_fence_that_fails_half_way_keeps_what_it_moved,
     r4_a_fence_that_fails_leaves_its_lease_recalled,
     a21_a_recall_that_is_withdrawn_is_so_for_delegates,
+    r1_unflushed_bytes_of_what_is_cut_wholly_are_not_waited_for,
+    b10_a_lease_that_is_over_keeps_nothing,
 }
 
 /// A sync, and the end of a lease, write back what ended pins wrote through its window.

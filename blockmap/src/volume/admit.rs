@@ -17,6 +17,7 @@ use super::Volume;
 use super::file::{FileState, Version};
 use super::guards::Table;
 use super::hold::Held;
+use super::layout::Is;
 use super::lease::LeaseCore;
 use super::plan::{decide, write_asks};
 use super::revoke::Taking;
@@ -58,7 +59,7 @@ impl Ticket {
     /// Its number, from now on.
     pub(super) fn number(&mut self, vol: &Volume) -> u64 {
         if self.number == 0 {
-            self.number = vol.leasing.next_ticket();
+            self.number = vol.leasing.next_number();
         }
         self.number
     }
@@ -338,9 +339,9 @@ impl Volume {
         let mut left = Ids::new();
         if let Ok(None) = busy {
             // Who looks a stale one up again hears of it.
-            leases.iter().for_each(|lease| lease.layout().changes += 1);
+            leases.iter().for_each(|lease| lease.layout().rare_mut().changes += 1);
             for lease in &fresh {
-                lease.layout().stale = true;
+                lease.layout().is |= Is::STALE;
                 t.arbiter.stale(lease.id());
             }
             left.extend(leases.iter().filter(|l| !self.unused_by_itself(l)).map(|l| l.id()));
@@ -378,7 +379,7 @@ impl Volume {
     /// Stops new pins of these leases. If a thread has one of them pinned, or a device
     /// may reach it, which; then they are as they were.
     fn used_by_cpu(&self, t: &Table, leases: &[Arc<LeaseCore>]) -> Result<Option<String>> {
-        let states: SmallVec<[&Arc<PinState>; 4]> = leases.iter().map(|l| &l.pin).collect();
+        let states: SmallVec<[&PinState; 4]> = leases.iter().map(|l| l.pins()).collect();
         pin::recall(&states).map_err(no_barrier)?;
         let used = leases.iter().find(|l| l.is_in_hand() || l.is_registered());
         let used = used.map(|l| l.name());

@@ -71,9 +71,8 @@ pub struct Geometry {
     pub max_transfer: u32,
     /// Most operations that one queue can have in flight.
     pub max_depth: u32,
-    /// Bytes that the device writes all or nothing, across a crash too, for others who
-    /// read them by one command of this size, and where it does not cross
-    /// [`Geometry::atomic_boundary`].
+    /// Bytes that the device writes all or nothing, across a crash too, where that does
+    /// not cross [`Geometry::atomic_boundary`].
     pub atomic_bytes: u32,
     /// Where writes are not atomic although they are small enough.
     pub atomic_boundary: Option<Boundary>,
@@ -242,7 +241,8 @@ pub trait Queue: Send + fmt::Debug {
     /// Only what makes the queue useless (`Gone`).
     fn wait(&mut self, timeout: Option<Duration>) -> Result<()>;
 
-    /// A descriptor that is readable when something can be polled; `None` when
+    /// A descriptor that is readable when something can be polled, and perhaps once more
+    /// (the word of a completion may come after it was polled); `None` when
     /// no event ever announces it, because completions are made by
     /// [`Queue::ring`], [`Queue::poll`] and [`Queue::wait`] themselves.
     fn event_fd(&self) -> Option<BorrowedFd<'_>>;

@@ -96,7 +96,11 @@ impl Orphans {
             // A spare one of another depth may make room.
             Err(error) => {
                 let Some(core) = self.spare().pop() else { return Err(error) };
-                controller.delete_queues(core.qid(), core.generation())?;
+                if let Err(error) = controller.delete_queues(core.qid(), core.generation()) {
+                    // It may still have them.
+                    self.spare().push(core);
+                    return Err(error);
+                }
                 controller.give_qid(core.qid());
                 drop(core);
                 Core::new(controller, space, read_only, depth).map(Box::new)

@@ -280,7 +280,7 @@ fn register_pages_are_mapped_only_where_that_is_safe() {
         let shared = super::server::Shared {
             file: Arc::new(file()),
             offset: 0,
-            areas: Vec::from([0..PAGE]),
+            areas: std::iter::once(0..PAGE).collect(),
         };
         let options = ClientOptions { mapping, ..ClientOptions::default() };
         let pair = Pair::sharing(&ServerOptions::default(), options, Some(shared));

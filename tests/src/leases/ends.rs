@@ -109,9 +109,9 @@ pub fn a_wait_that_is_over_closes_no_circle() -> Verdict {
     w.vol.truncate(&w.file, 15 * B + 100).map_err(text)?;
     w.vol.sync().map_err(text)?;
     let mine = w.lease_of(&w.comer, Access::Exclusive, (0, B)).map_err(text)?;
-    let pin = mine.pins().hold().map_err(|e| e.to_string())?;
+    let pin = mine.hold().map_err(|e| e.to_string())?;
     let lease = w.lease_of(&w.holder, Access::Write, (15 * B, 100)).map_err(text)?;
-    let theirs = lease.pins().hold().map_err(|e| e.to_string())?;
+    let theirs = lease.hold().map_err(|e| e.to_string())?;
     hold_all_writes(&w)?;
     let grow = w.begin(|vol, f| vol.truncate(f, 15 * B + 200));
     wait("the recall", || super::world::recalled(&w.holder).is_some())?;
@@ -154,7 +154,7 @@ pub fn b7_a_lease_over_logged_bytes_of_a_read_only_store_is_refused() -> Verdict
 pub fn a_call_ends_when_its_store_is_given_up() -> Verdict {
     let w = World::memory()?;
     let lease = w.lease(Access::Exclusive, 0, 4)?;
-    let pin = lease.pins().hold().map_err(|e| e.to_string())?;
+    let pin = lease.hold().map_err(|e| e.to_string())?;
     let read = w.begin(|vol, f| vol.read_at(f, &mut [0; 10], 0));
     wait("the recall", || super::world::recalled(&w.holder).is_some())?;
     wait("the end of the read", || {

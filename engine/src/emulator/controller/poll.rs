@@ -31,7 +31,7 @@ impl Controller {
                 // A ring that cannot be reached: nothing can be said to the client.
                 Err(_) => self.fail(),
             }
-            if !self.is_running() {
+            if !self.is_running() || self.vanish.is_some() {
                 break;
             }
         }
