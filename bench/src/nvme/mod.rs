@@ -210,6 +210,18 @@ pub fn idle(medium: &Arc<dyn Medium>, other: u32) -> Result<(f64, f64, f64)> {
     Ok((ran("self") - own, ran(&other.to_string()) - theirs, took))
 }
 
+/// Seconds that another process ran while nothing was asked of the medium that it serves
+/// for a while, and how long that was.
+pub fn unasked(medium: &Arc<dyn Medium>, other: u32) -> (f64, f64) {
+    let pid = other.to_string();
+    std::thread::sleep(Duration::from_millis(200));
+    let (before, start) = (ran(&pid), Instant::now());
+    std::thread::sleep(Duration::from_secs(1));
+    let found = (ran(&pid) - before, start.elapsed().as_secs_f64());
+    debug_assert!(medium.losses() == 0);
+    found
+}
+
 /// Seconds that a process has run, as the scheduler counts; by ticks where it does not.
 fn ran(pid: &str) -> f64 {
     let text = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).ok();

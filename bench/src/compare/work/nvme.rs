@@ -5,7 +5,7 @@ use crate::outcome::{Outcome, fail};
 use crate::results::{Results, Side, Unit};
 use freehold_bench::leases::Bed;
 use freehold_bench::nvme::plain::Plain;
-use freehold_bench::nvme::{Served, Target, idle, on_first_core, through_driver};
+use freehold_bench::nvme::{Served, Target, idle, on_first_core, through_driver, unasked};
 use freehold_engine::bus::{Counted, Function};
 use freehold_engine::medium::Medium;
 use freehold_engine::nvme::{Timeouts, open_on};
@@ -225,13 +225,17 @@ fn waiting(site: &Site<'_>, program: &Path, side: Side, results: &mut Results) -
     let slow =
         Target { null: false, compare_ms: LONG_MS, ..Target::null(socket(site.dir), 1 << 20) };
     let served = Served::start(program, &slow)?;
-    let (own, theirs, took) = idle(&medium(site.dir)?, served.pid())?;
+    let medium = medium(site.dir)?;
+    let (nothing, second) = unasked(&medium, served.pid());
+    let (own, theirs, took) = idle(&medium, served.pid())?;
     let mut percent = |who: &str, seconds: f64| {
         let name = format!("processor time while waiting, percent, {who}");
         results.add("nvme", name, Unit::Number, side, seconds / took * 100.0);
     };
     percent("driver", own);
     percent("controller", theirs);
+    let name = "processor time of the controller, percent, nothing asked";
+    results.add("nvme", name, Unit::Number, side, nothing / second * 100.0);
     Ok(())
 }
 
