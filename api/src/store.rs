@@ -379,6 +379,7 @@ impl Store {
     /// # Errors
     /// `Limit`, with what to raise.
     pub fn queue(&self, depth: u32) -> Result<Queue> {
+        self.here()?;
         Queue::new(self, depth)
     }
 

@@ -195,7 +195,7 @@ impl Volume {
                 });
                 out.keep(others);
                 if !ids.is_empty() {
-                    ids = self.recall(t, file.id, &ids, (change, &spans), &mut out);
+                    ids = self.recall(t, file.id, &ids, &[ask], &mut out);
                     ticket.recalls((self, file), t, &ask);
                 }
                 Ok(ids)

@@ -19,7 +19,7 @@ use super::layout::Is;
 use super::lease::LeaseCore;
 use super::sessions::{Event, SessionCore};
 use super::write::B;
-use crate::arbiter::{Change, Fence, Id, Ids, Recall, Request, Span, State};
+use crate::arbiter::{Fence, Id, Ids, Recall, Request, Span, State};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::FileId;
 use crate::lane::Io;
@@ -86,7 +86,7 @@ impl Volume {
         t: &mut Table,
         file: FileId,
         ids: &[Id],
-        (change, spans): (Change, &[Span]),
+        asks: &[Request],
         out: &mut Taking,
     ) -> Ids {
         let leases: Vec<_> = ids.iter().filter_map(|id| t.lease(*id)).collect();
@@ -96,12 +96,11 @@ impl Volume {
         let quiet = pin::quiet(&states);
         let mut busy: HashMap<Id, &Arc<LeaseCore>> = HashMap::new();
         let mut gone = HashSet::with_capacity(leases.len());
-        let ask = Request { session: 0, change, spans, ticket: 0 };
         for (lease, quiet) in leases.iter().zip(quiet) {
             let id = lease.id();
             if self.may_take(lease, quiet) {
                 self.take(t, lease, out);
-            } else if quiet && lease.is_only_dirty() && !will_flush(t, lease, &ask) {
+            } else if quiet && lease.is_only_dirty() && !will_flush(t, lease, asks) {
                 self.revoke(t, lease, out);
             } else {
                 busy.insert(id, lease);
@@ -117,7 +116,7 @@ impl Volume {
                 t.arbiter.returned(*id);
                 continue;
             }
-            self.tell_recall(t, file, *id, (lease, &ask), out);
+            self.tell_recall(t, file, *id, (lease, asks), out);
             left.push(*id);
         }
         out.keep(leases);
@@ -155,11 +154,11 @@ impl Volume {
         t: &mut Table,
         file: FileId,
         id: Id,
-        (lease, ask): (Option<&Arc<LeaseCore>>, &Request),
+        (lease, asks): (Option<&Arc<LeaseCore>>, &[Request]),
         out: &mut Taking,
     ) {
         let now = super::clock();
-        let may_flush = t.arbiter.may_flush(ask, id);
+        let may_flush = may_flush(t, id, asks);
         let recall = t.arbiter.recall(id, now, self.leasing.lease_time());
         let Recall::Asked { deadline, delegates, .. } = recall else { return };
         out.deadline = Some(out.deadline.map_or(deadline, |d| d.min(deadline)));
@@ -181,7 +180,7 @@ impl Volume {
         for child in delegates {
             let Some(lease) = t.lease(child) else { continue };
             let _ = pin::recall(&[lease.pins()]);
-            let may_flush = t.arbiter.may_flush(ask, child);
+            let may_flush = self::may_flush(t, child, asks);
             lease.allow_flush(may_flush);
             let event = Event::Recall { id: child, file, range: lease.range(), grace, may_flush };
             out.events.push((lease.session().clone(), event));
@@ -390,12 +389,17 @@ impl Volume {
 
 /// Are unflushed bytes of a lease that is asked for, or was before, worth waiting for? Who was
 /// told so first may flush them.
-fn will_flush(t: &Table, lease: &LeaseCore, ask: &Request) -> bool {
+fn will_flush(t: &Table, lease: &LeaseCore, asks: &[Request]) -> bool {
     match t.arbiter.state(lease.id()) {
         Some(State::Recalled { .. }) => lease.may_flush(),
-        Some(State::Held { .. } | State::Stale { .. }) => t.arbiter.may_flush(ask, lease.id()),
+        Some(State::Held { .. } | State::Stale { .. }) => may_flush(t, lease.id(), asks),
         _ => true,
     }
+}
+
+/// No change of an operation takes away all that a lease is over.
+fn may_flush(t: &Table, id: Id, asks: &[Request]) -> bool {
+    asks.iter().all(|r| t.arbiter.may_flush(r, id))
 }
 
 fn still_reached(lease: &LeaseCore) -> Error {

@@ -59,7 +59,7 @@ mod fork;
 mod guard;
 mod io;
 #[cfg(all(loom, test))]
-mod models;
+pub(crate) mod models;
 mod revoke;
 mod shared;
 mod state;

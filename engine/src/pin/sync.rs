@@ -47,6 +47,12 @@ mod system {
     #[inline(always)]
     pub(in crate::pin) fn step() {}
 
+    /// Enters a lock under which somebody may call membarrier.
+    #[inline(always)]
+    pub(in crate::pin) fn blocked<T>(enter: impl FnOnce() -> T) -> T {
+        enter()
+    }
+
     /// Whether the models leave out this part of the protocol: never here.
     #[inline(always)]
     pub(in crate::pin) const fn broken(_: super::Fault) -> bool {
@@ -62,7 +68,7 @@ pub(super) use super::models::world::*;
 
 /// Parts of the protocol that a model leaves out to show that it would miss them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// The state is not read again after counting.
     NoSecondLoad,
     /// The revoker reads the sums without a barrier before.

@@ -4,9 +4,11 @@
 //! then once for each part of the protocol that it is there for, with that part left
 //! out, and must not. How membarrier is modelled stands at the head of `world`.
 //!
-//! Run by `RUSTFLAGS="--cfg loom" cargo test -p freehold-engine --lib pin::models`.
+//! The window's ledger, which stands on the same barrier, has its model beside it.
+//!
+//! Run by `RUSTFLAGS="--cfg loom" cargo test -p freehold-engine --lib models`.
 
 mod exclusive;
 mod revoke;
 mod scene;
-pub(super) mod world;
+pub(crate) mod world;

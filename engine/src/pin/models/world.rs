@@ -38,7 +38,7 @@ pub(in crate::pin) use loom::sync::{
 use std::cell::Cell;
 use std::sync::Arc;
 
-pub(in crate::pin) use super::super::sync::Fault;
+pub(crate) use super::super::sync::Fault;
 
 pub(in crate::pin) const CELLS: usize = 2;
 pub(in crate::pin) const CHUNKS: usize = 2;
@@ -60,7 +60,7 @@ loom::thread_local! {
 
 /// Which of the two protocols a model runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     Membarrier,
     Fences,
 }
@@ -132,11 +132,25 @@ pub(in crate::pin) fn membarrier() -> std::io::Result<()> {
     Ok(())
 }
 
+/// Enters a lock under which others may call membarrier. A thread that waits there was switched
+/// away from, and has answered as one has that is in the call itself. One that need not wait
+/// passes barriers here that the system does not promise; whoever relies on what is before or
+/// after a lock relies on the lock.
+pub(in crate::pin) fn blocked<T>(enter: impl FnOnce() -> T) -> T {
+    let Some(me) = ME.with(taken) else { return enter() };
+    fence(SeqCst);
+    me.answered.store(u64::MAX, Release);
+    let entered = enter();
+    me.answered.store(me.asked.load(Relaxed), Release);
+    fence(SeqCst);
+    entered
+}
+
 /// A thread of a model.
-pub(super) type Body = Box<dyn FnOnce() + Send>;
+pub(crate) type Body = Box<dyn FnOnce() + Send>;
 
 /// Runs these at once, the last on the model's own thread, and joins them.
-pub(super) fn run(mut bodies: Vec<Body>) {
+pub(crate) fn run(mut bodies: Vec<Body>) {
     let mail = || Mail { asked: AtomicU64::new(0), answered: AtomicU64::new(0) };
     let all: Arc<Vec<_>> = Arc::new(bodies.iter().map(|_| Arc::new(mail())).collect());
     let enter = |body: Body, mail: Arc<Mail>, all: Arc<Vec<Arc<Mail>>>| {
@@ -163,7 +177,7 @@ pub(super) fn run(mut bodies: Vec<Body>) {
 
 /// Notes that something happened which must not. (A panic in the middle of a model
 /// would unwind through guards whose atomics are gone.)
-pub(super) fn must(holds: bool, what: &'static str) {
+pub(crate) fn must(holds: bool, what: &'static str) {
     if !holds {
         WRONG.set(Some(what));
     }
@@ -195,14 +209,14 @@ fn explore(form: Form, fault: Option<Fault>, preemptions: usize, model: fn()) ->
 }
 
 /// No run of the model goes wrong, in either form.
-pub(super) fn holds(preemptions: usize, model: fn()) {
+pub(crate) fn holds(preemptions: usize, model: fn()) {
     for form in [Form::Membarrier, Form::Fences] {
         assert_eq!(explore(form, None, preemptions, model), None, "{form:?}");
     }
 }
 
 /// With that part of the protocol left out some run of the model goes wrong.
-pub(super) fn misses(form: Form, fault: Fault, preemptions: usize, model: fn()) {
+pub(crate) fn misses(form: Form, fault: Fault, preemptions: usize, model: fn()) {
     let wrong = explore(form, Some(fault), preemptions, model);
     assert!(wrong.is_some(), "{form:?} without {fault:?}: nothing was found");
 }
