@@ -189,6 +189,27 @@ fn refused(rejected: freehold_engine::medium::Rejected) -> freehold_engine::medi
     })
 }
 
+/// Writes all of a medium, so that every block that is read later has memory of its own.
+///
+/// # Errors
+/// What a write reports.
+pub fn fill(medium: &Arc<dyn Medium>) -> Result<()> {
+    const PIECE: u64 = 128;
+    let mut queue = medium.queue(1)?;
+    let mut done = Vec::with_capacity(1);
+    let mut buf = medium.pool().take((PIECE * BLOCK) as usize)?;
+    buf.fill(0xa5);
+    for at in (0..medium.geometry().blocks / PIECE).map(|i| i * PIECE) {
+        queue.submit(0, Op::Write { at, buf, fua: false }).map_err(refused)?;
+        while queue.poll(&mut done) == 0 {}
+        let Some(end) = done.pop() else { return Ok(()) };
+        end.result?;
+        let Some(back) = end.buf else { return Ok(()) };
+        buf = back;
+    }
+    Ok(())
+}
+
 /// Seconds that this process and another one ran while a command was waited for that its
 /// device took a long time over, and how long that was.
 ///

@@ -5,7 +5,7 @@ use crate::outcome::{Outcome, fail};
 use crate::results::{Results, Side, Unit};
 use freehold_bench::leases::Bed;
 use freehold_bench::nvme::plain::Plain;
-use freehold_bench::nvme::{Served, Target, idle, on_first_core, through_driver, unasked};
+use freehold_bench::nvme::{Served, Target, fill, idle, on_first_core, through_driver, unasked};
 use freehold_engine::bus::{Counted, Function};
 use freehold_engine::medium::Medium;
 use freehold_engine::nvme::{Timeouts, open_on};
@@ -206,7 +206,9 @@ fn store(
 ) -> Outcome {
     let kept = Target { null: false, ..Target::null(socket(site.dir), KEPT) };
     let _served = Served::start(program, &kept)?;
-    let bed = Bed::on(medium(site.dir)?)?;
+    let medium = medium(site.dir)?;
+    fill(&medium)?;
+    let bed = Bed::on(medium)?;
     for _ in 0..TURNS {
         let rates = on_first_core(|| {
             let by_offset = bed.by_offset(count)?;
