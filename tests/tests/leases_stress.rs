@@ -34,3 +34,8 @@ fn on_a_file() {
 fn on_the_simulated_medium() {
     run(Kind::Sim);
 }
+
+#[test]
+fn on_an_nvme_namespace() {
+    run(Kind::Nvme);
+}

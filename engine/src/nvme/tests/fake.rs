@@ -45,6 +45,10 @@ pub(super) struct State {
     pub(super) cut: bool,
     /// What optional commands it has.
     pub(super) oncs: u16,
+    /// What becomes of identify data before the driver gets them.
+    pub(super) garble: Option<fn(&mut [u8], u64)>,
+    /// What `garble` is told.
+    pub(super) seed: u64,
     /// How often it was enabled.
     pub(super) starts: u32,
     /// Doorbell writes of I/O queues.
@@ -142,13 +146,13 @@ impl State {
                 id.set_cqes(0x44);
                 id.set_mdts(2);
                 id.set_oncs(self.oncs);
-                self.store(command.prp1(), id.as_bytes());
+                self.identify(command.prp1(), id.as_bytes());
             }
             admin::IDENTIFY => {
                 let mut id = IdentifyNamespace::new();
                 id.set_nsze(BLOCKS);
                 id.set_lba_format(0, LbaFormat { metadata: 0, lbads: 12, performance: 0 });
-                self.store(command.prp1(), id.as_bytes());
+                self.identify(command.prp1(), id.as_bytes());
             }
             admin::CREATE_CQ => {
                 let pair = Pair {
@@ -168,6 +172,15 @@ impl State {
         self.post(0, |head, phase| {
             Cqe::new(0x0007_0007, head, 0, command.cid(), Status::SUCCESS, phase)
         });
+    }
+
+    /// Gives identify data, as they are or spoiled.
+    fn identify(&mut self, at: u64, bytes: &[u8]) {
+        let mut bytes = bytes.to_vec();
+        if let Some(garble) = self.garble {
+            garble(&mut bytes, self.seed);
+        }
+        self.store(at, &bytes);
     }
 
     fn configure(&mut self, cc: Cc) {

@@ -334,6 +334,65 @@ fn a_long_operation_is_fed_as_places_come_free() {
     assert_eq!(seen, (0..10).map(|n| (1, 4 * n, true)).collect::<Vec<_>>());
 }
 
+/// Fields of the controller and of the namespace that a driver goes by: where each lies.
+const TOLD: [std::ops::Range<usize>; 8] =
+    [0..136, 24..32, 76..80, 92..104, 256..262, 512..544, 128..192, 516..540];
+
+/// Spoils a few bytes, fields that matter more often than others, or all of them.
+fn garble(bytes: &mut [u8], seed: u64) {
+    let mut state = seed;
+    let mut draw = move |end: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) as usize % end
+    };
+    let few = 1 + draw(6);
+    let count = if draw(8) == 0 { bytes.len() } else { few };
+    for _ in 0..count {
+        let range = TOLD[draw(TOLD.len())].clone();
+        let at = if count > few { draw(bytes.len()) } else { range.start + draw(range.len()) };
+        bytes[at] = [0, 1, 0x7f, 0xff, draw(256) as u8][draw(5)];
+    }
+}
+
+/// Identify data that lie lead to a refusal or to a medium that makes sense, and I/O on it
+/// ends; the fake panics if an address is named that was not mapped.
+#[test]
+fn any_identify_data_are_refused_or_make_sense() {
+    let (mut opened, mut refused) = (0, 0);
+    for seed in 1..240 {
+        let fake = Fake::new();
+        fake.state().garble = Some(garble);
+        fake.state().seed = seed;
+        let timeouts = Timeouts { io: SHORT, admin: Duration::from_secs(1) };
+        let medium = match open_on(Arc::<Fake>::clone(&fake), 1, timeouts, false) {
+            Ok(medium) => medium,
+            Err(error) => {
+                assert!(!error.message().is_empty(), "seed {seed}");
+                refused += 1;
+                continue;
+            }
+        };
+        let geometry = medium.geometry().clone();
+        let most = geometry.max_transfer as usize;
+        assert!(geometry.blocks > 0 && geometry.blocks <= u64::MAX >> 12, "seed {seed}");
+        assert!(most > 0 && most.is_multiple_of(4096), "seed {seed}: {geometry:?}");
+        assert!([512, 4096].contains(&geometry.lba_bytes), "seed {seed}: {geometry:?}");
+        assert!((1..=1023).contains(&geometry.max_depth), "seed {seed}: {geometry:?}");
+        let mut queue = medium.queue(4).unwrap();
+        for at in [0, geometry.blocks - 1] {
+            let buf = medium.pool().take(4096).unwrap();
+            if queue.submit(at, Op::Read { at, buf }).is_err() {
+                assert!(medium.losses() > 0, "seed {seed}: a read of block {at} is refused");
+            }
+        }
+        // A fake with shadow doorbells does not look at them: late, and lost at last.
+        let ended = drain(&mut *queue);
+        assert!(ended.len() == 2 || medium.losses() > 0, "seed {seed}: {ended:?}");
+        opened += 1;
+    }
+    assert!(opened > 20 && refused > 20, "{opened} opened, {refused} refused");
+}
+
 /// Whatever is posted, right or wrong, each operation ends once, with its buffer unless the
 /// controller is lost, and nothing panics or hangs.
 #[test]

@@ -12,11 +12,14 @@ mod holders;
 mod stamp;
 
 use super::world::{sound, text};
+use crate::nvme::Served;
 use crate::random::Random;
 use freehold_blockmap::{Error, ErrorKind, FormatSpec, Volume};
+use freehold_engine::emulator::Options;
 use freehold_engine::medium::Medium;
 use freehold_engine::sim::{SimMedium, SimOptions};
 use freehold_engine::{FormatOptions, format_target};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -39,6 +42,8 @@ pub enum Kind {
     File,
     /// The simulated medium, which reorders and delays.
     Sim,
+    /// Our driver on our emulated controller, with a volatile cache.
+    Nvme,
 }
 
 /// What was done, so that a test can say whether it was much.
@@ -115,9 +120,16 @@ impl Arena {
     }
 }
 
-fn medium(kind: Kind, seed: u64, path: &std::path::Path) -> Result<Arc<dyn Medium>, String> {
-    let size = 12 << 20;
+/// Bytes of the medium.
+const SIZE: u64 = 12 << 20;
+
+fn medium(kind: Kind, seed: u64, place: &Place) -> Result<Arc<dyn Medium>, String> {
+    let (size, path) = (SIZE, &place.path);
     match kind {
+        Kind::Nvme => {
+            let served = place.served.as_ref().ok_or("nothing is served")?;
+            format_target(&served.uri(), &FormatOptions::default())
+        }
         Kind::Memory => format_target(&format!("mem:{size}"), &FormatOptions::default()),
         Kind::File => {
             let options = FormatOptions { size: Some(size), force: true };
@@ -137,9 +149,14 @@ fn medium(kind: Kind, seed: u64, path: &std::path::Path) -> Result<Arc<dyn Mediu
 /// The first fault, and how to run it again.
 pub fn run(kind: Kind, seed: u64, time: Duration) -> Result<Totals, String> {
     let path = std::env::temp_dir().join(format!("freehold-stress-{}-{seed}", std::process::id()));
-    let done = run_on(kind, seed, time, &path);
+    let served = (kind == Kind::Nvme).then(|| {
+        let cache = seed.is_multiple_of(2);
+        Served::new(Options { volatile_cache: cache, seed, ..Options::new("", SIZE) })
+    });
+    let place = Place { path, served };
+    let done = run_on(kind, seed, time, &place);
     if kind == Kind::File {
-        let _ = std::fs::remove_file(&path);
+        let _ = std::fs::remove_file(&place.path);
     }
     done.map_err(|e| {
         format!(
@@ -150,8 +167,14 @@ pub fn run(kind: Kind, seed: u64, time: Duration) -> Result<Totals, String> {
     })
 }
 
-fn run_on(kind: Kind, seed: u64, time: Duration, path: &std::path::Path) -> Result<Totals, String> {
-    let vol = Volume::format(medium(kind, seed, path)?, &FormatSpec::default()).map_err(text)?;
+/// Where the medium is to be had: a file that may be there, or an emulator that serves.
+struct Place {
+    path: PathBuf,
+    served: Option<Served>,
+}
+
+fn run_on(kind: Kind, seed: u64, time: Duration, place: &Place) -> Result<Totals, String> {
+    let vol = Volume::format(medium(kind, seed, place)?, &FormatSpec::default()).map_err(text)?;
     vol.set_lease_time(Duration::from_millis(2));
     let free = vol.space().free;
     let (comers, holders) = (3, 3);
