@@ -45,7 +45,7 @@ pub(crate) fn open(
         Arc::clone(all.entry(path.clone()).or_default())
     };
     let mut seat = seat.lock().unwrap_or_else(PoisonError::into_inner);
-    let controller = match seat.upgrade().filter(|c| c.end().is_none()) {
+    let controller = match seat.upgrade().filter(is_there) {
         Some(controller) => controller,
         None => {
             let client: Arc<dyn Function> = Client::connect(&path, &ClientOptions::default())?;
@@ -55,6 +55,15 @@ pub(crate) fn open(
         }
     };
     medium(&controller, nsid, uri, options.read_only)
+}
+
+/// Whether it has not ended. One whose link broke while nobody looked ends now: else
+/// whoever opens its socket again would find it open for ever.
+fn is_there(controller: &Arc<Controller>) -> bool {
+    if let Err(error) = controller.link.function.check() {
+        controller.lose(error, false);
+    }
+    controller.end().is_none()
 }
 
 fn is_used(seat: &Seat) -> bool {

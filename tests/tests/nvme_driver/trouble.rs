@@ -187,6 +187,30 @@ fn d3_m3_m4_a_vanished_controller_ends_in_errors() {
     }
 }
 
+/// A controller whose link broke while nobody looked does not keep its socket from being
+/// opened again, though its medium is still there.
+#[test]
+fn m3_a_link_that_broke_unseen_is_opened_again() {
+    let served = Served::new(faulty(&["vanish:op=write,nth=1"]));
+    let medium = served.open();
+    let mut driver = Driver::new(&medium, 4);
+    let buf = driver.pattern(1, 0);
+    driver.submit(1, Op::Write { at: 0, buf, fua: false });
+    driver.queue.ring();
+    let end = std::time::Instant::now() + Duration::from_secs(10);
+    let again = loop {
+        match served.try_open(Duration::from_secs(30)) {
+            Ok(again) => break again,
+            Err(e) => assert!(std::time::Instant::now() < end, "never to be opened again: {e}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    assert_eq!((medium.losses(), again.losses()), (1, 0));
+    let done = driver.drain();
+    assert_eq!(kind(&done[0]), Some(ErrorKind::Gone));
+    assert!(done[0].buf.is_none(), "what may be written came back");
+}
+
 #[test]
 fn namespaces_share_a_controller_and_are_open_once() {
     let sizes = vec![16 << 20, 32 << 20];
