@@ -1,10 +1,14 @@
 //! An emulator on a thread of its own, for one test.
 
 use freehold_engine::emulator::{Emulator, Ended, Options};
+use freehold_engine::medium::{Error, Medium};
+use freehold_engine::nvme::Timeouts;
+use freehold_engine::{OpenOptions, open};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// A place in the temporary directory that no other test has.
 pub fn fresh_path(kind: &str) -> PathBuf {
@@ -40,6 +44,23 @@ impl Served {
     /// The name of the medium.
     pub fn uri(&self) -> String {
         format!("vfio-user:{}", self.socket.display())
+    }
+
+    /// Opens its first namespace.
+    ///
+    /// # Panics
+    /// If it does not open.
+    pub fn open(&self) -> Arc<dyn Medium> {
+        self.try_open(Duration::from_secs(30)).expect("it opens")
+    }
+
+    /// Opens its first namespace with a time-out for commands.
+    ///
+    /// # Errors
+    /// What opening reports.
+    pub fn try_open(&self, io: Duration) -> Result<Arc<dyn Medium>, Error> {
+        let timeouts = Timeouts { io, ..Timeouts::default() };
+        open(&self.uri(), &OpenOptions { timeouts, ..OpenOptions::default() })
     }
 
     /// Ends it, and says how it ended.
