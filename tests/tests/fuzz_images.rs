@@ -7,36 +7,12 @@ use freehold_tests::fuzz::{self, Function, fuzz_image, fuzz_journal};
 use freehold_tests::random::Random;
 use freehold_tests::seeds;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-
-/// A case that is not done after so many looks of a second each hangs.
-const PATIENCE: u32 = 120;
-
-/// Ends the process, with the words to repeat it, when a seed does not end.
-fn watch(test: &'static str, now: &'static AtomicU64) {
-    std::thread::spawn(move || {
-        let (mut seen, mut same) = (u64::MAX, 0);
-        loop {
-            std::thread::sleep(Duration::from_secs(1));
-            let seed = now.load(Ordering::Relaxed);
-            same = if seed == seen { same + 1 } else { 0 };
-            seen = seed;
-            if seed == u64::MAX {
-                return;
-            }
-            if same > PATIENCE {
-                eprintln!("{test}: seed {seed} hangs\n{}", seeds::again("fuzz_images", seed));
-                std::process::abort();
-            }
-        }
-    });
-}
 
 fn each_seed(test: &'static str, now: &'static AtomicU64, function: Function, longest: u64) {
     let range = seeds::range(0..800);
     let (seeds, before) = (range.end - range.start, fuzz::opened());
     now.store(range.start, Ordering::Relaxed);
-    watch(test, now);
+    seeds::watch("fuzz_images", now);
     for seed in range {
         now.store(seed, Ordering::Relaxed);
         let mut random = Random::new(seed);

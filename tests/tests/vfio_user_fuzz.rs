@@ -10,33 +10,9 @@ use freehold_tests::seeds;
 use freehold_tests::vfio_user::open_descriptors;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-
-/// A case that is not done after so many looks of a second each hangs.
-const PATIENCE: u32 = 120;
 
 /// Descriptors are counted: one test at a time.
 static ALONE: Mutex<()> = Mutex::new(());
-
-/// Ends the process, with the words to repeat it, when a seed does not end.
-fn watch(test: &'static str, now: &'static AtomicU64) {
-    std::thread::spawn(move || {
-        let (mut seen, mut same) = (u64::MAX, 0);
-        loop {
-            std::thread::sleep(Duration::from_secs(1));
-            let seed = now.load(Ordering::Relaxed);
-            same = if seed == seen { same + 1 } else { 0 };
-            seen = seed;
-            if seed == u64::MAX {
-                return;
-            }
-            if same > PATIENCE {
-                eprintln!("{test}: seed {seed} hangs\n{}", seeds::again("vfio_user_fuzz", seed));
-                std::process::abort();
-            }
-        }
-    });
-}
 
 fn each_seed(test: &'static str, now: &'static AtomicU64, function: Function) {
     let _alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -44,7 +20,7 @@ fn each_seed(test: &'static str, now: &'static AtomicU64, function: Function) {
     let count = range.end - range.start;
     let (answered, open) = (ANSWERED.load(Ordering::Relaxed), open_descriptors());
     now.store(range.start, Ordering::Relaxed);
-    watch(test, now);
+    seeds::watch("vfio_user_fuzz", now);
     for seed in range {
         now.store(seed, Ordering::Relaxed);
         let mut random = Random::new(seed);
