@@ -2,7 +2,7 @@
 //!
 //! `medium` is the waist: what every device promises, written as a
 //! specification. `bus` is a PCI function and its registers. `memory` is the memory that devices read and write. `pin` counts
-//! what is in use and takes it back. Each medium lives in a module of its own.
+//! what is in use and takes it back; `rcu` reads without a lock what may be taken away. Each medium lives in a module of its own.
 //! Nothing here knows what a file is.
 
 pub mod bus;
@@ -18,6 +18,7 @@ pub mod memory;
 mod open;
 pub mod pin;
 mod probe;
+pub mod rcu;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod uri;

@@ -308,7 +308,7 @@ impl Volume {
     /// The last handle is gone: nothing that waits will be driven again.
     pub fn abandon(&self) {
         for lane in self.all_lanes() {
-            lane.lock().forget_tasks();
+            lane.lock().forget_tasks(&lane);
         }
         self.forget_kept();
     }

@@ -62,6 +62,7 @@ mod sessions;
 mod shelf;
 mod shift;
 mod stats;
+mod together;
 mod waiters;
 mod warm;
 mod write;
@@ -87,6 +88,7 @@ pub use register::{Action, not_forked};
 pub use seal::{SealCore, SealSpec};
 pub use sessions::{Event, MOST_HELD, SessionCore};
 pub use stats::{FileStat, Space, Stats, VolumeInfo};
+pub(crate) use together::{Together, forget, look_up};
 
 use crate::cache::Cache;
 use crate::format::types::{Seq, Superblock};

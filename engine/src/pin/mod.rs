@@ -59,12 +59,12 @@ mod fork;
 mod guard;
 mod io;
 #[cfg(all(loom, test))]
-mod models;
+pub(crate) mod models;
 mod revoke;
 mod state;
 #[cfg(all(test, not(loom)))]
 mod stress;
-mod sync;
+pub(crate) mod sync;
 mod table;
 #[cfg(all(test, not(loom)))]
 mod tests;

@@ -9,4 +9,4 @@
 mod exclusive;
 mod revoke;
 mod scene;
-pub(super) mod world;
+pub(crate) mod world;

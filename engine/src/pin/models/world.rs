@@ -31,14 +31,12 @@
 
 use super::super::table::{Exit, Own, Roll};
 use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-pub(in crate::pin) use loom::sync::{
-    Mutex,
-    atomic::{AtomicU64, fence},
-};
+pub(in crate::pin) use loom::sync::atomic::fence;
+pub(crate) use loom::sync::{Mutex, atomic::AtomicU64};
 use std::cell::Cell;
 use std::sync::Arc;
 
-pub(in crate::pin) use super::super::sync::Fault;
+pub(crate) use super::super::sync::Fault;
 
 pub(in crate::pin) const CELLS: usize = 2;
 pub(in crate::pin) const CHUNKS: usize = 2;
@@ -60,7 +58,7 @@ loom::thread_local! {
 
 /// Which of the two protocols a model runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     Membarrier,
     Fences,
 }
@@ -102,7 +100,7 @@ fn taken<T: Clone>(cell: &Cell<Option<T>>) -> Option<T> {
 }
 
 /// A point at which this thread may be interrupted by another's membarrier.
-pub(in crate::pin) fn step() {
+pub(crate) fn step() {
     if let Some(mail) = ME.with(taken) {
         let asked = mail.asked.load(Relaxed);
         // Written by this thread alone.
@@ -133,10 +131,10 @@ pub(in crate::pin) fn membarrier() -> std::io::Result<()> {
 }
 
 /// A thread of a model.
-pub(super) type Body = Box<dyn FnOnce() + Send>;
+pub(crate) type Body = Box<dyn FnOnce() + Send>;
 
 /// Runs these at once, the last on the model's own thread, and joins them.
-pub(super) fn run(mut bodies: Vec<Body>) {
+pub(crate) fn run(mut bodies: Vec<Body>) {
     let mail = || Mail { asked: AtomicU64::new(0), answered: AtomicU64::new(0) };
     let all: Arc<Vec<_>> = Arc::new(bodies.iter().map(|_| Arc::new(mail())).collect());
     let enter = |body: Body, mail: Arc<Mail>, all: Arc<Vec<Arc<Mail>>>| {
@@ -163,7 +161,7 @@ pub(super) fn run(mut bodies: Vec<Body>) {
 
 /// Notes that something happened which must not. (A panic in the middle of a model
 /// would unwind through guards whose atomics are gone.)
-pub(super) fn must(holds: bool, what: &'static str) {
+pub(crate) fn must(holds: bool, what: &'static str) {
     if !holds {
         WRONG.set(Some(what));
     }
@@ -195,14 +193,14 @@ fn explore(form: Form, fault: Option<Fault>, preemptions: usize, model: fn()) ->
 }
 
 /// No run of the model goes wrong, in either form.
-pub(super) fn holds(preemptions: usize, model: fn()) {
+pub(crate) fn holds(preemptions: usize, model: fn()) {
     for form in [Form::Membarrier, Form::Fences] {
         assert_eq!(explore(form, None, preemptions, model), None, "{form:?}");
     }
 }
 
 /// With that part of the protocol left out some run of the model goes wrong.
-pub(super) fn misses(form: Form, fault: Fault, preemptions: usize, model: fn()) {
+pub(crate) fn misses(form: Form, fault: Fault, preemptions: usize, model: fn()) {
     let wrong = explore(form, Some(fault), preemptions, model);
     assert!(wrong.is_some(), "{form:?} without {fault:?}: nothing was found");
 }
