@@ -31,7 +31,7 @@ pub(crate) fn floor<S: Schema>(root: &Arc<Link<S>>, key: &S::Key) -> Result<Opti
 }
 
 /// Look-ups that go on together.
-pub(crate) const TOGETHER: usize = 16;
+pub(crate) const TOGETHER: usize = 32;
 
 /// As [`floor`] for many keys. They go down level by level in step: what one of them will
 /// load next is asked for before the turn of the others, so that the waits for memory of

@@ -253,15 +253,20 @@ impl VolumeQueue {
         let Some(i) = inner.free_plain.pop() else { return Err(buf) };
         // Published before the look-up (law B3), and before asking who has the bytes.
         self.lane.slots.publish(i as usize, &self.vol.epoch);
-        let buf = match self.keep_back(inner, file, (i, off, tag), buf) {
-            Ok(()) => return Ok(()),
-            Err(buf) => buf,
-        };
+        let may_keep = self.may_keep_back(inner, file);
+        if may_keep && inner.together.is_of(file) {
+            self.keep_back(inner, file, (i, off, tag), buf);
+            return Ok(());
+        }
         let state = file.state();
         let place = if state.guards.hinder(Flags::READS) {
             None
         } else {
             let v = state.version.load();
+            if may_keep && v.is_large() && inner.has_company() {
+                self.keep_back(inner, file, (i, off, tag), buf);
+                return Ok(());
+            }
             let found = v.lookup(off / BLOCK as u64);
             place_of(&self.vol, &v, (off, buf.len()), found)
         };

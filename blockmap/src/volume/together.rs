@@ -2,12 +2,12 @@
 //!
 //! A look-up among millions of extents waits for memory several times, one wait after the
 //! other, and between two submissions there is a fence (law B3), over which no load is
-//! begun early. So a plain read that comes while others of its queue are under way is kept
-//! back, its slot published, until there are [`TOGETHER`] of them or the queue is driven:
-//! polled, waited for, or taken by a waiter (law M2). Then all of them go down their map
-//! in step, and wait together. A device does not begin before it is driven either, so
-//! nothing is begun later for it. A lone read, and a read of a map that is in the
-//! processor's caches, is looked up at once.
+//! begun early. So a plain read that comes while others of its queue are under way, or
+//! where there were several the last time, is kept back, its slot published, until there
+//! are [`TOGETHER`] of them or the queue is driven: polled, waited for, or taken by a
+//! waiter (law M2). Then all of them go down their map in step, and wait together. A device
+//! need not begin before it is driven either. A lone read, and a read of a map that is in
+//! the processor's caches, is looked up at once.
 //!
 //! A read that turns out not to be plain becomes a task; its place was kept
 //! ([`Inner::has_room`]).
@@ -41,6 +41,8 @@ pub(crate) struct Together {
     /// Theirs; while there are any.
     file: Option<FileHandle>,
     reads: Vec<Read>,
+    /// The last look-up was one of several.
+    company: bool,
 }
 
 impl Together {
@@ -48,16 +50,24 @@ impl Together {
         self.reads.len()
     }
 
-    fn is_of(&self, file: &FileHandle) -> bool {
+    /// Are reads of this file being kept back?
+    pub(super) fn is_of(&self, file: &FileHandle) -> bool {
         self.file
             .as_ref()
             .is_some_and(|f| Arc::ptr_eq(f.state(), file.state()) && f.session() == file.session())
     }
 }
 
+impl Inner {
+    /// May a read that has its slot expect others beside it?
+    pub(super) fn has_company(&self) -> bool {
+        self.together.company || self.free_plain.len() + 1 < self.plain.len()
+    }
+}
+
 impl Version {
     /// Does a look-up wait for memory?
-    fn is_large(&self) -> bool {
+    pub(super) fn is_large(&self) -> bool {
         matches!(&self.map, Map::Tree(t) if t.root.as_ref().is_some_and(|r| r.at.level >= LEVELS))
     }
 }
@@ -87,23 +97,20 @@ pub(super) fn place_of(
 }
 
 impl VolumeQueue {
-    /// Keeps a read back if it has company, or is worth waiting for some. Its slot is
-    /// published. Gives the buffer back if it is to be looked up at once.
+    /// May a read of this file be kept back, so that it becomes a task if need be?
+    pub(super) fn may_keep_back(&self, inner: &Inner, file: &FileHandle) -> bool {
+        inner.has_room() && Arc::ptr_eq(file.volume(), &self.vol)
+    }
+
+    /// Keeps a read back. Its slot is published.
     pub(super) fn keep_back(
         &self,
         inner: &mut Inner,
         file: &FileHandle,
         (slot, off, tag): (u32, u64, u64),
         buf: Buffer,
-    ) -> Result<(), Buffer> {
-        let alone = inner.free_plain.len() + 1 == inner.plain.len();
-        if alone || !inner.has_room() || !Arc::ptr_eq(file.volume(), &self.vol) {
-            return Err(buf);
-        }
+    ) {
         if !inner.together.is_of(file) {
-            if !file.state().version.load().is_large() {
-                return Err(buf);
-            }
             look_up(inner, &self.lane);
             inner.together.file = Some(file.clone());
         }
@@ -111,7 +118,6 @@ impl VolumeQueue {
         if inner.together.len() == TOGETHER {
             look_up(inner, &self.lane);
         }
-        Ok(())
     }
 }
 
@@ -119,6 +125,7 @@ impl VolumeQueue {
 pub(crate) fn look_up(inner: &mut Inner, lane: &Arc<Lane>) -> bool {
     let Some(file) = inner.together.file.take() else { return false };
     let mut reads = std::mem::take(&mut inner.together.reads);
+    inner.together.company = reads.len() > 1;
     let mut places: SmallVec<[Option<(u64, usize)>; TOGETHER]> = smallvec![None; reads.len()];
     let (vol, state) = (file.volume(), file.state());
     if !state.guards.hinder(Flags::READS) {
