@@ -48,6 +48,7 @@ impl From<&OpenOptions> for freehold_engine::OpenOptions {
             read_only: o.read_only,
             io_uring: o.io_uring,
             direct: o.direct,
+            ..freehold_engine::OpenOptions::default()
         }
     }
 }

@@ -112,7 +112,7 @@ impl From<medium::Error> for Error {
             K::Unsupported => ErrorKind::Unsupported,
             K::Limit => ErrorKind::Limit,
             K::NoSpace => ErrorKind::NoSpace,
-            K::Io | K::Reset => ErrorKind::Io,
+            K::Io | K::Mismatch | K::Reset => ErrorKind::Io,
             K::Gone => ErrorKind::Gone,
         };
         Error::new(kind, e.message())

@@ -71,6 +71,8 @@ pub(crate) enum Verb {
     Bench(bench::Args),
     /// Show, with every byte verified, what the store promises
     Demo(demo::Args),
+    /// Serve an emulated NVMe controller over vfio-user
+    Emulate(emulate::Args),
     /// Write a shell's completions to standard output
     Completions(completions::Args),
     /// Write manual pages

@@ -1,13 +1,16 @@
 //! The devices under a Freehold store.
 //!
 //! `medium` is the waist: what every device promises, written as a
-//! specification. `bus` is a PCI function and its registers. `memory` is the memory that devices read and write. `pin` counts
-//! what is in use and takes it back; `rcu` reads without a lock what may be taken away. Each medium lives in a module of its own.
+//! specification. `bus` is a PCI function and its registers; `vfio_user` carries one
+//! over a socket, from both ends. `memory` is the memory that devices read and write.
+//! `pin` counts what is in use and takes it back; `rcu` reads without a lock what may be
+//! taken away. Each medium lives in a module of its own.
 //! Nothing here knows what a file is.
 
 pub mod bus;
 #[cfg(feature = "sim")]
 pub mod counting;
+pub mod emulator;
 pub mod event;
 pub mod file;
 pub mod fork;
@@ -15,6 +18,7 @@ mod holder;
 pub mod medium;
 pub mod mem;
 pub mod memory;
+pub mod nvme;
 mod open;
 pub mod pin;
 mod probe;
@@ -22,6 +26,7 @@ pub mod rcu;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod uri;
+pub mod vfio_user;
 
 pub use holder::{HOLDER_BYTES, Holder};
 pub use open::{FormatOptions, OpenOptions, format_target, open};

@@ -8,7 +8,8 @@ use crate::file::{FileMedium, Opened, open_locked, size_of};
 use crate::medium::{BLOCK, Error, ErrorKind, Medium, Result};
 use crate::mem::MemMedium;
 use crate::memory::Pool;
-use crate::probe::{Source, System, signature};
+use crate::nvme::{self, Timeouts};
+use crate::probe::{MediumSource, Source, System, signature};
 use crate::uri::{Target, Uri};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -25,11 +26,13 @@ pub struct OpenOptions {
     pub io_uring: bool,
     /// Files: bypass the page cache where the file system can. On by default.
     pub direct: bool,
+    /// NVMe: how patient the driver is.
+    pub timeouts: Timeouts,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { read_only: false, io_uring: true, direct: true }
+        Self { read_only: false, io_uring: true, direct: true, timeouts: Timeouts::default() }
     }
 }
 
@@ -54,6 +57,7 @@ pub fn open(uri: &str, options: &OpenOptions) -> Result<Arc<dyn Medium>> {
     match Uri::parse(uri)?.target {
         Target::File { path } => Ok(Arc::new(FileMedium::open(&path, uri, options)?)),
         Target::Mem { bytes } => Ok(Arc::new(MemMedium::new(bytes)?)),
+        Target::VfioUser { socket, namespace } => nvme::open(&socket, namespace, uri, options),
         other => Err(not_built(&other)),
     }
 }
@@ -78,6 +82,18 @@ pub fn format_target(uri: &str, options: &FormatOptions) -> Result<Arc<dyn Mediu
         }
         Target::Mem { .. } => {
             return Err(invalid("the size of memory is in its name: mem:SIZE"));
+        }
+        Target::VfioUser { .. } if options.size.is_some() => {
+            return Err(invalid(format!(
+                "{uri} is a namespace: it has its own size and takes none"
+            )));
+        }
+        Target::VfioUser { socket, namespace } => {
+            let medium = nvme::open(&socket, namespace, uri, &OpenOptions::default())?;
+            if !options.force {
+                free_medium(&*medium)?;
+            }
+            return Ok(medium);
         }
         other => return Err(not_built(&other)),
     };
@@ -176,11 +192,22 @@ fn check_free(opened: &Opened) -> Result<()> {
     };
     match found {
         None => Ok(()),
-        Some(what) => Err(Error::new(
-            ErrorKind::Occupied,
-            format!("{path} carries {what}; force overwrites it"),
-        )),
+        Some(what) => Err(occupied(&path.to_string(), what)),
     }
+}
+
+/// Refuses a device that carries a known format, by reading it as a medium.
+fn free_medium(medium: &dyn Medium) -> Result<()> {
+    let uri = medium.uri();
+    let reading = |e| Error::new(ErrorKind::Io, format!("looking at what {uri} carries: {e}"));
+    match signature(&MediumSource::new(medium)?).map_err(reading)? {
+        None => Ok(()),
+        Some(what) => Err(occupied(uri, what)),
+    }
+}
+
+fn occupied(name: &str, what: &str) -> Error {
+    Error::new(ErrorKind::Occupied, format!("{name} carries {what}; force overwrites it"))
 }
 
 /// The bytes of an open file, read through an aligned buffer.
@@ -245,14 +272,13 @@ fn not_built(target: &Target) -> Error {
     let what = match target {
         Target::Pmem { .. } => "persistent memory (pmem:)",
         Target::Nvme { .. } => "NVMe through VFIO (nvme:)",
-        Target::VfioUser { .. } => "NVMe over vfio-user (vfio-user:)",
         Target::Pmr { .. } => "the Persistent Memory Region (pmr:)",
         Target::Broker { .. } => "a store behind a broker (broker:)",
-        Target::File { .. } | Target::Mem { .. } => "this medium",
+        Target::File { .. } | Target::Mem { .. } | Target::VfioUser { .. } => "this medium",
     };
     Error::new(
         ErrorKind::Unsupported,
-        format!("{what} is not built in yet; file:PATH and mem:SIZE are"),
+        format!("{what} is not built in yet; file:PATH, mem:SIZE and vfio-user:SOCKET are"),
     )
 }
 

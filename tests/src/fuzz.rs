@@ -4,6 +4,7 @@
 //! seals the input first.
 
 mod store;
+pub mod vfio_user;
 
 pub use store::{fuzz_image, fuzz_journal, opened};
 

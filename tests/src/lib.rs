@@ -11,6 +11,7 @@ pub mod model;
 pub mod random;
 pub mod seeds;
 pub mod specimen;
+pub mod vfio_user;
 
 /// The README's examples run as tests.
 #[cfg(doctest)]

@@ -10,6 +10,7 @@ pub(crate) mod defrag;
 pub(crate) mod demo;
 pub(crate) mod df;
 pub(crate) mod diff;
+pub(crate) mod emulate;
 pub(crate) mod format;
 pub(crate) mod get;
 pub(crate) mod info;
@@ -87,6 +88,7 @@ pub(crate) fn run(verb: Verb) -> Outcome {
         Verb::Stats(args) => stats::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Demo(args) => demo::run(&args),
+        Verb::Emulate(args) => emulate::run(&args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),
         Verb::DemoWriter(args) => demo::writer::run(&args),

@@ -56,9 +56,11 @@ impl Shared {
             max_depth: MAX_DEPTH,
             // What lies under a file is not known: the least that any device does.
             atomic_bytes: if opened.device.is_some() { lba_bytes } else { 512 },
+            atomic_boundary: None,
             volatile_cache: true,
             copy: false,
             deallocate: true,
+            compare: false,
             window: false,
         };
         Ok(Self {

@@ -60,7 +60,8 @@ impl Task {
         let start = |at: u64| at * BLOCK as u64;
         match &self.op {
             _ if self.written => Step::Sync,
-            Op::Read { at, buf } => Step::Read {
+            // Compare is refused at submission, as copy is: this medium has neither.
+            Op::Read { at, buf } | Op::Compare { at, buf } => Step::Read {
                 at: start(*at) + self.done as u64,
                 from: self.done,
                 len: buf.len() - self.done,
@@ -197,7 +198,9 @@ impl Task {
     fn what(&self, shared: &Shared) -> String {
         let uri = &shared.uri;
         match &self.op {
-            Op::Read { at, buf } => format!("reading {} bytes at block {at} of {uri}", buf.len()),
+            Op::Read { at, buf } | Op::Compare { at, buf } => {
+                format!("reading {} bytes at block {at} of {uri}", buf.len())
+            }
             Op::Write { at, buf, .. } => {
                 format!("writing {} bytes at block {at} of {uri}", buf.len())
             }
@@ -211,10 +214,6 @@ impl Task {
 
     /// The end of the task.
     pub(super) fn complete(self, result: Result<()>) -> Completion {
-        let buf = match self.op {
-            Op::Read { buf, .. } | Op::Write { buf, .. } => Some(buf),
-            _ => None,
-        };
-        Completion { tag: self.tag, result, buf }
+        Completion { tag: self.tag, result, buf: self.op.into_buffer() }
     }
 }

@@ -11,7 +11,8 @@ use super::{BLOCK, Error, ErrorKind, Geometry, Op, Rejected, Result};
 /// `Invalid` or `Unsupported`.
 pub(crate) fn check(op: &Op, geometry: &Geometry) -> Result<()> {
     match op {
-        Op::Read { at, buf } | Op::Write { at, buf, .. } => {
+        Op::Compare { .. } if !geometry.compare => supported(false, "compare"),
+        Op::Read { at, buf } | Op::Write { at, buf, .. } | Op::Compare { at, buf } => {
             let len = buf.len();
             if len == 0 || !len.is_multiple_of(BLOCK) || len > geometry.max_transfer as usize {
                 return Err(Error::new(

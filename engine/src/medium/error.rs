@@ -26,6 +26,9 @@ pub enum ErrorKind {
     NoSpace,
     /// The device reported an error for this operation alone.
     Io,
+    /// A comparison found other bytes than it was given ([`Op::Compare`](super::Op::Compare));
+    /// nothing is wrong with the device.
+    Mismatch,
     /// The command was cut off by a reset: it may or may not have happened;
     /// reads and idempotent writes may be issued again.
     Reset,

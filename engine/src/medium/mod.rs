@@ -21,8 +21,9 @@
 //!
 //! Every accepted submission completes exactly once, by [`Queue::poll`] of the
 //! same queue, in any order, with its buffer. When the medium is lost, all that
-//! is in flight completes with [`ErrorKind::Gone`] (nothing in flight may touch
-//! its buffer after that) and all later submissions are refused with it.
+//! is in flight completes with [`ErrorKind::Gone`], and all later submissions are
+//! refused with it. A buffer that comes back is reached by nothing in flight any more;
+//! one that a lost device may still reach does not come back.
 //!
 //! # Memory
 //!
@@ -68,16 +69,57 @@ pub struct Geometry {
     pub max_transfer: u32,
     /// Most operations that one queue can have in flight.
     pub max_depth: u32,
-    /// Bytes that the device writes all or nothing, across a crash too.
+    /// Bytes that the device writes all or nothing, across a crash too, for others who
+    /// read them by one command of this size, and where it does not cross
+    /// [`Geometry::atomic_boundary`].
     pub atomic_bytes: u32,
+    /// Where writes are not atomic although they are small enough.
+    pub atomic_boundary: Option<Boundary>,
     /// False when completed writes are durable without a flush.
     pub volatile_cache: bool,
     /// The device has [`Op::Copy`].
     pub copy: bool,
     /// The device has [`Op::Deallocate`].
     pub deallocate: bool,
+    /// The device has [`Op::Compare`].
+    pub compare: bool,
     /// Bytes are also reachable by load and store, see [`Medium::window`].
     pub window: bool,
+}
+
+/// Lines at regular distances that an atomic write may not cross, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Boundary {
+    /// Where the first one is.
+    pub first: u64,
+    /// From one to the next; not zero.
+    pub every: u64,
+}
+
+impl Geometry {
+    /// Whether one [`Op::Write`] of so many blocks is all or nothing, across a crash too.
+    ///
+    /// ```
+    /// # use freehold_engine::{OpenOptions, open};
+    /// let medium = open("mem:1M", &OpenOptions::default())?;
+    /// assert!(medium.geometry().writes_atomically(7, 1));
+    /// assert!(!medium.geometry().writes_atomically(7, 2));
+    /// # Ok::<(), freehold_engine::medium::Error>(())
+    /// ```
+    pub fn writes_atomically(&self, at: u64, count: u64) -> bool {
+        let (Some(start), Some(len)) =
+            (at.checked_mul(BLOCK as u64), count.checked_mul(BLOCK as u64))
+        else {
+            return false;
+        };
+        if len == 0 || len > u64::from(self.atomic_bytes) || start.checked_add(len).is_none() {
+            return false;
+        }
+        // Before the first line, counted from it: all that lies there is one stretch.
+        let stretch = |byte: u64, b: Boundary| byte.checked_sub(b.first).map(|d| d / b.every);
+        self.atomic_boundary
+            .is_none_or(|b| b.every > 0 && stretch(start, b) == stretch(start + len - 1, b))
+    }
 }
 
 /// One operation. Addresses and counts are in blocks.
@@ -129,6 +171,24 @@ pub enum Op {
         /// How many.
         count: u64,
     },
+    /// Compares the blocks at `at` with the buffer, which stays as it is: ends well when
+    /// they are equal, with [`ErrorKind::Mismatch`] when they are not.
+    Compare {
+        /// First block.
+        at: u64,
+        /// What is expected there.
+        buf: Buffer,
+    },
+}
+
+impl Op {
+    /// The buffer of an operation that came back, if it has one.
+    pub fn into_buffer(self) -> Option<Buffer> {
+        match self {
+            Op::Read { buf, .. } | Op::Write { buf, .. } | Op::Compare { buf, .. } => Some(buf),
+            Op::Flush | Op::WriteZeroes { .. } | Op::Deallocate { .. } | Op::Copy { .. } => None,
+        }
+    }
 }
 
 /// How an operation ended.
@@ -139,7 +199,8 @@ pub struct Completion {
     /// What happened. After an error, a read's buffer holds anything and a
     /// write's blocks hold old, new or torn bytes.
     pub result: Result<()>,
-    /// The buffer, given back.
+    /// The buffer, given back. Missing only after [`ErrorKind::Gone`], when the device may
+    /// still reach it: then it is nobody's any more (law M4).
     pub buf: Option<Buffer>,
 }
 
@@ -244,6 +305,12 @@ pub trait Medium: Send + Sync + fmt::Debug {
     /// its access does not suffer complete with [`ErrorKind::Busy`].
     fn window_memory(&self) -> Option<WindowMemory> {
         None
+    }
+
+    /// What else there is to know of the device, by name: for people, and asked of the
+    /// device where that is needed. Sleeps as opening does.
+    fn describe(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
     }
 
     /// How often completed writes may have been lost (law M3).

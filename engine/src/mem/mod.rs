@@ -40,9 +40,11 @@ impl MemMedium {
             max_transfer: MAX_BUFFER as u32,
             max_depth: MAX_DEPTH,
             atomic_bytes: BLOCK as u32,
+            atomic_boundary: None,
             volatile_cache: false,
             copy: true,
             deallocate: true,
+            compare: true,
             window: true,
         };
         Ok(Self { uri: format!("mem:{bytes}"), geometry, memory, pool: Pool::new() })

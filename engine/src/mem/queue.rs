@@ -2,7 +2,7 @@
 //! are copies made then and there.
 
 use crate::medium::check::{check, full, reject};
-use crate::medium::{BLOCK, Completion, Geometry, Op, Queue, Rejected, Result};
+use crate::medium::{BLOCK, Completion, Error, ErrorKind, Geometry, Op, Queue, Rejected, Result};
 use crate::memory::{Port, SharedMemory};
 use std::collections::VecDeque;
 use std::fmt;
@@ -20,13 +20,16 @@ pub(super) struct MemQueue {
     geometry: Geometry,
     depth: usize,
     waiting: VecDeque<(u64, Op)>,
+    /// One block, for comparisons.
+    scratch: Box<[u8; BLOCK]>,
     done: VecDeque<Completion>,
 }
 
 impl MemQueue {
     pub(super) fn new(memory: Arc<SharedMemory>, geometry: Geometry, depth: usize) -> Self {
         let (waiting, done) = (VecDeque::with_capacity(depth), VecDeque::with_capacity(depth));
-        Self { port: Port::new(memory), geometry, depth, waiting, done }
+        let scratch = Box::new([0; BLOCK]);
+        Self { port: Port::new(memory), geometry, depth, waiting, scratch, done }
     }
 
     fn run(&mut self, tag: u64, op: Op) -> Completion {
@@ -45,8 +48,25 @@ impl MemQueue {
             Op::Copy { from, to, count } => {
                 (memory.transfer(bytes(from), bytes(to), bytes(count)), None)
             }
+            Op::Compare { at, buf } => (self.compare(at, &buf), Some(buf)),
         };
         Completion { tag, result, buf }
+    }
+}
+
+impl MemQueue {
+    /// Compares blocks with bytes, a block at a time.
+    fn compare(&mut self, at: u64, with: &[u8]) -> Result<()> {
+        for (block, bytes) in (at..).zip(with.chunks_exact(BLOCK)) {
+            self.port.load(block * BLOCK as u64, &mut self.scratch[..])?;
+            if self.scratch[..] != *bytes {
+                return Err(Error::new(
+                    ErrorKind::Mismatch,
+                    format!("block {block} is not what it was compared with"),
+                ));
+            }
+        }
+        Ok(())
     }
 }
 

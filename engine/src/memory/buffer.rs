@@ -3,11 +3,15 @@
 //! Where slots come from and go to is in `pool`.
 
 use super::pool::{Inner, SlotId};
+use super::slab::Slabs;
 use crate::medium::BLOCK;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::Arc;
+
+/// The device address of memory that no device knows.
+pub(super) const UNMAPPED: u64 = u64::MAX;
 
 /// Memory of a [`Pool`](super::Pool) that a device can read and write: aligned
 /// to 4096, a multiple of 4096 long, uniquely owned. It can be cut into parts
@@ -30,6 +34,8 @@ pub struct Buffer {
     slot: SlotId,
     ptr: NonNull<u8>,
     len: usize,
+    /// Where the device of the pool has the first byte, or [`UNMAPPED`].
+    device: u64,
 }
 
 // SAFETY: a buffer owns its bytes alone (`Buffer::new`), as a `Box<[u8]>`
@@ -43,9 +49,16 @@ impl Buffer {
     ///
     /// # Safety
     /// The bytes lie in the slot, are initialised, and belong to no other
-    /// buffer; the slot's count has one share for this buffer.
-    pub(super) unsafe fn new(pool: Arc<Inner>, slot: SlotId, ptr: NonNull<u8>, len: usize) -> Self {
-        Self { pool, slot, ptr, len }
+    /// buffer; the slot's count has one share for this buffer. The pool's device has
+    /// them at `device`, unless that is [`UNMAPPED`].
+    pub(super) unsafe fn new(
+        pool: Arc<Inner>,
+        slot: SlotId,
+        ptr: NonNull<u8>,
+        len: usize,
+        device: u64,
+    ) -> Self {
+        Self { pool, slot, ptr, len, device }
     }
 
     /// Bytes in it; a multiple of 4096.
@@ -75,8 +88,12 @@ impl Buffer {
         let ptr = unsafe { self.ptr.add(at) };
         let rest = self.len - at;
         self.len = at;
+        let device = match self.device {
+            UNMAPPED => UNMAPPED,
+            first => first + at as u64,
+        };
         // SAFETY: `self` just gave these bytes up, and the share was counted.
-        unsafe { Buffer::new(Arc::clone(&self.pool), self.slot, ptr, rest) }
+        unsafe { Buffer::new(Arc::clone(&self.pool), self.slot, ptr, rest, device) }
     }
 
     /// Joins `other` to the end of `self`. Moves no bytes and allocates nothing.
@@ -98,6 +115,19 @@ impl Buffer {
         Ok(())
     }
 
+    /// Keeps the bytes from ever being used again in this process, because a device
+    /// that was lost may still write to them (law M4): they go to nobody, and count in
+    /// [`Pool::withheld`](super::Pool::withheld). Neither blocks nor allocates.
+    pub fn withhold(self) {
+        self.pool.withhold(self.len);
+        let this = std::mem::ManuallyDrop::new(self);
+        // The share of the slot stays counted, so the slot is never free again; the
+        // pool itself may go, as the memory behind it lasts while a device has it.
+        // SAFETY: `this` is not used after this and its destructor does not run, so
+        // the pool's count is taken out once.
+        drop(unsafe { std::ptr::read(&raw const this.pool) });
+    }
+
     /// Where the bytes begin, for a device. Whoever lets a device write there
     /// keeps the buffer, and makes no reference to it, until that has ended.
     pub(crate) fn raw(&self) -> *mut u8 {
@@ -114,6 +144,17 @@ impl Buffer {
     #[cfg_attr(not(test), allow(dead_code))]
     pub(crate) fn region_offset(&self) -> usize {
         self.ptr.as_ptr().addr() - self.pool.region_base(self.slot).as_ptr().addr()
+    }
+
+    /// Where the device has the first byte, or [`UNMAPPED`].
+    #[inline]
+    pub(super) fn device(&self) -> u64 {
+        self.device
+    }
+
+    /// The device that may know it.
+    pub(super) fn slabs(&self) -> Option<&Arc<Slabs>> {
+        self.pool.slabs()
     }
 
     /// The identity of its pool.

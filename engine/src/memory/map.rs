@@ -1,13 +1,14 @@
-//! A range of anonymous memory of our own: mapped, advised, unmapped.
+//! A range of memory of our own: mapped, advised, unmapped.
 //!
 //! What lies in it, and who may touch it when, is decided by the types above.
 
 use crate::medium::{Error, ErrorKind, Result};
+use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
+use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 
-/// An anonymous private mapping: zeroed at first, page-aligned, not inherited
-/// by a forked child, unmapped on drop.
+/// A mapping that a forked child does not inherit: page-aligned, unmapped on drop.
 #[derive(Debug)]
 pub(super) struct Mapping {
     base: NonNull<u8>,
@@ -21,8 +22,8 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps `len` bytes (a multiple of the page size, not zero). Pages are
-    /// taken from the system when they are first touched.
+    /// Maps `len` bytes (a multiple of the page size, not zero) of anonymous private
+    /// memory, zeroed. Pages are taken from the system when they are first touched.
     ///
     /// # Errors
     /// `Limit` when the system gives no such range.
@@ -43,14 +44,39 @@ impl Mapping {
         let base = NonNull::new(base.cast::<u8>())
             .ok_or_else(|| Error::new(ErrorKind::Limit, "the system mapped memory at address 0"))?;
         let mapping = Self { base, len };
-        // SAFETY: the range is exactly our new mapping. The advice changes
-        // only what a forked child inherits.
-        unsafe { rustix::mm::madvise(base.as_ptr().cast(), len, Advice::LinuxDontFork) }.map_err(
-            |e| {
-                Error::new(ErrorKind::Limit, format!("cannot keep memory from a forked child: {e}"))
-            },
-        )?;
+        mapping.keep_from_children().map_err(|e| {
+            Error::new(ErrorKind::Limit, format!("cannot keep memory from a forked child: {e}"))
+        })?;
         Ok(mapping)
+    }
+
+    /// Maps `len` bytes of a file from `offset` on, shared with whoever else maps it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn shared(
+        fd: BorrowedFd<'_>,
+        offset: u64,
+        len: usize,
+        writable: bool,
+    ) -> std::result::Result<Self, Errno> {
+        let prot = if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
+        // SAFETY: no address is asked for, so no existing mapping is replaced,
+        // and nothing refers to the new one yet.
+        let base = unsafe {
+            rustix::mm::mmap(std::ptr::null_mut(), len, prot, MapFlags::SHARED, fd, offset)
+        }?;
+        let base = NonNull::new(base.cast::<u8>()).ok_or(Errno::NOMEM)?;
+        let mapping = Self { base, len };
+        mapping.keep_from_children()?;
+        Ok(mapping)
+    }
+
+    fn keep_from_children(&self) -> std::result::Result<(), Errno> {
+        let at = self.base.as_ptr().cast();
+        // SAFETY: the range is exactly our mapping. The advice changes only what a
+        // forked child inherits.
+        unsafe { rustix::mm::madvise(at, self.len, Advice::LinuxDontFork) }
     }
 
     /// Its first byte.

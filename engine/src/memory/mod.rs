@@ -5,27 +5,52 @@
 //! threads read and write at once, by copies; a [`WindowMemory`] is a handle to it, and
 //! a [`View`] the way to references into it, which exist only while a pin does and
 //! the view has booked its blocks. `wiped` counters are found zero by a forked child.
+//!
+//! A pool may have a device behind it ([`Pool::backed`]): then its memory is sealed
+//! files that the device is told of, [`DmaPages`] are what the device and the driver
+//! both write, [`Adopted`] memory is the caller's own, and addresses come from
+//! [`iova`]. The other side of that is [`PeerMemory`]: what a device that is served by
+//! this process was given. Only the engine's own memory is ever given to a peer (law
+//! M4).
+//!
 //! This module is the only place of the engine where a pointer becomes a slice.
-//! What a medium does with memory (registering it, mapping it for DMA) is not
-//! here but with the medium.
+//! How a device is told of memory is not here but with the transport.
 
+mod adopt;
+mod backing;
 mod buffer;
 mod copy;
+mod dma;
+pub mod iova;
 mod ledger;
+pub mod limits;
 mod map;
+mod peer;
 mod pool;
+mod ranges;
 mod reach;
 mod salvage;
+mod sealed;
 mod shared;
+mod slab;
+#[cfg(test)]
+mod test_rng;
+#[cfg(test)]
+mod tests;
 mod view;
 mod window;
 mod wiped;
 
+pub use adopt::{Adopted, Page, Pages};
+pub use backing::{Backing, RegionInfo};
 pub use buffer::Buffer;
+pub use dma::DmaPages;
 pub use ledger::Access;
+pub use peer::PeerMemory;
 pub(crate) use pool::MAX_REGIONS;
 pub use pool::{MAX_BUFFER, Pool};
 pub use reach::Reach;
+pub use sealed::huge_pages;
 pub(crate) use shared::{Port, SharedMemory};
 pub use view::{Booking, HeldBytes, View, ViewHold, ViewPin, ViewPinMut};
 pub use window::{Piece, WindowMemory};

@@ -3,10 +3,15 @@
 //! A slot has one of thirteen sizes, the powers of two from 4 KiB to 16 MiB.
 //! Each size has a free list behind a short mutex; regions are added when the
 //! list is empty and stay until the pool and its last buffer are gone, so that
-//! a medium may register them once. How a buffer is used is in `buffer`.
+//! a medium may register them once. With a device behind the pool they are pieces of
+//! `slab`, which the device knows; without one they are memory of their own. How a
+//! buffer is used is in `buffer`.
 
-use super::buffer::Buffer;
+use super::adopt::Keeper;
+use super::backing::{Backing, lost};
+use super::buffer::{Buffer, UNMAPPED};
 use super::map::Mapping;
+use super::slab::{Piece, Slabs};
 use crate::medium::{BLOCK, Error, ErrorKind, Result};
 use std::fmt;
 use std::ptr::NonNull;
@@ -42,6 +47,14 @@ pub(super) struct Inner {
     used_regions: AtomicUsize,
     /// Slots that some buffer has.
     taken: AtomicUsize,
+    /// Held while a region is made, which may take long; giving back does without.
+    growing: Mutex<()>,
+    /// Bytes of buffers that never come back, in a pool without a device.
+    withheld: AtomicUsize,
+    /// Where regions come from when a device knows them. Dropped after the regions.
+    slabs: Option<Arc<Slabs>>,
+    /// The one region, where it is the caller's own memory.
+    adopted: Option<Keeper>,
 }
 
 /// The slots of one size.
@@ -59,36 +72,80 @@ pub(super) struct SlotId {
     slot: u32,
 }
 
-/// One mapping, cut into slots of one class.
+/// One range of memory, cut into slots of one class.
 struct Region {
-    map: Mapping,
-    class: usize,
+    /// Keeps the bytes: memory of this process alone, or
+    _map: Option<Mapping>,
+    /// memory that the device knows. Neither for the caller's, which [`Keeper`] has.
+    _piece: Option<Piece>,
+    base: NonNull<u8>,
+    len: usize,
+    /// Where the device has its first byte, or [`UNMAPPED`].
+    device: u64,
+    /// None for adopted memory, which is one slot whatever its size.
+    class: Option<usize>,
     /// For each slot, how many buffers share it; zero when it is free. As wide
     /// as an address, so that even buffers that are forgotten for ever cannot
     /// make it wrap.
     parts: Box<[AtomicUsize]>,
 }
 
+// SAFETY: a region is an address and a length, and what owns the bytes there, which
+// may go away on any thread; who may touch the bytes is decided by `parts`.
+unsafe impl Send for Region {}
+// SAFETY: as above: `&Region` only tells where it lies.
+unsafe impl Sync for Region {}
+
 impl Pool {
     /// An empty pool; it maps memory when the first buffer is taken.
     pub fn new() -> Self {
-        let inner = Inner {
-            classes: Default::default(),
-            regions: (0..MAX_REGIONS).map(|_| OnceLock::new()).collect(),
-            used_regions: AtomicUsize::new(0),
-            taken: AtomicUsize::new(0),
-        };
-        Self { inner: Arc::new(inner) }
+        Self::with(None)
+    }
+
+    /// An empty pool whose memory the device behind `backing` is told of, region by
+    /// region, before a buffer of it is handed out: sealed memory files, of huge pages
+    /// where the system gives them. The device reaches all of it at any time: what is
+    /// in its buffers is told to it, and a device that writes where no command lets it
+    /// spoils what it finds.
+    ///
+    /// # Examples
+    /// ```
+    /// use freehold_engine::medium::Result;
+    /// use freehold_engine::memory::{Backing, Pool, RegionInfo};
+    /// use std::sync::Arc;
+    ///
+    /// /// A device that uses the addresses of this process.
+    /// struct Same;
+    /// impl Backing for Same {
+    ///     fn added(&self, region: &RegionInfo<'_>) -> Result<u64> {
+    ///         Ok(region.address as u64)
+    ///     }
+    ///     fn removed(&self, _iova: u64, _len: usize) -> Result<()> {
+    ///         Ok(())
+    ///     }
+    /// }
+    /// let pool = Pool::backed(Arc::new(Same));
+    /// let buffer = pool.take(8192)?;
+    /// assert_eq!(pool.device_address(&buffer), Some(buffer.as_ptr() as u64));
+    /// # Ok::<(), freehold_engine::medium::Error>(())
+    /// ```
+    pub fn backed(backing: Arc<dyn Backing>) -> Self {
+        Self::with(Some(Slabs::new(backing)))
+    }
+
+    fn with(slabs: Option<Arc<Slabs>>) -> Self {
+        Self { inner: Arc::new(Inner::new(MAX_REGIONS, slabs, None)) }
     }
 
     /// A buffer of at least `len` bytes: `len` rounded up to a multiple of
     /// 4096, which is also its alignment. Its bytes are whatever they last
     /// were, zeroes at first. Does not sleep, but for a short mutex and, when
-    /// the pool grows, the system call that maps memory.
+    /// the pool grows, the system call that maps memory, or the device's answer.
     ///
     /// # Errors
     /// `Invalid` when `len` is zero or above [`MAX_BUFFER`]; `Limit` when the
-    /// system has no more memory or the pool no more room.
+    /// system has no more memory, the device takes no more, or the pool has no more
+    /// room, with what to raise; `Gone` when the device is lost.
     pub fn take(&self, len: usize) -> Result<Buffer> {
         if len == 0 || len > MAX_BUFFER {
             return Err(Error::new(
@@ -98,20 +155,57 @@ impl Pool {
         }
         let len = len.next_multiple_of(BLOCK);
         let class = (len.next_power_of_two() / BLOCK).trailing_zeros() as usize;
-        let id = {
-            let mut list = self.inner.class(class);
-            if list.free.is_empty() {
-                self.inner.grow(class, &mut list)?;
-            }
-            list.free.pop().ok_or_else(|| Error::new(ErrorKind::Limit, "the pool did not grow"))?
-        };
-        let region = self.inner.region(id.region);
-        region.parts[id.slot as usize].store(1, Ordering::Relaxed);
-        self.inner.taken.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the slot lies inside its region, so its start does too.
-        let ptr = unsafe { region.map.base().add(id.slot as usize * slot_bytes(class)) };
-        // SAFETY: the slot was free and is ours alone now; its count is one.
-        Ok(unsafe { Buffer::new(Arc::clone(&self.inner), id, ptr, len) })
+        let id = self.inner.take(class)?;
+        self.inner.region(id.region).parts[id.slot as usize].store(1, Ordering::Relaxed);
+        // SAFETY: the slot was free and is ours alone now; its count is one. It has
+        // room for `len` bytes.
+        Ok(unsafe { Inner::buffer(&self.inner, id, len) })
+    }
+
+    /// The address by which this pool's device reaches the buffer; none when it does
+    /// not, as for a buffer of another device, of none, or of memory that was
+    /// [adopted](Self::adopt) and may not be mapped: such bytes are copied. Takes no
+    /// lock; for a buffer of the pool itself it is two loads.
+    #[inline]
+    pub fn device_address(&self, buffer: &Buffer) -> Option<u64> {
+        if !self.owns(buffer) && !self.shares_device(buffer) {
+            return None;
+        }
+        (buffer.device() != UNMAPPED).then_some(buffer.device())
+    }
+
+    /// Whether a buffer of another pool is known to the same device.
+    #[cold]
+    fn shares_device(&self, buffer: &Buffer) -> bool {
+        match (&self.inner.slabs, buffer.slabs()) {
+            (Some(slabs), Some(other)) => Arc::ptr_eq(slabs, other),
+            _ => false,
+        }
+    }
+
+    /// The device is lost, and may still write to all that it was given (law M4): from
+    /// now on nothing is taken from the pool, and what comes back is not reused but
+    /// counts as [withheld](Self::withheld). Its last buffer gone, the memory goes as
+    /// it always does: a peer that has it mapped has pages that are no one else's.
+    pub fn lose(&self) {
+        if let Some(slabs) = &self.inner.slabs {
+            slabs.lose();
+        }
+    }
+
+    /// Bytes that are not used again in this process, because a device may still write
+    /// to them: of buffers and pages that were withheld, and of all that came back
+    /// after [`lose`](Self::lose).
+    pub fn withheld(&self) -> usize {
+        match &self.inner.slabs {
+            Some(slabs) => slabs.withheld(),
+            None => self.inner.withheld.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The memory of the device behind the pool.
+    pub(super) fn slabs(&self) -> Option<&Arc<Slabs>> {
+        self.inner.slabs.as_ref()
     }
 
     /// How many slots some buffer still has. A buffer that was split counts
@@ -122,17 +216,18 @@ impl Pool {
 
     /// Bytes of address space that the pool has mapped.
     pub fn mapped(&self) -> usize {
-        self.inner.regions.iter().filter_map(OnceLock::get).map(|r| r.map.len()).sum()
+        self.inner.regions.iter().filter_map(OnceLock::get).map(|r| r.len).sum()
     }
 
     /// First byte and length of a region; a medium may register it, and it
     /// stays where it is as long as the pool or a buffer of it lives.
     pub(crate) fn region(&self, index: usize) -> Option<(NonNull<u8>, usize)> {
         let region = self.inner.regions.get(index)?.get()?;
-        Some((region.map.base(), region.map.len()))
+        Some((region.base, region.len))
     }
 
     /// Whether the buffer came from this pool.
+    #[inline]
     pub(crate) fn owns(&self, buffer: &Buffer) -> bool {
         std::ptr::eq(Arc::as_ptr(&self.inner), buffer.pool_ptr())
     }
@@ -154,6 +249,65 @@ impl fmt::Debug for Pool {
 }
 
 impl Inner {
+    fn new(regions: usize, slabs: Option<Arc<Slabs>>, adopted: Option<Keeper>) -> Self {
+        Self {
+            classes: Default::default(),
+            regions: (0..regions).map(|_| OnceLock::new()).collect(),
+            used_regions: AtomicUsize::new(0),
+            taken: AtomicUsize::new(0),
+            growing: Mutex::default(),
+            withheld: AtomicUsize::new(0),
+            slabs,
+            adopted,
+        }
+    }
+
+    /// A pool of one region, which is the caller's memory.
+    pub(super) fn over(keeper: Keeper, slabs: Option<Arc<Slabs>>) -> Arc<Self> {
+        let (base, len) = keeper.place();
+        let device = keeper.iova().unwrap_or(UNMAPPED);
+        let parts = Box::new([AtomicUsize::new(0)]);
+        let (_map, _piece, class) = (None, None, None);
+        let region = Region { _map, _piece, base, len, device, class, parts };
+        let inner = Self::new(1, slabs, Some(keeper));
+        let _ = inner.regions[0].set(region);
+        Arc::new(inner)
+    }
+
+    /// The whole of the caller's memory as one buffer, unless some of it is out.
+    pub(super) fn whole(self: &Arc<Self>) -> Option<Buffer> {
+        let (id, region) = (SlotId { region: 0, slot: 0 }, self.region(0));
+        // Acquire: what earlier buffers did to the bytes comes before this.
+        let free =
+            region.parts[0].compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        // SAFETY: nobody had the slot, and now this has it; it is as long as the region.
+        free.then(|| unsafe { Self::buffer(self, id, region.len) })
+    }
+
+    /// What keeps the caller's memory.
+    pub(super) fn keeper(&mut self) -> Option<&mut Keeper> {
+        self.adopted.as_mut()
+    }
+
+    /// The buffer of a slot.
+    ///
+    /// # Safety
+    /// The slot's count is one, for this buffer alone, and it has `len` bytes.
+    unsafe fn buffer(this: &Arc<Self>, id: SlotId, len: usize) -> Buffer {
+        let region = this.region(id.region);
+        this.taken.fetch_add(1, Ordering::Relaxed);
+        let from = region.class.map_or(0, |class| id.slot as usize * slot_bytes(class));
+        // SAFETY: the slot lies inside its region, so its start does too.
+        let ptr = unsafe { region.base.add(from) };
+        let device = match region.device {
+            UNMAPPED => UNMAPPED,
+            iova => iova + from as u64,
+        };
+        // SAFETY: by this function's contract; the device has the region at the
+        // address that its backing gave.
+        unsafe { Buffer::new(Arc::clone(this), id, ptr, len, device) }
+    }
+
     fn class(&self, class: usize) -> MutexGuard<'_, Class> {
         // Nothing under this lock can panic half-way, so poison means nothing.
         self.classes[class].lock().unwrap_or_else(PoisonError::into_inner)
@@ -164,33 +318,64 @@ impl Inner {
         self.regions[index as usize].get().expect("a slot's region exists before the slot")
     }
 
+    /// A free slot of a class; the pool grows when there is none.
+    fn take(&self, class: usize) -> Result<SlotId> {
+        if let Some(slabs) = &self.slabs
+            && slabs.is_lost()
+        {
+            return Err(lost());
+        }
+        if let Some(id) = self.class(class).free.pop() {
+            return Ok(id);
+        }
+        // The list stays open meanwhile: whoever drops a buffer does not wait for a
+        // device's answer.
+        let _growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(id) = self.class(class).free.pop() {
+                return Ok(id);
+            }
+            // Others may take the new slots before this does; then there are more.
+            self.grow(class)?;
+        }
+    }
+
     /// Adds a region: as large as all before it, so that a pool of any size
     /// has few regions.
-    fn grow(&self, class: usize, list: &mut Class) -> Result<()> {
+    fn grow(&self, class: usize) -> Result<()> {
         let slot = slot_bytes(class);
         let bytes = if slot > LARGEST_SHARED {
             slot
         } else {
-            (list.slots * slot).clamp(FIRST_REGION.max(slot), LARGEST_REGION)
+            (self.class(class).slots * slot).clamp(FIRST_REGION.max(slot), LARGEST_REGION)
         };
-        let map = Mapping::new(bytes)?;
+        // Only the thread that grows the pool changes this.
+        let index = self.used_regions.load(Ordering::Relaxed);
+        if index >= self.regions.len() {
+            return Err(Error::new(
+                ErrorKind::Limit,
+                format!("the buffer pool has all its {MAX_REGIONS} regions in use"),
+            ));
+        }
+        let (base, device, _map, _piece) = match &self.slabs {
+            None => {
+                let map = Mapping::new(bytes)?;
+                (map.base(), UNMAPPED, Some(map), None)
+            }
+            Some(slabs) => {
+                let piece = slabs.take(bytes)?;
+                (piece.base(), piece.iova(), None, Some(piece))
+            }
+        };
         let slots = bytes / slot;
         let parts = (0..slots).map(|_| AtomicUsize::new(0)).collect();
-        let index = self
-            .used_regions
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
-                (n < MAX_REGIONS).then_some(n + 1)
-            })
-            .map_err(|_| {
-                Error::new(
-                    ErrorKind::Limit,
-                    format!("the buffer pool has all its {MAX_REGIONS} regions in use"),
-                )
-            })?;
-        // The index is ours alone, so the cell is empty.
-        let _ = self.regions[index].set(Region { map, class, parts });
+        let region = Region { _map, _piece, base, len: bytes, device, class: Some(class), parts };
+        let _ = self.regions[index].set(region);
+        self.used_regions.store(index + 1, Ordering::Relaxed);
+        let mut list = self.class(class);
         list.slots += slots;
-        list.free.reserve(list.slots - list.free.len());
+        let room = list.slots - list.free.len();
+        list.free.reserve(room);
         // The lowest addresses are handed out first.
         list.free.extend((0..slots as u32).rev().map(|slot| SlotId { region: index as u32, slot }));
         Ok(())
@@ -209,14 +394,34 @@ impl Inner {
         // handed to the next owner.
         if region.parts[id.slot as usize].fetch_sub(1, Ordering::AcqRel) == 1 {
             self.taken.fetch_sub(1, Ordering::Relaxed);
-            self.class(region.class).free.push(id);
+            let Some(class) = region.class else { return };
+            if let Some(slabs) = &self.slabs
+                && slabs.is_lost()
+            {
+                slabs.withhold(slot_bytes(class));
+                return;
+            }
+            self.class(class).free.push(id);
         }
+    }
+
+    /// Counts bytes of a buffer whose part of its slot is never given back.
+    pub(super) fn withhold(&self, bytes: usize) {
+        match &self.slabs {
+            Some(slabs) => slabs.withhold(bytes),
+            None => _ = self.withheld.fetch_add(bytes, Ordering::Relaxed),
+        }
+    }
+
+    /// The device that may know the memory.
+    pub(super) fn slabs(&self) -> Option<&Arc<Slabs>> {
+        self.slabs.as_ref()
     }
 
     /// First byte of the region that a slot lies in.
     #[cfg_attr(not(test), allow(dead_code))]
     pub(super) fn region_base(&self, id: SlotId) -> NonNull<u8> {
-        self.region(id.region).map.base()
+        self.region(id.region).base
     }
 }
 

@@ -3,7 +3,7 @@
 use super::cache::Origin;
 use super::image::{Block, zero};
 use super::state::{Flying, State};
-use crate::medium::{BLOCK, Op};
+use crate::medium::{BLOCK, Error, ErrorKind, Op, Result};
 use std::sync::Arc;
 
 /// Bytes that a read sees old or new together.
@@ -11,10 +11,14 @@ const SECTOR: usize = 512;
 
 impl State {
     /// Does a good operation. `rest` was in flight with it and is not done.
-    pub(super) fn apply(&mut self, op: &mut Flying, rest: &[Flying]) {
+    ///
+    /// # Errors
+    /// `Mismatch`, for a comparison alone.
+    pub(super) fn apply(&mut self, op: &mut Flying, rest: &[Flying]) -> Result<()> {
         let origin = if op.queue.is_some() { Origin::Reported } else { Origin::Unreported };
         match &op.op {
             Op::Read { .. } => self.read(op, rest),
+            Op::Compare { .. } => return self.compare(op, rest),
             Op::Flush => {
                 if !self.liar {
                     self.cache.flush(op.before);
@@ -35,6 +39,7 @@ impl State {
                 }
             }
         }
+        Ok(())
     }
 
     /// Does what is left of an operation that failed: any part of it.
@@ -46,7 +51,7 @@ impl State {
                     *block = *noise;
                 }
             }
-            Op::Flush => {}
+            Op::Flush | Op::Compare { .. } => {}
             _ => {
                 let blocks = self.outcome_of(op);
                 let change = self.change(Origin::Reported, usize::MAX, false);
@@ -62,7 +67,7 @@ impl State {
     /// The blocks that an operation leaves, if it is carried out whole.
     pub(super) fn outcome_of(&self, op: &Flying) -> Vec<(u64, Arc<Block>)> {
         match &op.op {
-            Op::Read { .. } | Op::Flush => Vec::new(),
+            Op::Read { .. } | Op::Flush | Op::Compare { .. } => Vec::new(),
             Op::Write { at, .. } => (*at..).zip(op.data.iter().cloned()).collect(),
             Op::WriteZeroes { at, count } => {
                 let blocks = self.cache.touched(*at, at + count);
@@ -90,22 +95,38 @@ impl State {
         let Op::Read { at, buf } = &mut op.op else { return };
         let first = *at;
         for (index, bytes) in buf.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
-            let block = first + index as u64;
-            let mut choices = vec![self.cache.visible.get(block)];
-            let seen = &op.seen[index];
-            if !Arc::ptr_eq(seen, &choices[0]) {
-                choices.push(Arc::clone(seen));
-            }
-            for other in self.flying.iter().chain(rest) {
-                if let Op::Write { at, .. } = &other.op
-                    && let Some(offset) = block.checked_sub(*at)
-                    && let Some(data) = other.data.get(offset as usize)
-                {
-                    choices.push(Arc::clone(data));
-                }
-            }
-            *bytes = if choices.len() == 1 { *choices[0] } else { *self.mixture(&choices) };
+            *bytes = *self.look(first + index as u64, &op.seen[index], rest);
         }
+    }
+
+    /// Compares what a read would have found.
+    fn compare(&mut self, op: &Flying, rest: &[Flying]) -> Result<()> {
+        let Op::Compare { at, buf } = &op.op else { return Ok(()) };
+        for (index, bytes) in buf.as_chunks::<BLOCK>().0.iter().enumerate() {
+            let block = at + index as u64;
+            if *self.look(block, &op.seen[index], rest) != *bytes {
+                let text = format!("block {block} is not what it was compared with");
+                return Err(Error::new(ErrorKind::Mismatch, text));
+            }
+        }
+        Ok(())
+    }
+
+    /// A block as a read finds it that saw it when it began.
+    fn look(&mut self, block: u64, seen: &Arc<Block>, rest: &[Flying]) -> Arc<Block> {
+        let mut choices = vec![self.cache.visible.get(block)];
+        if !Arc::ptr_eq(seen, &choices[0]) {
+            choices.push(Arc::clone(seen));
+        }
+        for other in self.flying.iter().chain(rest) {
+            if let Op::Write { at, .. } = &other.op
+                && let Some(offset) = block.checked_sub(*at)
+                && let Some(data) = other.data.get(offset as usize)
+            {
+                choices.push(Arc::clone(data));
+            }
+        }
+        if choices.len() == 1 { choices.swap_remove(0) } else { self.mixture(&choices) }
     }
 
     /// A block of which each sector is one of several.

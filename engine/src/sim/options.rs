@@ -60,9 +60,11 @@ impl SimOptions {
             max_transfer: self.max_transfer / BLOCK as u32 * BLOCK as u32,
             max_depth: self.max_depth,
             atomic_bytes: self.atomic_bytes,
+            atomic_boundary: None,
             volatile_cache: self.volatile_cache,
             copy: self.copy,
             deallocate: self.deallocate,
+            compare: true,
             window: self.window,
         }
     }
@@ -88,6 +90,8 @@ pub enum OpKind {
     Deallocate,
     /// [`Op::Copy`].
     Copy,
+    /// [`Op::Compare`].
+    Compare,
 }
 
 impl OpKind {
@@ -100,6 +104,7 @@ impl OpKind {
             Op::WriteZeroes { .. } => Self::WriteZeroes,
             Op::Deallocate { .. } => Self::Deallocate,
             Op::Copy { .. } => Self::Copy,
+            Op::Compare { .. } => Self::Compare,
         }
     }
 }
@@ -171,6 +176,8 @@ pub struct SimStats {
     pub deallocates: u64,
     /// Copies.
     pub copies: u64,
+    /// Comparisons; their bytes count as read.
+    pub compares: u64,
     /// Stores through the window.
     pub stores: u64,
     /// Bytes in them.
@@ -195,6 +202,10 @@ impl SimStats {
             Op::WriteZeroes { .. } => self.zeroes += 1,
             Op::Deallocate { .. } => self.deallocates += 1,
             Op::Copy { .. } => self.copies += 1,
+            Op::Compare { buf, .. } => {
+                self.compares += 1;
+                self.read_bytes += buf.len() as u64;
+            }
         }
     }
 }

@@ -131,7 +131,7 @@ impl State {
         let fault = self.fault(kind);
         let (data, seen) = match &op {
             Op::Write { buf, .. } => (blocks_of(buf), Vec::new()),
-            Op::Read { at, buf } => {
+            Op::Read { at, buf } | Op::Compare { at, buf } => {
                 let end = at + (buf.len() / BLOCK) as u64;
                 (Vec::new(), (*at..end).map(|block| self.cache.visible.get(block)).collect())
             }
@@ -152,7 +152,7 @@ impl State {
             due: self.clock + delay,
             fault,
         });
-        if kind != OpKind::Read {
+        if !matches!(kind, OpKind::Read | OpKind::Compare) {
             self.step();
         }
     }
@@ -241,10 +241,7 @@ impl State {
     fn finish(&mut self, mut op: Flying, rest: &[Flying], done: &mut Vec<Completion>) {
         let result = match (self.dead, op.fault) {
             (true, _) => Err(Self::gone()),
-            (false, None) => {
-                self.apply(&mut op, rest);
-                Ok(())
-            }
+            (false, None) => self.apply(&mut op, rest),
             (false, Some(kind)) => {
                 self.apply_failed(&mut op);
                 if kind == ErrorKind::Gone && self.losses == 0 {
@@ -255,11 +252,7 @@ impl State {
         };
         // A dropped queue has nobody to tell.
         if op.queue.is_some() {
-            let buf = match op.op {
-                Op::Read { buf, .. } | Op::Write { buf, .. } => Some(buf),
-                _ => None,
-            };
-            done.push(Completion { tag: op.tag, result, buf });
+            done.push(Completion { tag: op.tag, result, buf: op.op.into_buffer() });
         }
     }
 

@@ -45,6 +45,7 @@ pub const RULES: &[Rule] = &[
     ("zeroes_are_written_and_neighbours_stay", transfers::zeroes_are_written_and_neighbours_stay),
     ("deallocation_leaves_the_neighbours", transfers::deallocation_leaves_the_neighbours),
     ("copies_are_copies", transfers::copies_are_copies),
+    ("comparisons_find_each_difference", transfers::comparisons_find_each_difference),
     ("every_submission_completes_once", events::every_submission_completes_once),
     ("nothing_in_flight_means_no_waiting", events::nothing_in_flight_means_no_waiting),
     (

@@ -12,6 +12,8 @@ pub(super) fn geometry_is_sound(make: Make<'_>) {
     assert!(g.lba_bytes == 512 || g.lba_bytes == 4096, "{g:?}");
     assert!(g.max_transfer as usize >= BLOCK && (g.max_transfer as usize).is_multiple_of(BLOCK));
     assert!(g.max_depth >= 1 && g.atomic_bytes >= g.lba_bytes, "{g:?}");
+    assert!(g.atomic_boundary.is_none_or(|b| b.every > 0), "{g:?}");
+    assert!(!g.writes_atomically(0, 0) && !g.writes_atomically(0, u64::MAX), "{g:?}");
     assert_eq!(g.window, medium.window().is_some());
     assert_eq!(medium.losses(), 0, "a fresh medium lost nothing");
     assert!(!medium.uri().is_empty());
@@ -119,6 +121,13 @@ pub(super) fn what_is_not_supported_is_refused(make: Make<'_>) {
     if !medium.geometry().deallocate {
         refused(&mut driver, Op::Deallocate { at: 0, count: 1 }, ErrorKind::Unsupported);
     }
+    let end = driver.blocks;
+    let buf = driver.pattern(2, 1);
+    let kind = match medium.geometry().compare {
+        true => ErrorKind::Invalid,
+        false => ErrorKind::Unsupported,
+    };
+    refused(&mut driver, Op::Compare { at: end - 1, buf }, kind);
 }
 
 /// A buffer of another pool is transferred, or refused as `Invalid`.

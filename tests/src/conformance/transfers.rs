@@ -2,7 +2,7 @@
 
 use super::driver::spread;
 use super::{Driver, Make};
-use freehold_engine::medium::{BLOCK, Op};
+use freehold_engine::medium::{BLOCK, ErrorKind, Op};
 
 /// Blocks hold what was last written, from the first to the last one.
 pub(super) fn what_was_written_is_read(make: Make<'_>) {
@@ -138,4 +138,34 @@ pub(super) fn copies_are_copies(make: Make<'_>) {
     assert!(driver.read(201, 1) == driver.pattern(16, spread(1, 1))[..BLOCK]);
     driver.run(Op::Copy { from: 201, to: 0, count: 1 });
     assert!(driver.read(0, 1) == driver.pattern(16, spread(1, 1))[..BLOCK]);
+}
+
+/// Where there is a comparison, it tells equal from unequal wherever they differ, changes
+/// nothing, and leaves its buffer as it was.
+pub(super) fn comparisons_find_each_difference(make: Make<'_>) {
+    let medium = make();
+    if !medium.geometry().compare {
+        return;
+    }
+    let mut driver = Driver::new(&medium, 4);
+    let most = medium.geometry().max_transfer as usize / BLOCK;
+    for blocks in [1, 2, 3, 33, 300].map(|n: usize| n.min(most)) {
+        driver.write(40, blocks, 6);
+        let buf = driver.pattern(blocks, 6);
+        let same = driver.run(Op::Compare { at: 40, buf });
+        assert!(same.buf.expect("it comes back")[..] == driver.pattern(blocks, 6)[..]);
+        let len = blocks * BLOCK;
+        for byte in [0, 1, 511, 512, len / 2, len - BLOCK, len - 1] {
+            let mut buf = driver.pattern(blocks, 6);
+            buf[byte] ^= 0x40;
+            driver.submit(5, Op::Compare { at: 40, buf });
+            let done = driver.drain().remove(0);
+            let error = done.result.expect_err("one byte differs");
+            assert_eq!(error.kind(), ErrorKind::Mismatch, "byte {byte} of {len}: {error}");
+            let mut back = done.buf.expect("it comes back after a mismatch, too");
+            back[byte] ^= 0x40;
+            assert!(back[..] == driver.pattern(blocks, 6)[..], "its buffer changed");
+        }
+        driver.expect(40, blocks, 6);
+    }
 }

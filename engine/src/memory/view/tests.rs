@@ -258,7 +258,7 @@ fn pieces_lie_one_behind_the_other_and_holes_are_zeroes() {
     for (at, len) in [(start - 1, 2), (0, B + 1), (view.len(), 1), (u64::MAX, 2)] {
         assert_eq!(pin.slice(at, len).unwrap_err().kind(), ErrorKind::Invalid);
     }
-    assert_eq!(pin.slice(view.len(), 0).unwrap(), []);
+    assert_eq!(pin.slice(view.len(), 0).unwrap(), [0u8; 0]);
     assert!(pin.load(view.len(), &mut [0]).is_err() && pin.as_ptr(view.len()).is_err());
     for (access, pieces) in [
         (Access::Write, vec![Piece::zeroes(B)]),

@@ -1,0 +1,280 @@
+//! The controller: state, and who does what with it.
+//!
+//! Everything happens on the thread that calls: commands are executed whole, one
+//! after another, in the call of [`Controller::poll`] that fetched them. So between
+//! two calls no memory of the client is in use, which is what the answer to
+//! DMA_UNMAP, a reset and a lost connection rely on. The exception is a command that
+//! a fault delays: it touches nothing before its time, and looks its addresses up
+//! then.
+
+mod admin;
+mod events;
+mod execute;
+mod features;
+mod identify;
+mod io;
+mod logs;
+mod poll;
+mod queues;
+mod ranges;
+mod registers;
+mod sleep;
+
+use super::config::ConfigSpace;
+use super::disk::{Disk, Plan};
+use super::doorbell::Doorbells;
+use super::fault::Faults;
+use super::options::{Options, Profile, Traits};
+use super::queue::{Cq, ShadowPages, Sq};
+use super::random::mix;
+use super::transfer::Transfer;
+use crate::medium::Result;
+use crate::nvme::spec::command::Command;
+use crate::nvme::spec::registers::{Aqa, Cc, Csts};
+use crate::nvme::spec::status::Status;
+use crate::vfio_user::server::Interrupt;
+use events::Events;
+use features::Features;
+use logs::Logs;
+pub(super) use registers::{BAR0_BYTES, DOORBELL_PAGE, MSIX_PENDING, MSIX_TABLE};
+pub(super) use sleep::Rest;
+use std::time::Instant;
+
+/// Commands that a fault may hold back at once.
+const MOST_LATE: usize = 1024;
+
+/// A namespace: its place on the disk.
+#[derive(Debug, Clone, Copy)]
+struct Namespace {
+    /// First byte on the disk.
+    start: u64,
+    /// Logical blocks.
+    blocks: u64,
+}
+
+/// The registers that are more than constants (Base 1.4, 3.1).
+#[derive(Debug, Clone, Copy, Default)]
+struct Registers {
+    cc: Cc,
+    csts: Csts,
+    aqa: Aqa,
+    asq: u64,
+    acq: u64,
+    /// INTMS and INTMC: kept, without effect, because there are message-signalled
+    /// interrupts alone.
+    mask: u32,
+}
+
+/// What a handler of a command says.
+enum Outcome {
+    /// Completed, with dword 0 or a status.
+    Done(std::result::Result<u32, Status>),
+    /// It stays outstanding: an asynchronous event request.
+    Outstanding,
+}
+
+/// A command that a fault holds back.
+#[derive(Debug, Clone, Copy)]
+struct Late {
+    due: Instant,
+    qid: u16,
+    command: Command,
+}
+
+/// Why the emulator shall stop serving, said by a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Vanish {
+    /// Close the connection.
+    Close,
+    /// End as if killed.
+    Exit,
+}
+
+/// The controller. See the module.
+#[derive(Debug)]
+pub(super) struct Controller {
+    traits: Traits,
+    profile: Profile,
+    lba_shift: u32,
+    /// Blocks of the atomic unit that is kept across a kill.
+    atomic_blocks: u16,
+    namespaces: Vec<Namespace>,
+    disk: Disk,
+    serial: u64,
+    started: Instant,
+    registers: Registers,
+    config: ConfigSpace,
+    doorbells: Doorbells,
+    /// By queue identifier; 0 is the admin queue.
+    sqs: Vec<Option<Sq>>,
+    cqs: Vec<Option<Cq>>,
+    /// Submission queues that are there, in the order of their making.
+    active: Vec<u16>,
+    shadow: Option<ShadowPages>,
+    /// The last admin doorbell came by a message: the client knows how to wake us.
+    rings_by_message: bool,
+    features: Features,
+    events: Events,
+    logs: Logs,
+    faults: Faults,
+    late: Vec<Late>,
+    vanish: Option<Vanish>,
+    irqs: Vec<Option<Interrupt>>,
+    msix_table: Box<[u8; 4096]>,
+    transfer: Transfer,
+    /// Room for the largest transfer, and for a second one to compare with.
+    scratch: Vec<u8>,
+    /// Completion queues that were posted to in this look.
+    posted: Vec<u16>,
+    /// Looks at the queues since the last sweep over unused doorbells.
+    looks: u32,
+}
+
+impl Controller {
+    /// A controller that is powered up and not enabled, over the disk of the options.
+    ///
+    /// # Errors
+    /// What the options or the backing make impossible.
+    pub(super) fn new(options: &Options) -> Result<Self> {
+        options.check()?;
+        let len = options.total().unwrap_or(0);
+        let plan = Plan {
+            backing: &options.backing,
+            len,
+            cache: options.cache_unit(),
+            seed: options.seed,
+        };
+        let disk = Disk::open(&plan)?;
+        let traits = Traits::of(options, disk.is_volatile());
+        let mut start = 0;
+        let namespaces = options.namespaces.iter().map(|size| {
+            let namespace = Namespace { start, blocks: size / u64::from(options.lba) };
+            start += size;
+            namespace
+        });
+        let namespaces: Vec<_> = namespaces.collect();
+        let slots = usize::from(traits.queues) + 1;
+        // A file keeps its identity; memory is new each time.
+        let serial = disk.identity().map_or_else(
+            || mix(options.seed ^ u64::from(std::process::id()) << 32),
+            |(device, inode)| mix(device.rotate_left(32) ^ inode),
+        );
+        let mut irqs = Vec::new();
+        irqs.resize_with(usize::from(traits.vectors()), || None);
+        Ok(Self {
+            profile: options.profile,
+            lba_shift: options.lba.trailing_zeros(),
+            atomic_blocks: (options.atomic.unwrap_or(options.lba) / options.lba) as u16,
+            namespaces,
+            serial,
+            started: Instant::now(),
+            registers: Registers::default(),
+            config: ConfigSpace::new(traits.vendor, traits.vectors()),
+            doorbells: Doorbells::new()?,
+            sqs: none(slots),
+            cqs: none(slots),
+            active: Vec::new(),
+            shadow: None,
+            rings_by_message: false,
+            features: Features::new(&traits),
+            events: Events::default(),
+            logs: Logs::default(),
+            faults: Faults::new(&options.faults, options.seed),
+            late: Vec::new(),
+            vanish: None,
+            irqs,
+            msix_table: Box::new([0; 4096]),
+            transfer: Transfer::default(),
+            scratch: vec![0; 2 * traits.max_transfer() as usize],
+            posted: Vec::new(),
+            looks: 0,
+            disk,
+            traits,
+        })
+    }
+
+    /// Ends all queues and what is in flight: a controller level reset (Base 1.4,
+    /// 7.3.2). What was written stays written.
+    fn reset(&mut self) {
+        self.sqs.iter_mut().for_each(|sq| *sq = None);
+        self.cqs.iter_mut().for_each(|cq| *cq = None);
+        self.active.clear();
+        self.late.clear();
+        self.posted.clear();
+        self.shadow = None;
+        self.rings_by_message = false;
+        self.features = Features::new(&self.traits);
+        self.events = Events::default();
+        self.doorbells.clear();
+        self.registers.csts = Csts(0);
+    }
+
+    /// A function reset: as if the power had come on, but the disk and its cache stay.
+    pub(super) fn function_reset(&mut self) {
+        self.reset();
+        self.registers = Registers::default();
+        self.config = ConfigSpace::new(self.traits.vendor, self.traits.vectors());
+        self.msix_table.fill(0);
+    }
+
+    /// The client has gone: nothing of it is left, not even its interrupts.
+    pub(super) fn client_gone(&mut self) {
+        self.function_reset();
+        self.irqs.iter_mut().for_each(|irq| *irq = None);
+        self.vanish = None;
+    }
+
+    /// Writes what is cached through, because the emulator ends.
+    ///
+    /// # Errors
+    /// When it is not known to be durable.
+    pub(super) fn flush(&mut self) -> std::result::Result<(), super::disk::Trouble> {
+        self.disk.flush()
+    }
+
+    /// The controller has met what it cannot go on from: CSTS.CFS (Base 1.4, 9.5).
+    fn fail(&mut self) {
+        self.registers.csts = self.registers.csts.with_cfs(1);
+    }
+
+    /// Whether commands are fetched: enabled, ready, not shut down, not failed, and
+    /// allowed to reach memory.
+    fn is_running(&self) -> bool {
+        let csts = self.registers.csts;
+        csts.rdy() == 1 && csts.cfs() == 0 && csts.shst() == 0 && self.config.is_bus_master()
+    }
+
+    /// What a fault has asked the server to do, once.
+    pub(super) fn take_vanish(&mut self) -> Option<Vanish> {
+        self.vanish.take()
+    }
+
+    /// Interrupt vectors that can be attached.
+    pub(super) fn vectors(&self) -> u16 {
+        self.traits.vectors()
+    }
+
+    /// Gives a vector its interrupt, or takes it away. Whoever attaches one looks for
+    /// completions that came before by himself.
+    pub(super) fn attach(&mut self, vector: u32, interrupt: Option<Interrupt>) {
+        if let Some(slot) = self.irqs.get_mut(vector as usize) {
+            *slot = interrupt;
+        }
+    }
+
+    /// The doorbells' file.
+    pub(super) fn doorbells(&self) -> &Doorbells {
+        &self.doorbells
+    }
+
+    /// The space of configuration registers.
+    pub(super) fn config_mut(&mut self) -> &mut ConfigSpace {
+        &mut self.config
+    }
+}
+
+fn none<T>(count: usize) -> Vec<Option<T>> {
+    let mut slots = Vec::new();
+    slots.resize_with(count, || None);
+    slots
+}

@@ -1,0 +1,185 @@
+//! One look at every queue: what the controller does for as long as it is awake.
+//!
+//! The work of a look is bounded: so many commands of each queue that is there, each
+//! bounded by its own limits. So neither a queue nor the socket waits for another
+//! queue's client.
+
+use super::super::guest::{Guest, Reach};
+use super::super::queue::Rung;
+use super::events::Event;
+use super::{Controller, MOST_LATE};
+use std::time::Instant;
+
+/// Commands that are taken from one queue in one look.
+const BURST: u32 = 64;
+/// Looks between two sweeps over doorbells that nobody should write.
+const SWEEP: u32 = 1 << 16;
+
+impl Controller {
+    /// Takes and executes what the clients have rung for; whether there was anything.
+    pub(in super::super) fn poll(&mut self, guest: &impl Guest) -> bool {
+        if !self.is_running() {
+            return false;
+        }
+        let mut busy = self.run_late(guest);
+        let mut place = 0;
+        // A command may make and delete queues: the list is asked anew each time.
+        while let Some(&qid) = self.active.get(place) {
+            place += 1;
+            match self.look(qid, guest) {
+                Ok(did) => busy |= did,
+                // A ring that cannot be reached: nothing can be said to the client.
+                Err(_) => self.fail(),
+            }
+            if !self.is_running() {
+                break;
+            }
+        }
+        self.looks = self.looks.wrapping_add(1);
+        if self.looks.is_multiple_of(SWEEP) {
+            self.sweep();
+        }
+        if self.events.is_due() && self.post_events(guest).is_err() {
+            self.fail();
+        }
+        self.announce();
+        busy
+    }
+
+    /// Looks at one submission queue and takes what is there.
+    fn look(&mut self, qid: u16, guest: &impl Guest) -> Reach<bool> {
+        let slot = usize::from(qid);
+        let Some(sq) = &mut self.sqs[slot] else { return Ok(false) };
+        let value = match &sq.shadow {
+            Some(shadow) => shadow.load(guest)?,
+            None => self.doorbells.load(2 * slot),
+        };
+        match sq.ring(value) {
+            Rung::Same if sq.head == sq.tail => return Ok(false),
+            Rung::Same => {}
+            Rung::New => match &mut sq.shadow {
+                Some(shadow) => shadow.keep_behind(guest, sq.tail, sq.size)?,
+                // It was written into the page, so nothing will wake us next time.
+                None if qid == 0 => self.rings_by_message = false,
+                None => {}
+            },
+            Rung::Bad => self.events.raise(Event::InvalidDoorbellValue),
+        }
+        let cqid = sq.cqid;
+        let mut did = false;
+        for _ in 0..BURST {
+            if self.late.len() >= MOST_LATE || !self.has_room(cqid, guest)? {
+                break;
+            }
+            let Some(sq) = self.sqs[slot].as_mut().filter(|sq| sq.head != sq.tail) else { break };
+            let command = sq.fetch(guest)?;
+            did = true;
+            self.take(qid, command, guest)?;
+            if self.vanish.is_some() || self.registers.csts.cfs() == 1 {
+                break;
+            }
+        }
+        Ok(did)
+    }
+
+    /// Whether a completion can be posted: looks at the head's doorbell only when,
+    /// as far as is known, it cannot.
+    #[inline]
+    pub(super) fn has_room(&mut self, cqid: u16, guest: &impl Guest) -> Reach<bool> {
+        match &self.cqs[usize::from(cqid)] {
+            Some(cq) if cq.has_room() => Ok(true),
+            _ => self.take_head(cqid, guest),
+        }
+    }
+
+    /// Looks at a completion queue's doorbell; whether there is room then.
+    fn take_head(&mut self, cqid: u16, guest: &impl Guest) -> Reach<bool> {
+        let slot = usize::from(cqid);
+        let Some(cq) = &mut self.cqs[slot] else { return Ok(false) };
+        let value = match &cq.shadow {
+            Some(shadow) => shadow.load(guest)?,
+            None => self.doorbells.load(2 * slot + 1),
+        };
+        match cq.ring(value) {
+            Rung::Same => {}
+            Rung::New => {
+                let (head, size) = (cq.head, cq.size);
+                if let Some(shadow) = &mut cq.shadow {
+                    shadow.keep_behind(guest, head, size)?;
+                }
+            }
+            Rung::Bad => self.events.raise(Event::InvalidDoorbellValue),
+        }
+        cq.stalled = !cq.has_room();
+        Ok(!cq.stalled)
+    }
+
+    /// Executes the commands that were held back and are due.
+    fn run_late(&mut self, guest: &impl Guest) -> bool {
+        if self.late.is_empty() {
+            return false;
+        }
+        let (now, mut did, mut place) = (Instant::now(), false, 0);
+        while let Some(late) = self.late.get(place).copied() {
+            let room = || self.sqs[usize::from(late.qid)].as_ref().map(|sq| sq.cqid);
+            match room() {
+                Some(cqid) if late.due <= now => match self.has_room(cqid, guest) {
+                    Ok(true) => {
+                        self.late.remove(place);
+                        did = true;
+                        if self.run(late.qid, late.command, guest).is_err() {
+                            self.fail();
+                            return did;
+                        }
+                    }
+                    Ok(false) => place += 1,
+                    Err(_) => {
+                        self.fail();
+                        return did;
+                    }
+                },
+                Some(_) => place += 1,
+                None => drop(self.late.remove(place)),
+            }
+        }
+        did
+    }
+
+    /// Looks at the doorbells of queues that are not there, and at heads.
+    pub(super) fn sweep(&mut self) {
+        for slot in 0..self.sqs.len() {
+            if self.sqs[slot].is_none() && self.doorbells.load(2 * slot) != 0 {
+                self.doorbells.store(2 * slot, 0);
+                self.events.raise(Event::InvalidDoorbell);
+            }
+            let head = self.doorbells.load(2 * slot + 1);
+            match &mut self.cqs[slot] {
+                None if head != 0 => {
+                    self.doorbells.store(2 * slot + 1, 0);
+                    self.events.raise(Event::InvalidDoorbell);
+                }
+                Some(cq) if cq.shadow.is_none() => {
+                    if cq.ring(head) == Rung::Bad {
+                        self.events.raise(Event::InvalidDoorbellValue);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Signals the interrupts of queues that were posted to: once each.
+    fn announce(&mut self) {
+        if self.posted.is_empty() {
+            return;
+        }
+        for slot in self.posted.drain(..) {
+            let Some(cq) = &mut self.cqs[usize::from(slot)] else { continue };
+            cq.unannounced = false;
+            let vector = cq.vector.map(usize::from);
+            if let Some(Some(interrupt)) = vector.and_then(|vector| self.irqs.get(vector)) {
+                interrupt.signal();
+            }
+        }
+    }
+}

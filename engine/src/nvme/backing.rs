@@ -1,0 +1,75 @@
+//! How the memory of a controller's pool becomes known to it: an address from the
+//! allocator, then a map through the bus.
+
+use crate::bus::{DmaAccess, DmaMap, Function};
+use crate::medium::{Error, ErrorKind, Result};
+use crate::memory::iova::Allocator;
+use crate::memory::{Backing, RegionInfo};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// Maps regions for one function. It does not keep the function: buffers outlive the
+/// controller, whose end takes all mappings with it.
+pub(super) struct Mapper {
+    function: Weak<dyn Function>,
+    addresses: Mutex<Allocator>,
+}
+
+impl Mapper {
+    /// Over a function's own limits.
+    ///
+    /// # Errors
+    /// `Unsupported` when no memory can be mapped at all.
+    pub(super) fn new(function: &Arc<dyn Function>) -> Result<Self> {
+        let limits = function.dma_limits();
+        let usable: Vec<_> =
+            limits.ranges.iter().filter(|r| !r.is_empty()).map(|r| r.start..=r.end - 1).collect();
+        let addresses = Mutex::new(Allocator::new(&usable, limits.page_sizes)?);
+        Ok(Self { function: Arc::downgrade(function), addresses })
+    }
+
+    fn addresses(&self) -> MutexGuard<'_, Allocator> {
+        // Nothing under this lock can panic half-way, so poison means nothing.
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Backing for Mapper {
+    fn added(&self, region: &RegionInfo<'_>) -> Result<u64> {
+        let Some(function) = self.function.upgrade() else {
+            let text = "the controller of this memory is closed: open the medium again";
+            return Err(Error::new(ErrorKind::Gone, text));
+        };
+        let len = region.len as u64;
+        let iova = {
+            let mut addresses = self.addresses();
+            let align = addresses.alignment(len);
+            addresses.take(len, align)?
+        };
+        let map = DmaMap {
+            iova,
+            len,
+            address: region.address,
+            file: Some((region.fd, region.offset)),
+            access: DmaAccess::ReadWrite,
+        };
+        // SAFETY: a pool keeps a region mapped, and uses it as memory that a device may
+        // change, until `removed` was called and beyond that if it failed (`Backing`).
+        match unsafe { function.map(&map) } {
+            Ok(()) => Ok(iova),
+            Err(error) => {
+                // What a lost device has may be there: its address is not used again.
+                if error.kind() != ErrorKind::Gone {
+                    self.addresses().give_back(iova, len)?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn removed(&self, iova: u64, len: usize) -> Result<()> {
+        // Without a function there is no mapping either.
+        let Some(function) = self.function.upgrade() else { return Ok(()) };
+        function.unmap(iova, len as u64)?;
+        self.addresses().give_back(iova, len as u64)
+    }
+}

@@ -1,0 +1,190 @@
+//! From a socket, or any PCI function, to a medium.
+
+use super::controller::Controller;
+use super::namespace::Namespace;
+use super::queue::NvmeQueue;
+use super::{Claim, Timeouts};
+use crate::bus::Function;
+use crate::medium::{Error, ErrorKind, Geometry, Medium, Queue, Result};
+use crate::memory::Pool;
+use crate::open::OpenOptions;
+use crate::vfio_user::{Client, ClientOptions};
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+/// How long opening waits for what a former user of a namespace left in flight.
+const LEFTOVERS: Duration = Duration::from_secs(2);
+
+/// The controller of one socket, while somebody uses it. Locked while it is brought up.
+type Seat = Arc<Mutex<Weak<Controller>>>;
+
+/// Controllers of this process, by their sockets.
+static CONTROLLERS: LazyLock<Mutex<HashMap<PathBuf, Seat>>> = LazyLock::new(Mutex::default);
+
+/// Opens a namespace of the controller behind a vfio-user socket. Media of several
+/// namespaces share the controller.
+///
+/// # Errors
+/// `NotFound` for the socket or the namespace; `Busy` when the server serves another
+/// process, or the namespace is open; `Unsupported` with what the controller cannot do.
+pub(crate) fn open(
+    socket: &Path,
+    nsid: u32,
+    uri: &str,
+    options: &OpenOptions,
+) -> Result<Arc<dyn Medium>> {
+    let path = socket.canonicalize().unwrap_or_else(|_| socket.to_owned());
+    let seat = {
+        let mut all = CONTROLLERS.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those of sockets that nobody uses any more need not stay.
+        all.retain(|_, seat| Arc::strong_count(seat) > 1 || is_used(seat));
+        Arc::clone(all.entry(path.clone()).or_default())
+    };
+    let mut seat = seat.lock().unwrap_or_else(PoisonError::into_inner);
+    let controller = match seat.upgrade().filter(|c| c.end().is_none()) {
+        Some(controller) => controller,
+        None => {
+            let client: Arc<dyn Function> = Client::connect(&path, &ClientOptions::default())?;
+            let controller = Controller::open(client, options.timeouts)?;
+            *seat = Arc::downgrade(&controller);
+            controller
+        }
+    };
+    medium(&controller, nsid, uri, options.read_only)
+}
+
+fn is_used(seat: &Seat) -> bool {
+    seat.try_lock().is_ok_and(|seat| seat.strong_count() > 0)
+}
+
+/// Opens a namespace of the controller that a PCI function is, whatever carries it: for
+/// transports that have no name of their own, and for tests.
+///
+/// # Errors
+/// As opening a URI.
+pub fn open_on(
+    function: Arc<dyn Function>,
+    nsid: u32,
+    timeouts: Timeouts,
+    read_only: bool,
+) -> Result<Arc<dyn Medium>> {
+    crate::fork::remember();
+    let uri = function.name().to_owned();
+    medium(&Controller::open(function, timeouts)?, nsid, &uri, read_only)
+}
+
+fn medium(
+    controller: &Arc<Controller>,
+    nsid: u32,
+    uri: &str,
+    read_only: bool,
+) -> Result<Arc<dyn Medium>> {
+    let deadline = Instant::now() + LEFTOVERS;
+    let claim = loop {
+        // What is left in flight keeps a namespace, and nobody else may look after it.
+        controller.orphans.tend(controller);
+        match Claim::take(&controller.claims, nsid, read_only) {
+            Some(claim) => break claim,
+            None if Controller::tells_of_orphans(controller.news())
+                && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            None => {
+                let name = controller.link.function.name();
+                let text = format!("namespace {nsid} of {name} is open in this process already");
+                return Err(Error::new(ErrorKind::Busy, text));
+            }
+        }
+    };
+    let space = controller.namespace(nsid)?;
+    let read_only = read_only || space.write_protected;
+    Ok(Arc::new(NvmeMedium {
+        uri: uri.to_owned(),
+        controller: Arc::clone(controller),
+        space: Arc::new(space),
+        read_only,
+        claim,
+    }))
+}
+
+/// A namespace as a medium.
+struct NvmeMedium {
+    uri: String,
+    space: Arc<Namespace>,
+    read_only: bool,
+    claim: Arc<Claim>,
+    controller: Arc<Controller>,
+}
+
+impl Medium for NvmeMedium {
+    fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    fn geometry(&self) -> &Geometry {
+        &self.space.geometry
+    }
+
+    fn queue(&self, depth: u32) -> Result<Box<dyn Queue>> {
+        if crate::fork::in_child() {
+            let text = "a forked child has no part in its parent's controller: open its own";
+            return Err(Error::new(ErrorKind::Gone, text));
+        }
+        let controller = &self.controller;
+        if let Some(end) = controller.end() {
+            return Err(end.error.clone());
+        }
+        let depth = depth.clamp(1, self.space.geometry.max_depth);
+        let core = controller.orphans.queue(controller, &self.space, self.read_only, depth)?;
+        Ok(Box::new(NvmeQueue::new(core, Arc::clone(controller), Arc::clone(&self.claim))))
+    }
+
+    fn pool(&self) -> &Pool {
+        &self.controller.pool
+    }
+
+    fn losses(&self) -> u64 {
+        self.controller.losses()
+    }
+
+    fn describe(&self) -> Vec<(&'static str, String)> {
+        let (c, id) = (&self.controller, self.controller.identity());
+        let able = &self.space.abilities;
+        let mut out = vec![
+            ("model", id.model()),
+            ("serial", id.serial()),
+            ("firmware", id.firmware()),
+            ("namespace", self.space.nsid.to_string()),
+            ("queues", c.queue_limit.to_string()),
+            ("command_bytes", able.max_command.to_string()),
+            ("shadow_doorbells", c.shadows.is_some().to_string()),
+            ("sgl", able.sgl.to_string()),
+        ];
+        match c.health() {
+            Ok(health) => out.extend([
+                ("critical_warning", format!("{:02x}h", health.critical_warning())),
+                ("temperature_kelvin", health.temperature().to_string()),
+                ("spare_percent", health.spare().to_string()),
+                ("used_percent", health.percentage_used().to_string()),
+                ("media_errors", health.media_errors().to_string()),
+                ("unsafe_shutdowns", health.unsafe_shutdowns().to_string()),
+            ]),
+            Err(error) => out.push(("health", error.to_string())),
+        }
+        out
+    }
+}
+
+impl fmt::Debug for NvmeMedium {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NvmeMedium")
+            .field("uri", &self.uri)
+            .field("nsid", &self.space.nsid)
+            .field("controller", &self.controller)
+            .finish_non_exhaustive()
+    }
+}

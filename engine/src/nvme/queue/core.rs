@@ -1,0 +1,563 @@
+//! A queue pair with all that is in flight on it: submitting, reaping, and what follows
+//! from a reset or the loss of the controller.
+//!
+//! It belongs to one thread at a time and knows its controller only when it is called, so
+//! that the controller can keep those that were dropped. Looking at clocks is in `watch`.
+
+use super::super::controller::{Controller, End};
+use super::super::namespace::Namespace;
+use super::super::spec::PAGE;
+use super::super::spec::command::Command;
+use super::super::spec::status::Status;
+use super::ops::Ops;
+use super::piece::{Kind, Lists, Work};
+use super::rings::{Rings, Word};
+use super::slab::Slab;
+use super::wake::Wake;
+use super::watch::Watch;
+use crate::medium::check::{check, full, reject};
+use crate::medium::{BLOCK, Completion, Error, ErrorKind, Op, Rejected, Result};
+use crate::memory::Buffer;
+use std::cell::OnceCell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// What no news are: a queue that always finds some looks at everything.
+const NEVER_CALM: u64 = u64::MAX;
+
+/// One queue pair.
+#[derive(Debug)]
+pub(in super::super) struct Core {
+    /// What the controller's news are while there are none.
+    calm: u64,
+    pub(super) rings: Rings,
+    pub(super) slab: Slab,
+    pub(super) ops: Ops,
+    lists: Lists,
+    space: Arc<Namespace>,
+    read_only: bool,
+    /// Bytes of one command.
+    most: usize,
+    /// Operations that have commands to be made yet, in order.
+    waiting: VecDeque<u16>,
+    /// What ended outside of a poll.
+    pub(super) finished: Vec<Completion>,
+    pub(super) generation: u32,
+    /// Nothing completed in this generation yet.
+    fresh: bool,
+    /// The controller does not have the queues.
+    stale: bool,
+    /// Something was wrong with a completion: no other one of this generation is believed.
+    suspect: bool,
+    /// Why nothing is taken any more.
+    pub(super) ended: Option<Error>,
+    pub(super) vector: Option<u16>,
+    pub(super) wake: OnceCell<Wake>,
+    pub(super) watch: Watch,
+}
+
+impl Core {
+    /// A queue pair for `depth` operations, known to the controller.
+    ///
+    /// # Errors
+    /// `Limit` when the controller has no more queues; what the pool or it says.
+    pub(in super::super) fn new(
+        controller: &Controller,
+        space: &Arc<Namespace>,
+        read_only: bool,
+        depth: u32,
+    ) -> Result<Self> {
+        let qid = controller.take_qid()?;
+        let made = Self::made(controller, (space, read_only), depth, qid);
+        if made.is_err() {
+            controller.give_qid(qid);
+        }
+        made
+    }
+
+    fn made(
+        controller: &Controller,
+        (space, read_only): (&Arc<Namespace>, bool),
+        depth: u32,
+        qid: u16,
+    ) -> Result<Self> {
+        let pool = &controller.pool;
+        // One page more, of zeroes, for a controller that cannot write them by itself.
+        let zeroes = !space.abilities.write_zeroes;
+        let pages = pool.pages((depth as usize + usize::from(zeroes)) * PAGE)?;
+        let zeroes = zeroes.then(|| pages.iova() + u64::from(depth) * PAGE as u64);
+        let vectors = controller.link.function.vectors();
+        let mut core = Self {
+            calm: NEVER_CALM,
+            rings: Rings::new(controller, qid, depth)?,
+            slab: Slab::new(depth),
+            ops: Ops::new(depth),
+            lists: Lists::new(pages, zeroes),
+            space: Arc::clone(space),
+            read_only,
+            most: space.abilities.max_command as usize,
+            waiting: VecDeque::with_capacity(depth as usize),
+            finished: Vec::with_capacity(depth as usize),
+            generation: 0,
+            fresh: true,
+            stale: true,
+            suspect: false,
+            ended: None,
+            vector: (u32::from(qid) < vectors).then_some(qid),
+            wake: OnceCell::new(),
+            watch: Watch::new(controller.timeouts.io),
+        };
+        core.create(controller)?;
+        Ok(core)
+    }
+
+    /// Whether it can be used again for another depth, and for whom.
+    pub(in super::super) fn depth(&self) -> usize {
+        self.ops.depth()
+    }
+
+    pub(in super::super) fn qid(&self) -> u16 {
+        self.rings.qid
+    }
+
+    pub(in super::super) fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Serves another medium of the same controller.
+    pub(in super::super) fn serve(&mut self, space: &Arc<Namespace>, read_only: bool) {
+        self.space = Arc::clone(space);
+        self.read_only = read_only;
+    }
+
+    /// Nothing of it is in flight.
+    pub(in super::super) fn is_idle(&self) -> bool {
+        self.slab.in_flight() == 0
+    }
+
+    /// Taken and not yet polled.
+    #[inline]
+    pub(super) fn in_flight(&self) -> usize {
+        self.ops.open() + self.finished.len()
+    }
+
+    /// Takes an operation.
+    #[inline]
+    pub(super) fn submit(
+        &mut self,
+        controller: &Controller,
+        tag: u64,
+        op: Op,
+    ) -> std::result::Result<(), Rejected> {
+        if controller.news() != self.calm {
+            self.heed(controller);
+            if let Some(error) = &self.ended {
+                return Err(reject(op, error.clone()));
+            }
+        }
+        if let Err(error) = check(&op, &self.space.geometry) {
+            return Err(reject(op, error));
+        }
+        if self.in_flight() >= self.ops.depth() {
+            return Err(full(op));
+        }
+        match op {
+            Op::Read { at, buf } => self.transfer(controller, tag, Kind::Read, (at, buf)),
+            Op::Write { at, buf, fua } if !self.read_only => {
+                self.transfer(controller, tag, Kind::Write { fua }, (at, buf))
+            }
+            Op::Compare { at, buf } => self.transfer(controller, tag, Kind::Compare, (at, buf)),
+            Op::Flush => self.order(tag, Kind::Flush, 0, 1),
+            other if self.read_only => Err(reject(other, read_only())),
+            Op::WriteZeroes { at, count } => self.order_blocks(tag, Kind::WriteZeroes, at, count),
+            Op::Deallocate { at, count } => self.order_blocks(tag, Kind::Deallocate, at, count),
+            Op::Copy { from, to, count } => {
+                let from = from << self.space.shift;
+                self.order_blocks(tag, Kind::Copy { from }, to, count)
+            }
+            other => Err(reject(other, read_only())),
+        }
+    }
+
+    /// Takes an operation with a buffer: at once where it is one command.
+    #[inline]
+    fn transfer(
+        &mut self,
+        controller: &Controller,
+        tag: u64,
+        kind: Kind,
+        (at, buf): (u64, Buffer),
+    ) -> std::result::Result<(), Rejected> {
+        let len = buf.len();
+        let address = controller.pool.device_address(&buf);
+        let (Some(address), true, true) =
+            (address, len <= self.most && self.waiting.is_empty(), self.slab.has_room())
+        else {
+            return self.transfer_long(controller, tag, kind, (at, buf), address);
+        };
+        let op = self.ops.take(tag, Some(buf));
+        let Some((slot, cid)) = self.slab.take(op) else { return Ok(()) };
+        let (nsid, shift) = (self.space.nsid, self.space.shift);
+        let (at, count) = (at << shift, ((len / BLOCK) as u32) << shift);
+        let command = match kind {
+            Kind::Read => Command::read(nsid, at, count),
+            Kind::Write { fua } => Command::write(nsid, at, count, fua),
+            _ => Command::compare(nsid, at, count),
+        };
+        let sgl = self.space.abilities.sgl;
+        let command = self.lists.point(command.with_cid(cid), slot, sgl, address, len);
+        self.rings.push(&command);
+        Ok(())
+    }
+
+    /// Takes one that is several commands, has to wait for others, or whose buffer the
+    /// device cannot reach: such bytes are copied (law M4).
+    #[cold]
+    fn transfer_long(
+        &mut self,
+        controller: &Controller,
+        tag: u64,
+        kind: Kind,
+        (at, buf): (u64, Buffer),
+        address: Option<u64>,
+    ) -> std::result::Result<(), Rejected> {
+        let (address, bounce) = match address {
+            Some(address) => (address, None),
+            None => match self.bounce(controller, kind, &buf) {
+                Ok((address, copy)) => (address, Some((copy, kind == Kind::Read))),
+                Err(error) => return Err(reject(op_of(kind, at, buf), error)),
+            },
+        };
+        let total = ((buf.len() / BLOCK) as u64) << self.space.shift;
+        let work = Work { kind, at: at << self.space.shift, total, cut: 0, address };
+        let op = self.ops.take_long(tag, (Some(buf), bounce), work);
+        self.waiting.push_back(op);
+        self.feed();
+        Ok(())
+    }
+
+    fn bounce(&self, c: &Controller, kind: Kind, buf: &Buffer) -> Result<(u64, Buffer)> {
+        let mut copy = c.pool.take(buf.len())?;
+        if kind != Kind::Read {
+            copy.copy_from_slice(buf);
+        }
+        match c.pool.device_address(&copy) {
+            Some(address) => Ok((address, copy)),
+            None => Err(Error::new(ErrorKind::Limit, "the pool has no memory for the device")),
+        }
+    }
+
+    fn order_blocks(
+        &mut self,
+        tag: u64,
+        kind: Kind,
+        at: u64,
+        count: u64,
+    ) -> std::result::Result<(), Rejected> {
+        self.order(tag, kind, at << self.space.shift, count << self.space.shift)
+    }
+
+    /// Takes an operation without a buffer.
+    fn order(
+        &mut self,
+        tag: u64,
+        kind: Kind,
+        at: u64,
+        total: u64,
+    ) -> std::result::Result<(), Rejected> {
+        let work = Work { kind, at, total, cut: 0, address: 0 };
+        let op = self.ops.take_long(tag, (None, None), work);
+        self.waiting.push_back(op);
+        self.feed();
+        Ok(())
+    }
+
+    /// Makes commands of what waits, while there are places for them.
+    fn feed(&mut self) {
+        while let Some(&op) = self.waiting.front() {
+            while let Some(work) = self.ops.work(op) {
+                let Some((slot, cid)) = self.slab.take(op) else { return };
+                let command = self.lists.next(&self.space, work, slot);
+                self.rings.push(&command.with_cid(cid));
+                self.ops.began(op);
+            }
+            self.waiting.pop_front();
+        }
+    }
+
+    /// Tells the controller of what was taken.
+    #[inline]
+    pub(super) fn ring(&mut self, controller: &Controller) {
+        if controller.news() != self.calm {
+            self.heed(controller);
+        }
+        self.ring_now(controller);
+    }
+
+    #[inline]
+    fn ring_now(&mut self, controller: &Controller) {
+        if self.ended.is_some() {
+            return;
+        }
+        self.slab.rang();
+        if let Err(error) = self.rings.ring() {
+            self.lost_bell(controller, error);
+        }
+    }
+
+    #[cold]
+    fn lost_bell(&mut self, controller: &Controller, error: Error) {
+        controller.give_up(error);
+        self.heed(controller);
+    }
+
+    /// Rings, reaps, and sometimes looks at the clock.
+    #[inline]
+    pub(super) fn poll(&mut self, controller: &Controller, done: &mut Vec<Completion>) -> usize {
+        let before = done.len();
+        if controller.news() != self.calm {
+            self.heed(controller);
+        }
+        self.ring_now(controller);
+        self.reap(controller, done);
+        if self.watch.is_due() {
+            self.look(controller);
+        }
+        if !self.finished.is_empty() {
+            done.append(&mut self.finished);
+        }
+        done.len() - before
+    }
+
+    /// Takes in what has completed.
+    #[inline]
+    pub(super) fn reap(&mut self, controller: &Controller, done: &mut Vec<Completion>) {
+        let mut count = 0;
+        while let Some(word) = self.rings.peek() {
+            let Some(op) = self.take_in(word) else {
+                if count > 0 {
+                    self.reaped(controller);
+                }
+                return self.disbelieve(controller, word);
+            };
+            count += 1;
+            if self.ops.ended(op) {
+                done.push(self.ops.finish(op));
+            }
+        }
+        if count > 0 {
+            self.reaped(controller);
+        }
+    }
+
+    /// The operation that a completion is of, if it can be one.
+    #[inline]
+    fn take_in(&mut self, word: Word) -> Option<u16> {
+        if self.suspect || !self.rings.is_possible(word, self.slab.in_flight()) {
+            return None;
+        }
+        let op = self.slab.end(word.cid()).ok()?;
+        self.rings.advance();
+        let status = Status(word.status());
+        if !status.is_success() {
+            self.failed(op, status);
+        }
+        Some(op)
+    }
+
+    /// What follows from completions.
+    #[inline]
+    fn reaped(&mut self, controller: &Controller) {
+        self.watch.moved();
+        if self.fresh {
+            self.fresh = false;
+            controller.progressed();
+        }
+        if !self.waiting.is_empty() {
+            self.feed();
+            self.ring_now(controller);
+        }
+        if let Err(error) = self.rings.tell(false) {
+            self.lost_bell(controller, error);
+        }
+    }
+
+    #[cold]
+    fn failed(&mut self, op: u16, status: Status) {
+        self.waiting.retain(|&other| other != op);
+        let qid = self.rings.qid;
+        self.ops.fail(op, || {
+            let kind = status.kind().unwrap_or(ErrorKind::Io);
+            Error::new(kind, format!("the controller answered on queue {qid}: {status}"))
+        });
+    }
+
+    /// A completion that cannot be one: the controller is reset, and no other completion of
+    /// this queue is believed.
+    #[cold]
+    fn disbelieve(&mut self, controller: &Controller, word: Word) {
+        if self.ended.is_some() || self.suspect || self.rings.peek() != Some(word) {
+            return;
+        }
+        let stray = self.slab.judge(word.cid());
+        let why = format!(
+            "queue {} has a completion that is none: identifier {:04x}h ({}), queue {}, head {}",
+            self.rings.qid,
+            word.cid(),
+            stray.map_or("in flight".into(), |stray| format!("{stray:?}")),
+            word.sqid(),
+            word.sq_head()
+        );
+        self.suspect = true;
+        controller.reset(self.generation, &why);
+        self.heed(controller);
+    }
+
+    /// Acts on news: looks after dropped queues, and ends what a reset or a loss cut off.
+    #[cold]
+    pub(in super::super) fn heed(&mut self, controller: &Controller) {
+        if Controller::tells_of_orphans(controller.news()) {
+            controller.orphans.tend(controller);
+        }
+        self.settle(controller);
+        if self.stale && self.ended.is_none() {
+            let made = self.create(controller);
+            if let Err(error) = made {
+                let error = match controller.end() {
+                    Some(end) => end.error.clone(),
+                    None => lost_queue(self.rings.qid, &error),
+                };
+                self.end_with(error, false);
+            }
+            self.feed();
+        }
+    }
+
+    /// Ends what a reset or a loss cut off, if there was one.
+    fn settle(&mut self, controller: &Controller) {
+        let news = controller.news();
+        if self.ended.is_some() || Controller::generation_of(news) == self.generation {
+            return;
+        }
+        // The controller has stopped, or nothing is known of it: what it has reported is
+        // final either way.
+        let mut last = std::mem::take(&mut self.finished);
+        while let Some(op) = self.rings.peek().and_then(|word| self.take_in(word)) {
+            if self.ops.ended(op) {
+                last.push(self.ops.finish(op));
+            }
+        }
+        self.finished = last;
+        match controller.end() {
+            Some(End { error, quiet }) => self.end_with(error.clone(), !quiet),
+            None => {
+                let text = "the controller was reset while the operation was in flight";
+                self.cut_off(&Error::new(ErrorKind::Reset, text), false);
+            }
+        }
+        self.generation = Controller::generation_of(news);
+        (self.calm, self.stale) = (NEVER_CALM, true);
+    }
+
+    /// Looks after a queue that was dropped: what ends goes to nobody.
+    pub(in super::super) fn tend(&mut self, controller: &Controller, done: &mut Vec<Completion>) {
+        self.settle(controller);
+        if !self.stale && self.ended.is_none() {
+            self.reap(controller, done);
+            if self.watch.is_due() {
+                self.look(controller);
+            }
+        }
+        self.finished.clear();
+    }
+
+    /// Its user goes: what was taken is begun as far as that needs no completions, the rest
+    /// is dropped. Neither waits nor reaps.
+    pub(super) fn leave(&mut self, controller: &Controller) {
+        if controller.news() == self.calm && self.ended.is_none() {
+            self.slab.rang();
+            if let Err(error) = self.rings.ring() {
+                tracing::debug!(%error, "a dropped queue could not ring");
+            }
+        }
+        self.drop_waiting(&Error::new(ErrorKind::Io, "its queue was dropped"));
+        self.finished.clear();
+        if let Some(wake) = self.wake.get() {
+            wake.kept.set(false);
+        }
+    }
+
+    /// Whether nothing is taken any more.
+    pub(in super::super) fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// Ends all operations that have commands in flight.
+    fn cut_off(&mut self, error: &Error, withhold: bool) {
+        let mut cut = Vec::with_capacity(self.ops.depth());
+        self.slab.end_all(|op| cut.push(op));
+        for op in cut {
+            // One with several commands is met several times.
+            if self.ops.commands(op) == 0 {
+                continue;
+            }
+            self.waiting.retain(|&other| other != op);
+            let done = match withhold {
+                true => self.ops.abandon(op, error.clone()),
+                false => {
+                    self.ops.forget_commands(op);
+                    self.ops.fail(op, || error.clone());
+                    self.ops.finish(op)
+                }
+            };
+            self.finished.push(done);
+        }
+    }
+
+    /// The end: nothing is taken any more.
+    fn end_with(&mut self, error: Error, withhold: bool) {
+        self.cut_off(&error, withhold);
+        self.drop_waiting(&error);
+        self.ended = Some(error);
+        self.calm = NEVER_CALM;
+    }
+
+    /// Ends operations of which no command is in flight.
+    fn drop_waiting(&mut self, error: &Error) {
+        while let Some(op) = self.waiting.pop_front() {
+            self.ops.fail(op, || error.clone());
+            if self.ops.commands(op) == 0 {
+                self.finished.push(self.ops.finish(op));
+            }
+        }
+    }
+
+    /// Makes the queues known to the controller, empty.
+    fn create(&mut self, controller: &Controller) -> Result<()> {
+        let (qid, sq, cq) = (self.rings.qid, self.rings.sq(), self.rings.cq());
+        let rings = &mut self.rings;
+        self.generation = controller.create_queues(qid, sq, cq, self.vector, || rings.clear())?;
+        self.calm = Controller::calm(self.generation);
+        (self.fresh, self.stale, self.suspect) = (true, false, false);
+        self.watch.moved();
+        Ok(())
+    }
+}
+
+fn read_only() -> Error {
+    Error::new(ErrorKind::Permission, "the namespace is open for reading only, or write protected")
+}
+
+fn lost_queue(qid: u16, error: &Error) -> Error {
+    let text = format!("queue {qid} could not be made again after a reset: {}", error.message());
+    Error::new(ErrorKind::Gone, text)
+}
+
+/// The operation with a buffer that was taken apart.
+fn op_of(kind: Kind, at: u64, buf: Buffer) -> Op {
+    match kind {
+        Kind::Write { fua } => Op::Write { at, buf, fua },
+        Kind::Compare => Op::Compare { at, buf },
+        _ => Op::Read { at, buf },
+    }
+}

@@ -1,0 +1,139 @@
+//! Register pages that a server shares, mapped into this process.
+//!
+//! Touching a mapping past the end of its file is a signal (SIGBUS) that ends the
+//! process, and a server can shorten a file that it has shared. So a file is mapped only
+//! where it cannot shrink, or where its owner could end this process anyhow; see
+//! docs/decisions/0018. Everything else goes by messages.
+
+use super::Mapping;
+use crate::bus::Mmio;
+use crate::medium::{Error, ErrorKind, Result};
+use crate::vfio_user::socket::Peer;
+use rustix::fs::{FileType, SealFlags};
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::ptr::NonNull;
+
+/// The file system of sealed memory (linux/magic.h, `TMPFS_MAGIC`). Files of huge pages
+/// are on another one: touching a hole of those can fail, and be a signal, though they be
+/// sealed.
+const TMPFS: i64 = 0x0102_1994;
+
+/// The user that stands for all whom this process's name space does not know
+/// (user_namespaces(7)).
+const OVERFLOW_UID: u32 = 65534;
+
+/// Whether a peer could end this process at any time.
+pub(super) fn can_kill_us(peer: Option<Peer>) -> bool {
+    let ours = rustix::process::geteuid().as_raw();
+    peer.is_some_and(|peer| peer.uid != OVERFLOW_UID && (peer.uid == 0 || peer.uid == ours))
+}
+
+/// Whether a file may be mapped, by what was asked for and what the file is.
+pub(super) fn may_map(file: BorrowedFd<'_>, wanted: Mapping, peer: Option<Peer>) -> bool {
+    match wanted {
+        Mapping::Never => false,
+        Mapping::Sealed => cannot_shrink(file),
+        Mapping::Careful => cannot_shrink(file) || can_kill_us(peer),
+        Mapping::Trusting => true,
+    }
+}
+
+fn cannot_shrink(file: BorrowedFd<'_>) -> bool {
+    let sealed = rustix::fs::fcntl_get_seals(file).is_ok_and(|s| s.contains(SealFlags::SHRINK));
+    sealed && rustix::fs::fstatfs(file).is_ok_and(|fs| fs.f_type == TMPFS)
+}
+
+/// Pages of a server's file.
+#[derive(Debug)]
+pub(super) struct Pages {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: an address and a length; what is done there are volatile accesses, which any
+// thread may make (`Mmio`).
+unsafe impl Send for Pages {}
+// SAFETY: as above.
+unsafe impl Sync for Pages {}
+
+// SAFETY: `map` made the mapping page-aligned, for reading and writing, with all its bytes
+// inside the file, and only of a file that `may_map`; it lasts until the drop. No
+// reference is ever made to it.
+unsafe impl Mmio for Pages {
+    fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl Pages {
+    /// Maps `len` bytes at `offset` of a file.
+    ///
+    /// # Errors
+    /// `Invalid` when the file has no such bytes or is no file; `Limit` when the system
+    /// refuses. The caller then uses messages.
+    pub(super) fn map(file: BorrowedFd<'_>, offset: u64, len: u64) -> Result<Self> {
+        let invalid = |text: String| Error::new(ErrorKind::Invalid, text);
+        let page = rustix::param::page_size() as u64;
+        let stat = rustix::fs::fstat(file).map_err(|e| invalid(format!("not a file: {e}")))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(invalid("what a region is in is no regular file".into()));
+        }
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let inside = offset.checked_add(len).is_some_and(|end| end <= size);
+        let Ok(bytes) = usize::try_from(len) else {
+            return Err(invalid(format!("{len} bytes do not fit in memory")));
+        };
+        if !inside || bytes == 0 || bytes > isize::MAX as usize || !offset.is_multiple_of(page) {
+            return Err(invalid(format!("no bytes {offset}..+{len} in a file of {size} bytes")));
+        }
+        // SAFETY: no address is asked for, so no existing mapping is replaced, and nothing
+        // refers to the new one yet.
+        let base = unsafe {
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                file.as_fd(),
+                offset,
+            )
+        };
+        let limit = |e| Error::new(ErrorKind::Limit, format!("cannot map registers: {e}"));
+        let base = base.map_err(limit)?;
+        let Some(base) = NonNull::new(base.cast::<u8>()) else {
+            return Err(invalid("the system mapped registers at address 0".into()));
+        };
+        let pages = Self { base, len: bytes };
+        // SAFETY: exactly the new mapping; the advice changes only what a child inherits.
+        unsafe { rustix::mm::madvise(base.as_ptr().cast(), bytes, Advice::LinuxDontFork) }
+            .map_err(limit)?;
+        Ok(pages)
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours and goes with its owner; whoever accesses it keeps
+        // the owner (`Mmio` is shared by `Arc`).
+        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_could_end_this_process() {
+        let ours = rustix::process::geteuid().as_raw();
+        let by = |uid| can_kill_us(Some(Peer { pid: 1, uid }));
+        assert!(by(0));
+        assert_eq!(by(ours), ours != OVERFLOW_UID);
+        assert!(!by(OVERFLOW_UID) && !by(ours.wrapping_add(77_001)) && !can_kill_us(None));
+    }
+}
