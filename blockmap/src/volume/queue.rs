@@ -291,11 +291,12 @@ impl Volume {
         let want = buf.len();
         // The task's own handle: the file keeps its blocks until it is done (law B10).
         let (vol, file) = (self.clone(), file.clone());
-        inner.spawn(lane, |io| async move {
+        let taken = inner.spawn(lane, |io| async move {
             let io = io.of(file.session());
             let (result, buf) = vol.read_task(&io, file.state(), off, buf, want).await;
             io.finish(Finished { tag, result, buf, lease: None });
         });
+        debug_assert!(taken, "room was kept for it");
     }
 }
 

@@ -24,7 +24,7 @@ use smallvec::{SmallVec, smallvec};
 use std::sync::Arc;
 
 /// Levels above the leaves from which on a map is too large for the nearer caches.
-const LEVELS: u8 = 2;
+const LEVELS: u8 = 1;
 
 /// One read that waits. Its slot is published.
 #[derive(Debug)]

@@ -2,7 +2,9 @@
 
 use crate::failure::{Failure, Outcome};
 use crate::{output, size};
-use freehold_engine::emulator::{Backing, Emulator, Ended, Fault, Options, Profile, stop_on_signals};
+use freehold_engine::emulator::{
+    Backing, Emulator, Ended, Fault, Options, Profile, stop_on_signals,
+};
 use freehold_engine::medium::ErrorKind;
 use std::path::PathBuf;
 

@@ -41,7 +41,9 @@ impl Doorbells {
         Self::make().map_err(|errno| {
             Error::new(
                 ErrorKind::Limit,
-                format!("no memory file for the doorbells: {errno}; raise RLIMIT_NOFILE (ulimit -n)"),
+                format!(
+                    "no memory file for the doorbells: {errno}; raise RLIMIT_NOFILE (ulimit -n)"
+                ),
             )
         })
     }

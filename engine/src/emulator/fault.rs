@@ -156,9 +156,9 @@ impl<'a> Settings<'a> {
     fn action(&mut self, kind: &str) -> Result<Action> {
         Ok(match kind {
             "drop" => Action::Drop,
-            "delay" => {
-                Action::Delay(Duration::from_millis(self.number("ms")?.unwrap_or(100).min(3_600_000)))
-            }
+            "delay" => Action::Delay(Duration::from_millis(
+                self.number("ms")?.unwrap_or(100).min(3_600_000),
+            )),
             "duplicate" => Action::Duplicate,
             "corrupt" => Action::Corrupt(match self.take("what") {
                 None | Some("cid") => Corruption::Cid,
@@ -166,7 +166,10 @@ impl<'a> Settings<'a> {
                 Some("head") => Corruption::Head,
                 Some("queue") => Corruption::Queue,
                 Some(other) => {
-                    return Err(bad(self.text, &format!("nothing named `{other}` can be corrupted")));
+                    return Err(bad(
+                        self.text,
+                        &format!("nothing named `{other}` can be corrupted"),
+                    ));
                 }
             }),
             "status" => {
@@ -277,8 +280,18 @@ mod tests {
     #[test]
     fn what_is_no_fault_is_refused() {
         for text in [
-            "", "explode", "drop:", "drop:nth", "drop:nth=0", "drop:nth=1,every=2", "delay:ms=x",
-            "corrupt:what=all", "status:sc=0,sct=0", "drop:op=think", "drop:ms=4", "vanish:how=slowly",
+            "",
+            "explode",
+            "drop:",
+            "drop:nth",
+            "drop:nth=0",
+            "drop:nth=1,every=2",
+            "delay:ms=x",
+            "corrupt:what=all",
+            "status:sc=0,sct=0",
+            "drop:op=think",
+            "drop:ms=4",
+            "vanish:how=slowly",
         ] {
             assert!(text.parse::<Fault>().is_err(), "{text}");
         }

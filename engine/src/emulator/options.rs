@@ -156,12 +156,7 @@ impl Traits {
         let full = base | ONCS_SAVE_SELECT | ONCS_TIMESTAMP;
         let mut traits = match options.profile {
             Profile::Freehold => Self {
-                cap: Cap(0)
-                    .with_mqes(4095)
-                    .with_cqr(1)
-                    .with_to(20)
-                    .with_css(1)
-                    .with_mpsmax(4),
+                cap: Cap(0).with_mqes(4095).with_cqr(1).with_to(20).with_css(1).with_mpsmax(4),
                 version: Version::V1_4.0,
                 crto: 0,
                 model: "Freehold emulated controller",

@@ -190,11 +190,8 @@ impl Cq {
             self.bad = None;
             return Rung::Same;
         }
-        let taken = if value >= self.size {
-            u32::MAX
-        } else {
-            (value + self.size - self.head) % self.size
-        };
+        let taken =
+            if value >= self.size { u32::MAX } else { (value + self.size - self.head) % self.size };
         if taken > self.used() {
             let known = self.bad.replace(value) == Some(value);
             return if known { Rung::Same } else { Rung::Bad };

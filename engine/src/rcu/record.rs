@@ -156,8 +156,8 @@ mod own {
     }
 
     /// While one lives its thread may read slots, and nothing that it found there is
-    /// freed. Hold it for a look-up, not while waiting: what was evicted meanwhile
-    /// stays in memory. Forgetting it (`mem::forget`) keeps that there for ever.
+    /// freed. Hold it for a look-up, not while waiting: what is evicted meanwhile stays in
+    /// memory. Forgetting it (`mem::forget`) keeps all that is evicted from then on.
     ///
     /// ```compile_fail
     /// fn sends<T: Send>() {}

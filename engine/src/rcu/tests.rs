@@ -4,8 +4,8 @@ use super::{Slot, reading, sweep};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What was evicted is freed for the whole process, and so is looked at by one test at
-/// a time.
+/// What was evicted is freed for the whole process, and a reading holds back all of it: so
+/// one test at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
@@ -116,6 +116,7 @@ fn a_thread_that_ends_may_read() {
     thread_local! {
         static LAST: std::cell::RefCell<Option<Last>> = const { std::cell::RefCell::new(None) };
     }
+    let _alone = alone();
     let (gone, found) = (Arc::default(), Arc::new(AtomicU64::new(0)));
     let slot = Arc::new(Slot::new(Watched::new(5, &gone)));
     let last = Last(slot.clone(), found.clone());

@@ -59,9 +59,8 @@ impl Events {
     }
 
     fn next(&self) -> Option<Event> {
-        let may = |event: &Event| {
-            self.pending & event.bit() != 0 && self.unread & 1 << event.page() == 0
-        };
+        let may =
+            |event: &Event| self.pending & event.bit() != 0 && self.unread & 1 << event.page() == 0;
         Event::ALL.into_iter().find(may)
     }
 

@@ -28,7 +28,11 @@ const CNS_SET_ACTIVE: u8 = 0x07;
 const CNS_SETS: u8 = 0x1c;
 
 impl Controller {
-    pub(super) fn identify(&mut self, command: &Command, guest: &impl Guest) -> Result<u32, Status> {
+    pub(super) fn identify(
+        &mut self,
+        command: &Command,
+        guest: &impl Guest,
+    ) -> Result<u32, Status> {
         let nsid = command.nsid();
         // Of Base 2.0: which command set is meant; there is one.
         let sets = self.traits.cap.css() & 1 << 6 != 0;
@@ -164,7 +168,10 @@ impl Controller {
         data.set_mssrl(COPY_BLOCKS);
         data.set_mcl(u32::from(COPY_BLOCKS));
         data.set_msrc(self.traits.msrc);
-        data.set_lba_format(0, LbaFormat { metadata: 0, lbads: self.lba_shift as u8, performance: 0 });
+        data.set_lba_format(
+            0,
+            LbaFormat { metadata: 0, lbads: self.lba_shift as u8, performance: 0 },
+        );
         data
     }
 }

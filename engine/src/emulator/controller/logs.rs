@@ -133,9 +133,7 @@ impl Controller {
 
     fn smart(&self) -> Smart {
         // Units of 1,000 times 512 bytes, rounded up (5.14.1.2).
-        let units = |blocks: u64| {
-            (u128::from(blocks) << self.lba_shift).div_ceil(512_000)
-        };
+        let units = |blocks: u64| (u128::from(blocks) << self.lba_shift).div_ceil(512_000);
         let hours = self.started.elapsed().as_secs() / 3600;
         let mut smart = Smart::new();
         if self.disk.is_broken() {

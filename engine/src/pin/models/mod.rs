@@ -4,7 +4,7 @@
 //! then once for each part of the protocol that it is there for, with that part left
 //! out, and must not. How membarrier is modelled stands at the head of `world`.
 //!
-//! Run by `RUSTFLAGS="--cfg loom" cargo test -p freehold-engine --lib pin::models`.
+//! Run by `RUSTFLAGS="--cfg loom" cargo test -p freehold-engine --lib models::`.
 
 mod exclusive;
 mod revoke;
