@@ -363,7 +363,7 @@ impl Inner {
     /// As [`Inner::step`], for a driver that sleeps next: the device need not begin
     /// before [`Inner::wait`], which tells it, in the same system call.
     pub(crate) fn advance(&mut self, lane: &Arc<Lane>) -> bool {
-        let mut moved = look_up(self, lane);
+        let mut moved = self.together.len() > 0 && look_up(self, lane);
         moved |= self.reap(lane);
         // A task's end may be what another one waits for, so look twice.
         for _ in 0..2 {

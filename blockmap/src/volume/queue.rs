@@ -253,8 +253,7 @@ impl VolumeQueue {
         let Some(i) = inner.free_plain.pop() else { return Err(buf) };
         // Published before the look-up (law B3), and before asking who has the bytes.
         self.lane.slots.publish(i as usize, &self.vol.epoch);
-        let may_keep = self.may_keep_back(inner, file);
-        if may_keep && inner.together.is_of(file) {
+        if inner.together.is_of(file) && self.may_keep_back(inner, file) {
             self.keep_back(inner, file, (i, off, tag), buf);
             return Ok(());
         }
@@ -263,7 +262,7 @@ impl VolumeQueue {
             None
         } else {
             let v = state.version.load();
-            if may_keep && v.is_large() && inner.has_company() {
+            if v.is_large() && inner.has_company() && self.may_keep_back(inner, file) {
                 self.keep_back(inner, file, (i, off, tag), buf);
                 return Ok(());
             }
