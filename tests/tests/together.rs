@@ -8,8 +8,8 @@ use freehold_tests::random::Random;
 use std::sync::Arc;
 
 const B: u64 = 4096;
-/// Enough for a tree of two levels, which is when reads are kept back.
-const EXTENTS: u64 = 6_000;
+/// Enough for a tree of three levels, which is when reads are kept back.
+const EXTENTS: u64 = 40_000;
 
 fn options(cache: u64) -> OpenOptions {
     OpenOptions { cache_bytes: Some(cache), ..OpenOptions::default() }
