@@ -168,7 +168,7 @@ impl LeaseBuffer {
             );
             return Err(Error::new(ErrorKind::Limit, why));
         }
-        let mut memory = lease.file().volume().medium().pool().take(len as usize)?;
+        let mut memory = lease.volume()?.medium().pool().take(len as usize)?;
         // What it last held is nobody's business, the medium's least of all.
         memory.fill(0);
         let (len, bytes) = (len as usize, memory.len());
@@ -355,7 +355,7 @@ impl LeaseBuffer {
                 let len = hold.len();
                 Ok(Long::Window(hold.into_bytes(0, len)?))
             }
-            Place::Dma(..) => lease.pins().hold().map(Long::Dma).map_err(|why| refused(lease, why)),
+            Place::Dma(..) => lease.hold().map(Long::Dma).map_err(|why| refused(lease, why)),
         }
     }
 
@@ -455,7 +455,7 @@ fn mended(lease: &Arc<LeaseCore>) -> Result<()> {
 #[cold]
 fn mend(lease: &Arc<LeaseCore>, why: NotHeld) -> Result<()> {
     match why {
-        NotHeld::Recalled => lease.file().volume().refresh(lease),
+        NotHeld::Recalled => lease.volume()?.refresh(lease),
         why => Err(refused(lease, why)),
     }
 }

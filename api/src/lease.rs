@@ -73,7 +73,8 @@ pub struct LeaseExtent {
 ///
 /// It is used through a [`LeaseBuffer`]. Any thread may use it; it is cheap to clone. It is
 /// given back when its last handle and its last buffer are gone, without waiting for
-/// anything. It keeps its file alive, not its [`Store`](crate::Store).
+/// anything. As long as it is in force it keeps its file alive, not its
+/// [`Store`](crate::Store); one that was taken, revoked or returned keeps neither.
 ///
 /// A recall reaches its holder in three ways: the next pin answers `Recalled`, its
 /// [`Session`] has an event, and the session's descriptor is readable. A lease that nothing
@@ -212,7 +213,7 @@ impl Lease {
     /// delegates; as [`File::lease`].
     pub fn refresh(&self) -> Result<()> {
         not_forked()?;
-        self.core.file().volume().refresh(&self.core)
+        self.core.volume()?.refresh(&self.core)
     }
 
     /// Takes the same range again with the same access, in place of this lease, which is
@@ -221,17 +222,19 @@ impl Lease {
     /// [`File::lease`] does.
     ///
     /// # Errors
-    /// As [`File::lease`]; then this is the old lease still.
+    /// `NotFound` if the file was removed since; `Revoked` if the store was closed; as
+    /// [`File::lease`]. Then this is the old lease still.
     pub fn reacquire(&mut self) -> Result<()> {
         not_forked()?;
-        let volume = self.core.file().volume().clone();
+        let volume = self.core.volume()?;
         if !matches!(self.state(), LeaseState::Taken | LeaseState::Revoked | LeaseState::Returned) {
             volume.return_lease(&self.core)?;
         }
         let (start, end) = self.core.range();
         let spec = LeaseSpec { access: self.core.access(), max_hold: self.core.max_hold() };
-        let (file, who) = (self.core.file(), self.core.session());
-        self.core = volume.lease(file, who, (start, end - start), spec)?;
+        // It does not keep the file open if it has ended.
+        let file = self.core.file()?;
+        self.core = volume.lease(&file, self.core.session(), (start, end - start), spec)?;
         Ok(())
     }
 
@@ -242,7 +245,11 @@ impl Lease {
     /// `Busy` while it is pinned, registered, or has I/O in flight: then it stays.
     pub fn return_(&self) -> Result<()> {
         not_forked()?;
-        self.core.file().volume().return_lease(&self.core)
+        match self.core.volume() {
+            Ok(volume) => volume.return_lease(&self.core),
+            // It went before its store did.
+            Err(_) => Ok(()),
+        }
     }
 
     /// Gives a beginning or an end of it back and keeps `keep`, bytes of the file: whole
@@ -265,7 +272,7 @@ impl Lease {
     /// blocks inside; `Revoked`.
     pub fn return_part(&self, keep: Range<u64>) -> Result<()> {
         not_forked()?;
-        self.core.file().volume().return_part(&self.core, (keep.start, keep.end))
+        self.core.volume()?.return_part(&self.core, (keep.start, keep.end))
     }
 
     /// A lease of another session on a part of this one, as a rule: bytes of the file, whole
@@ -295,8 +302,8 @@ impl Lease {
     /// `Recalled`, `Revoked`, `Sealed`, `WouldDeadlock`.
     pub fn delegate(&self, to: &Session, range: Range<u64>, access: Access) -> Result<Lease> {
         not_forked()?;
-        let volume = self.core.file().volume();
-        if !Arc::ptr_eq(volume, to.store().volume()) {
+        let volume = self.core.volume()?;
+        if !Arc::ptr_eq(&volume, to.store().volume()) {
             let why = "a lease cannot be delegated to a session of another store";
             return Err(Error::new(ErrorKind::Invalid, why));
         }
@@ -316,7 +323,7 @@ impl Lease {
     /// `Recalled`, `Revoked`; as [`Lease::refresh`].
     pub fn buffer(&self, memory: Memory) -> Result<LeaseBuffer> {
         not_forked()?;
-        let window = self.core.file().volume().medium().window_memory().is_some();
+        let window = self.core.volume()?.medium().window_memory().is_some();
         match memory {
             Memory::Auto if window => LeaseBuffer::window(&self.core),
             Memory::Window => LeaseBuffer::window(&self.core),

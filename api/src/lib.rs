@@ -48,7 +48,9 @@ pub use freehold_blockmap::{
     Event, FileStat, Finding, Holding, InFlight, LEASE_TIME, Listing, Place, RecoveryReport,
     Result, Space, Stats,
 };
+pub use freehold_engine::medium::{Fact, Value as FactValue};
 pub use freehold_engine::memory::Buffer;
+pub use freehold_engine::nvme::Timeouts;
 pub use lease::{Lease, LeaseExtent, LeaseOptions, LeaseState};
 pub use options::{FormatOptions, OpenOptions};
 pub use pin::{Pin, PinMut};

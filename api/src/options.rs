@@ -1,5 +1,7 @@
 //! How a store is made and opened.
 
+use freehold_engine::nvme::Timeouts;
+
 /// How a store is made. [`FormatOptions::default`] takes the medium as it is.
 ///
 /// ```
@@ -30,6 +32,9 @@ pub struct OpenOptions {
     pub io_uring: bool,
     /// Files: bypass the page cache where the file system can.
     pub direct: bool,
+    /// NVMe: how long a command may take before the controller is reset, and an admin
+    /// command before it is given up.
+    pub timeouts: Timeouts,
     /// Bytes of memory for nodes of maps and for space bitmaps, 16 KiB at least;
     /// none for the default of 512 MiB. What does not fit is read again when it is
     /// needed. Of a store that this process has open already, it changes nothing.
@@ -38,7 +43,13 @@ pub struct OpenOptions {
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        OpenOptions { read_only: false, io_uring: true, direct: true, cache_bytes: None }
+        OpenOptions {
+            read_only: false,
+            io_uring: true,
+            direct: true,
+            timeouts: Timeouts::default(),
+            cache_bytes: None,
+        }
     }
 }
 
@@ -48,7 +59,7 @@ impl From<&OpenOptions> for freehold_engine::OpenOptions {
             read_only: o.read_only,
             io_uring: o.io_uring,
             direct: o.direct,
-            ..freehold_engine::OpenOptions::default()
+            timeouts: o.timeouts,
         }
     }
 }

@@ -283,7 +283,7 @@ impl Queue {
         how: Through,
     ) -> std::result::Result<(), BufferRefused> {
         let lease = &buffer.share.lease;
-        let foreign = !Arc::ptr_eq(lease.file().volume(), &self.store.volume);
+        let foreign = !lease.is_in(&self.store.volume);
         let error = match how {
             _ if foreign => {
                 Some(Error::new(ErrorKind::Invalid, format!("{lease:?} is another store's")))

@@ -2,8 +2,8 @@
 
 use crate::registry::{self, Registry};
 use crate::{
-    AtomicLimits, CheckReport, Error, ErrorKind, File, FormatOptions, Holding, InFlight, Listing,
-    OpenOptions, Queue, RecoveryReport, Result, Session, Space, Stats,
+    AtomicLimits, CheckReport, Error, ErrorKind, Fact, File, FormatOptions, Holding, InFlight,
+    Listing, OpenOptions, Queue, RecoveryReport, Result, Session, Space, Stats,
 };
 use freehold_blockmap::{FileHandle, FormatSpec, SessionCore, Volume, not_forked};
 use freehold_engine::medium::Medium;
@@ -349,6 +349,15 @@ impl Store {
         }
     }
 
+    /// What the device under the store says of itself: model, limits, health. Nothing
+    /// where there is no device that could be asked. Blocks until it has answered.
+    ///
+    /// # Errors
+    /// What the device or the link to it reports.
+    pub fn device(&self) -> Result<Vec<Fact>> {
+        Ok(self.volume().medium().describe()?)
+    }
+
     /// What one [`File::write_atomic`] may be: the most, and the most that is fast.
     pub fn atomic_limits(&self) -> AtomicLimits {
         self.volume().atomic_limits()
@@ -370,6 +379,7 @@ impl Store {
     /// # Errors
     /// `Limit`, with what to raise.
     pub fn queue(&self, depth: u32) -> Result<Queue> {
+        self.here()?;
         Queue::new(self, depth)
     }
 

@@ -17,7 +17,7 @@ pub const BLOCKS: u64 = 16_384;
 
 /// A file on a medium that moves no data, and two sessions.
 pub struct Bed {
-    medium: Arc<NullMedium>,
+    medium: Arc<dyn Medium>,
     vol: Arc<Volume>,
     file: FileHandle,
     own: Arc<SessionCore>,
@@ -38,6 +38,16 @@ impl Bed {
     pub fn new() -> Result<Bed> {
         let inner = freehold_engine::open(&format!("mem:{}", 4 * BLOCKS * B), &Default::default())?;
         let medium = NullMedium::new(inner);
+        let bed = Self::on(medium.clone())?;
+        medium.silence();
+        Ok(bed)
+    }
+
+    /// The same on a medium of 256 MiB or more, which does what it is told.
+    ///
+    /// # Errors
+    /// What a store on it reports.
+    pub fn on(medium: Arc<dyn Medium>) -> Result<Bed> {
         let vol = Volume::format(medium.clone(), &FormatSpec::default())?;
         let file = vol.create(b"f")?;
         for i in 0..BLOCKS / 256 {
@@ -45,7 +55,6 @@ impl Bed {
         }
         vol.sync()?;
         vol.checkpoint()?;
-        medium.silence();
         let (own, other) = (vol.default_session(), vol.new_session());
         Ok(Bed { medium, vol, file, own, other })
     }

@@ -9,9 +9,9 @@
 
 use freehold_bench::pins::{Shared, WORKS, time};
 use freehold_bench::spread;
-use freehold_engine::pin::{PinState, Waiter, quiet, recall};
+use freehold_engine::pin::{PinRef, PinState, Waiter, quiet, recall};
 use std::process::ExitCode;
-use std::sync::{Arc, Barrier};
+use std::sync::Barrier;
 use std::time::Instant;
 
 /// Operations timed at once.
@@ -60,7 +60,7 @@ fn show(found: &mut [f64], digits: usize) -> String {
 
 /// From the call to the moment when all are known to be quiet, in microseconds.
 fn recalls(rounds: usize) {
-    let leases: Vec<_> = (0..LEASES).map(|_| PinState::new(&Waiter::none())).collect();
+    let leases: Vec<_> = (0..LEASES).map(|_| PinState::new(&Waiter::none()).shared()).collect();
     println!("us from recall until quiet: median (lowest to highest)");
     for (name, leases) in [("one lease", &leases[..1]), ("10,000 leases", &leases[..])] {
         for busy in [false, true] {
@@ -71,7 +71,7 @@ fn recalls(rounds: usize) {
     }
 }
 
-fn take(leases: &[Arc<PinState>], busy: bool) -> f64 {
+fn take(leases: &[PinRef], busy: bool) -> f64 {
     use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
     leases.iter().for_each(|lease| drop(lease.pin()));
     let (stop, ready) = (AtomicBool::new(!busy), Barrier::new(2));

@@ -1,16 +1,16 @@
 //! Pins, and what others do to say "in use": loops to be timed.
 
 use freehold::{Access, LeaseBuffer, LeaseOptions, Memory, Result, Store};
-use freehold_engine::pin::{IoPins, PinState, Waiter};
+use freehold_engine::pin::{IoPins, PinRef, PinState, Waiter};
 use std::hint::black_box;
 use std::sync::{Arc, Barrier, RwLock};
 
 /// What all threads of a round share.
 #[derive(Debug)]
 pub struct Shared {
-    lease: Arc<PinState>,
-    fenced: Arc<PinState>,
-    gated: Arc<PinState>,
+    lease: PinRef,
+    fenced: PinRef,
+    gated: PinRef,
     counted: Arc<u64>,
     lock: RwLock<u64>,
     window: LeaseBuffer,
@@ -23,15 +23,15 @@ impl Shared {
     /// # Errors
     /// What a store in memory reports.
     pub fn new() -> Result<Shared> {
-        let gated = PinState::new(&Waiter::none());
+        let gated = PinState::new(&Waiter::none()).shared();
         drop(gated.pin_exclusive());
         let store = Store::format("mem:16M", &Default::default())?;
         let file = store.create(b"f")?;
         file.write_at(&[1; 4096], 0)?;
         let lease = || file.lease(.., Access::Stable, &LeaseOptions::default());
         Ok(Shared {
-            lease: PinState::new(&Waiter::none()),
-            fenced: PinState::with_fences(&Waiter::none()),
+            lease: PinState::new(&Waiter::none()).shared(),
+            fenced: PinState::with_fences(&Waiter::none()).shared(),
             gated,
             counted: Arc::new(0),
             lock: RwLock::new(0),
@@ -75,7 +75,7 @@ pub const WORKS: &[(&str, Work)] = &[
     ("pin + unpin, without membarrier", |s, n| times(n, || drop(black_box(s.fenced.pin())))),
     ("pin + unpin after an exclusive pin", |s, n| times(n, || drop(black_box(s.gated.pin())))),
     ("exclusive pin + unpin, a lease each", |_, n| {
-        let own = PinState::new(&Waiter::none());
+        let own = PinState::new(&Waiter::none()).shared();
         times(n, || drop(black_box(own.pin_exclusive())));
     }),
     ("long pin + unpin", |s, n| times(n, || drop(black_box(s.lease.hold())))),

@@ -35,6 +35,13 @@ impl Health {
         }
     }
 
+    /// The store's last handle went while it was writing on its own account.
+    pub(crate) fn give_up(&self) {
+        let why =
+            "the store was given up while a commit or a checkpoint was under way: open it again";
+        let _ = self.poison.set(Error::new(ErrorKind::Poisoned, why));
+    }
+
     /// A structure that all changes depend on is damaged.
     pub(crate) fn spoil(&self, cause: &Error) {
         if self.spoiled.set(cause.clone()).is_ok() {

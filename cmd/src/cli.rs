@@ -13,7 +13,8 @@ pub(crate) struct Cli {
 
 const AFTER: &str = "\
 A store is named by a URI: file:PATH, or PATH alone (a regular file or a block device);
-mem:SIZE (memory, for bench).
+vfio-user:SOCKET (an NVMe controller that another process emulates, as `emulate` does);
+mem:SIZE (memory, for bench). `doctor` says what each needs.
 Sizes and offsets are in bytes, or with K, M, G, T.
 
 Exit codes: 0 done and durable; 1 failed (check: there are findings; diff: they differ);
@@ -65,6 +66,8 @@ pub(crate) enum Verb {
     Check(check::Args),
     /// Show how full a store is
     Df(df::Args),
+    /// Find out what a medium needs and how to mend what is missing
+    Doctor(doctor::Args),
     /// Show the store's counters since it was opened
     Stats(stats::Args),
     /// Measure a store
@@ -80,6 +83,9 @@ pub(crate) enum Verb {
     /// The writer that `demo` kills
     #[command(hide = true)]
     DemoWriter(demo::writer::Args),
+    /// The device whose power `demo` cuts
+    #[command(hide = true)]
+    DemoDevice(demo::device::Args),
     /// Removes what its parent leaves behind
     #[command(hide = true)]
     Janitor,

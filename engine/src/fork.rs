@@ -22,6 +22,44 @@ pub fn in_child() -> bool {
     crate::pin::forked()
 }
 
+/// Runs something in a forked child of this process, and says whether it was true there:
+/// false also where the child was killed, or did not end within 20 s. For tests: the child has
+/// no other thread, so whatever waits there for one is found to hang.
+///
+/// # Errors
+/// What `fork` reports.
+#[cfg(feature = "sim")]
+pub fn holds_in_child(run: impl FnOnce() -> bool) -> std::io::Result<bool> {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    // SAFETY: the child has this thread alone, whose stack and heap it has whole. The C library
+    // keeps its allocator usable in it; other locks of other threads stay as they are, and
+    // who waits for one is killed below. It ends by `_exit`, so nothing of its parent's ends
+    // with it.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let held = catch_unwind(AssertUnwindSafe(run)).unwrap_or(false);
+        // SAFETY: ends the child.
+        unsafe { libc::_exit(i32::from(!held)) };
+    }
+    if child < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    let mut status = 0;
+    for _ in 0..20_000 {
+        // SAFETY: asks after the child that was made here; `status` is ours.
+        if unsafe { libc::waitpid(child, &mut status, libc::WNOHANG) } == child {
+            return Ok(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    // SAFETY: ends, and waits for, the child that was made here, which nobody else waits for.
+    unsafe {
+        libc::kill(child, libc::SIGKILL);
+        libc::waitpid(child, &mut status, 0);
+    }
+    Ok(false)
+}
+
 #[cfg(test)]
 mod tests {
     use crate::medium::Medium;
@@ -32,7 +70,7 @@ mod tests {
     #[test]
     fn a_child_is_told_and_its_views_give_nothing() {
         let medium = MemMedium::new(1 << 20).unwrap();
-        let lease = PinState::new(&Waiter::none());
+        let lease = PinState::new(&Waiter::none()).shared();
         let memory = medium.window_memory().unwrap();
         let mut view = memory.view(Access::Exclusive, &[Piece::at(0, 4096)], &lease).unwrap();
         assert!(!super::in_child());

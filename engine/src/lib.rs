@@ -10,6 +10,7 @@
 pub mod bus;
 #[cfg(feature = "sim")]
 pub mod counting;
+pub mod doctor;
 pub mod emulator;
 pub mod event;
 pub mod file;

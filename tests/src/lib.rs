@@ -8,6 +8,7 @@ pub mod golden;
 pub mod history;
 pub mod leases;
 pub mod model;
+pub mod nvme;
 pub mod random;
 pub mod seeds;
 pub mod specimen;

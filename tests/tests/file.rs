@@ -235,7 +235,9 @@ fn what_is_no_file_or_device_is_refused() {
     assert_eq!(kind(open("/dev/null", &OpenOptions::default())), ErrorKind::Invalid);
     std::fs::write(&scratch.0, [0; 4095]).unwrap();
     assert_eq!(kind(scratch.open()), ErrorKind::Invalid, "less than a block");
-    for uri in ["nvme:01:00.0", "pmem:/x", "vfio-user:/x", "pmr:01:00.0", "broker:/x"] {
+    let nobody = open("vfio-user:/x", &OpenOptions::default());
+    assert_eq!(kind(nobody), ErrorKind::NotFound, "no server listens there");
+    for uri in ["nvme:01:00.0", "pmem:/x", "pmr:01:00.0", "broker:/x"] {
         let error = open(uri, &OpenOptions::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.message().contains("not built in yet"), "{error}");

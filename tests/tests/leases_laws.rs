@@ -72,13 +72,17 @@ named! {
     a23_a_refresh_goes_by_the_end_that_it_finds,
     a11_what_is_returned_during_a_refresh_stays_returned,
     a_wait_that_is_over_closes_no_circle,
+    a_circle_is_one_of_sessions_and_not_of_threads,
     a_call_ends_when_its_store_is_given_up,
+    m2_nothing_waits_for_what_its_store_gave_up,
     b7_a_lease_over_logged_bytes_of_a_read_only_store_is_refused,
     r4_a_move_does_not_wait_for_who_waits_for_it,
     r4_two_overdue_leases_of_one_session_are_fenced,
     r4_a_fence_that_fails_half_way_keeps_what_it_moved,
     r4_a_fence_that_fails_leaves_its_lease_recalled,
     a21_a_recall_that_is_withdrawn_is_so_for_delegates,
+    r1_unflushed_bytes_of_what_is_cut_wholly_are_not_waited_for,
+    b10_a_lease_that_is_over_keeps_nothing,
 }
 
 /// A sync, and the end of a lease, write back what ended pins wrote through its window.

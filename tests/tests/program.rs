@@ -7,6 +7,7 @@
 mod program {
     pub(crate) mod bench;
     pub(crate) mod demo;
+    pub(crate) mod device;
     pub(crate) mod harness;
     pub(crate) mod kill;
     pub(crate) mod names;

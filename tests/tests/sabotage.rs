@@ -6,12 +6,13 @@
 //! of them pass.
 #![cfg(feature = "sabotage")]
 
-use freehold_tests::{cases, crash, leases, model};
+use freehold_tests::{cases, crash, leases, model, nvme};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// What is broken, and who must notice: a case by name, or `crash`, `model`, `leased` (crashes
-/// under leases) or `stress` (of leases) with so many seeds.
+/// under leases), `killed` (the emulated controller loses its cache) or `stress` (of
+/// leases) with so many seeds.
 const BROKEN: &[(&str, &str)] = &[
     ("keep-own-bits", "b1_shared_blocks_are_copied"),
     ("ignore-lowerings", "b2_a_lowering_that_is_not_durable_counts"),
@@ -53,6 +54,7 @@ const BROKEN: &[(&str, &str)] = &[
     ("log-under-lease", "b7_logged_bytes_do_not_come_back_over_a_flush"),
     ("lease-over-logged", "b7_logged_bytes_do_not_come_back_over_a_flush"),
     ("no-journal-flush", "leased 60"),
+    ("no-journal-flush", "killed 6"),
 ];
 
 /// A child that takes longer has noticed nothing.
@@ -65,6 +67,7 @@ fn detect(detector: &str) -> Result<(), String> {
     match name {
         "crash" => (0..seeds).try_for_each(|s| crash::seed(s, 40).map(drop)),
         "model" => (0..seeds).try_for_each(|s| model::seed(s).map(drop)),
+        "killed" => (0..seeds).try_for_each(|s| nvme::killed::seed(s).map(drop)),
         "leased" => (0..seeds).try_for_each(|s| leases::leased_history(s, 2).map(drop)),
         "stress" => (0..seeds).try_for_each(|s| {
             leases::stress(leases::Kind::Memory, s, Duration::from_millis(1500)).map(drop)

@@ -4,6 +4,7 @@
 mod vfio_user {
     mod client;
     mod dma;
+    mod foreign;
     mod listen;
     mod pair;
     mod server;

@@ -59,6 +59,12 @@ struct Args {
     /// Only say what so many idle leases weigh, each
     #[arg(long, hide = true)]
     weigh: Option<u64>,
+    /// Only serve an NVMe controller, as the word says
+    #[arg(long, hide = true, num_args = 2, value_names = ["SOCKET", "WORD"])]
+    serve_nvme: Option<Vec<String>>,
+    /// Only read so many blocks: whose loop, socket, depth, count
+    #[arg(long, hide = true, num_args = 4, value_names = ["LOOP", "SOCKET", "QD", "COUNT"])]
+    read_nvme: Option<Vec<String>>,
     /// What the document names as the version measured
     #[arg(long)]
     commit: Option<String>,
@@ -77,6 +83,12 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Outcome {
     if let Some(leases) = args.weigh {
         return work::lease::print_weight(leases);
+    }
+    if let Some(words) = &args.serve_nvme {
+        return work::nvme::serve(words);
+    }
+    if let Some(words) = &args.read_nvme {
+        return work::nvme::read(words);
     }
     let chosen = choose(&args.only)?;
     if let Some(s) = args.side.iter().find(|s| Side::ALL.iter().all(|o| o.option() != s.as_str())) {

@@ -1,7 +1,7 @@
 //! What was measured, as tables: on the terminal and as `docs/benchmarks.md`.
 
 use crate::results::{Case, Results, Side};
-use crate::work::{ALL, Workload, lease};
+use crate::work::{ALL, Workload, lease, nvme};
 use comfy_table::{ContentArrangement, Table, presets};
 
 /// What a document says besides its tables.
@@ -109,32 +109,36 @@ fn losses(results: &Results) -> Vec<String> {
     out
 }
 
-/// Rows of the leases that are beaten by another row of the same table.
+/// Rows that are beaten by another row of the same table.
 fn beside(results: &Results) -> Vec<String> {
-    let find = |name: &str| results.cases.iter().find(|c| c.workload == "lease" && c.name == name);
     let mut out = Vec::new();
     for (ours, rival) in lease::RIVALS {
-        let pairs = [1, 2]
-            .map(|n| (lease::on_threads(ours, n), lease::on_threads(rival, n)))
-            .into_iter()
-            .chain([((*ours).to_owned(), (*rival).to_owned())]);
-        for (ours, rival) in pairs {
-            let (Some(ours), Some(rival)) = (find(&ours), find(&rival)) else { continue };
-            let both = ours.median(Side::Freehold).zip(rival.median(Side::Freehold));
-            let Some((a, b)) = both else { continue };
-            let ratio = if ours.unit.rises() { a / b } else { b / a };
-            if ratio < 1.0 {
-                out.push(format!(
-                    "- lease: {}: {} against {} of {} ({ratio:.2})",
-                    ours.name,
-                    ours.show(Side::Freehold),
-                    rival.show(Side::Freehold),
-                    rival.name
-                ));
-            }
+        for threads in [1, 2] {
+            let (ours, rival) =
+                (lease::on_threads(ours, threads), lease::on_threads(rival, threads));
+            out.extend(loses(results, "lease", &ours, &rival));
         }
+        out.extend(loses(results, "lease", ours, rival));
     }
+    out.extend(nvme::RIVALS.iter().filter_map(|(ours, rival)| loses(results, "nvme", ours, rival)));
     out
+}
+
+/// A row of ours that is worse than another row of the same workload.
+fn loses(results: &Results, workload: &str, ours: &str, rival: &str) -> Option<String> {
+    let find = |name: &str| results.cases.iter().find(|c| c.workload == workload && c.name == name);
+    let (ours, rival) = (find(ours)?, find(rival)?);
+    let (a, b) = (ours.median(Side::Freehold)?, rival.median(Side::Freehold)?);
+    let ratio = if ours.unit.rises() { a / b } else { b / a };
+    (ratio < 1.0).then(|| {
+        format!(
+            "- {workload}: {}: {} against {} of {} ({ratio:.2})",
+            ours.name,
+            ours.show(Side::Freehold),
+            rival.show(Side::Freehold),
+            rival.name
+        )
+    })
 }
 
 /// The whole document.

@@ -33,6 +33,8 @@ pub(crate) struct Scale {
     pub(crate) pins: u64,
     /// Leases that are granted, or taken at once.
     pub(crate) leases: u64,
+    /// Reads of an NVMe controller that are timed at once.
+    pub(crate) reads: u64,
     /// Bytes of the store that is aged.
     pub(crate) aged: u64,
     /// How many times its size is written meanwhile.
@@ -57,6 +59,7 @@ impl Scale {
             fills: &[0, 131_000],
             pins: 2_000_000,
             leases: 10_000,
+            reads: 400_000,
             aged: 1 << 30,
             churn: 20,
         }
@@ -96,6 +99,7 @@ impl Scale {
             fills: &[0, 500],
             pins: 2_000,
             leases: 200,
+            reads: 2_000,
             aged: 64 << 20,
             churn: 1,
         }

@@ -86,7 +86,7 @@ impl FileArbiter {
         let inside = |span: &super::kinds::Span| span.common(node.span) == *span;
         let fits = match r.change {
             Change::Delegate { access, .. } => gives(has, access),
-            _ => node.session == r.session,
+            _ => node.session() == r.session,
         };
         match node.phase() {
             Phase::Recalled | Phase::Fencing => Some(Refusal::Recalled(node.holder())),
@@ -99,13 +99,13 @@ impl FileArbiter {
 
     /// What a change does about a lease or seal that it meets, kinship included.
     pub(super) fn cell(&self, session: SessionId, change: Change, part: Held, node: &Node) -> Cell {
-        let own = node.session == session;
+        let own = node.session() == session;
         match change {
             Change::Refresh { lease, .. } if lease == node.id => Cell::On,
             Change::Delegate { parent, .. } if !node.is_lease() => {
                 // Who holds the parent acts, for the session that asks.
-                let acts = self.held.get(parent).map(|parent| parent.session);
-                verdict(change, part, own || acts == Some(node.session))
+                let acts = self.held.get(parent).map(Node::session);
+                verdict(change, part, own || acts == Some(node.session()))
             }
             Change::Delegate { parent, .. } => {
                 if self.family.line(parent).any(|id| id == node.id) {

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct LeaseEntry {
     /// Which it is.
     pub id: Id,
-    /// Whose it is.
+    /// Whose it is; a number of at most 32 bits.
     pub session: SessionId,
     /// What it lets its holder do.
     pub access: Access,
@@ -25,8 +25,8 @@ pub struct LeaseEntry {
     pub span: Span,
     /// The first sequence number; 0 counts as 1.
     pub seq: u64,
-    /// How long the holder may keep a pin, in nanoseconds. Kept in microseconds, rounded
-    /// up, and 71 minutes at most.
+    /// How long the holder may keep a pin, in nanoseconds. Kept in milliseconds, rounded
+    /// up, and 65 seconds at most.
     pub max_hold_ns: u64,
     /// The lease that it is a delegate of.
     pub parent: Option<Id>,
@@ -95,14 +95,13 @@ impl FileArbiter {
 
     /// Gives a lease out, after `admit` said `Go`. The sequence number of the lease that it
     /// is a delegate of grows. False, and nothing is changed, if the id is in use, the
-    /// span is empty or the parent is gone.
+    /// span is empty, the parent is gone, or the session's number is too great.
     pub fn grant(&mut self, lease: LeaseEntry) -> bool {
         if lease.parent.is_some_and(|parent| !self.is_lease(parent)) {
             return false;
         }
-        let mut node = Node::new(lease.id, lease.session, lease.span);
-        node.small = u32::try_from(lease.max_hold_ns.div_ceil(1000)).unwrap_or(u32::MAX);
-        node.begin(Held::Lease(lease.access), lease.seq);
+        let Some(mut node) = Node::new(lease.id, lease.session, lease.span) else { return false };
+        node.begin(Held::Lease(lease.access), lease.seq, lease.max_hold_ns);
         if !self.add(node) {
             return false;
         }
@@ -115,13 +114,14 @@ impl FileArbiter {
     }
 
     /// Sets a seal, after `admit` said `Go`. False, and nothing is changed, if the id is in
-    /// use, there are no kinds, or the span is empty and the kinds are not all of the file.
+    /// use, there are no kinds, the span is empty and the kinds are not all of the file, or the
+    /// session's number is too great.
     pub fn seal(&mut self, seal: SealEntry) -> bool {
         let kinds = seal.kinds.expanded() & Kinds::all();
         let of_file = Kinds::OF_FILE.contains(kinds);
         let span = if of_file { Span::WHOLE } else { seal.span };
-        let mut node = Node::new(seal.id, seal.session, span);
-        node.begin(Held::Seal { kinds, breakable: seal.breakable }, 1);
+        let Some(mut node) = Node::new(seal.id, seal.session, span) else { return false };
+        node.begin(Held::Seal { kinds, breakable: seal.breakable }, 1, 0);
         !kinds.is_empty() && self.add(node)
     }
 
@@ -132,13 +132,20 @@ impl FileArbiter {
     pub fn clear(&mut self, id: Id, session: SessionId) -> Result<(), NotCleared> {
         match self.held.get(id) {
             Some(node) if node.is_lease() => Err(NotCleared::Unknown),
-            Some(node) if node.session != session => Err(NotCleared::Of(node.session)),
+            Some(node) if node.session() != session => Err(NotCleared::Of(node.session())),
             Some(_) => {
                 self.drop_node(id);
                 Ok(())
             }
             None => Err(NotCleared::Unknown),
         }
+    }
+
+    /// A small number of a lease, its own as long as it stands in the way of others, then
+    /// another's; none for what is no lease.
+    pub fn slot(&self, id: Id) -> Option<u32> {
+        let slot = self.held.slot(id)?;
+        self.is_lease(id).then_some(slot)
     }
 
     /// Where a lease or seal is in its life; none if it is not known.
@@ -248,7 +255,7 @@ impl FileArbiter {
 
     fn add(&mut self, node: Node) -> bool {
         let lane = node.lane();
-        let (session, column) = (node.session, column(lane));
+        let (session, column) = (node.session(), column(lane));
         let added = self.held.insert(lane, node);
         if added {
             self.sessions.add(session, column);
@@ -261,7 +268,7 @@ impl FileArbiter {
         let lane = self.held.get(id)?.lane();
         let node = self.held.remove(lane, id)?;
         self.forget_deadline(id);
-        self.sessions.remove(node.session, column(lane));
+        self.sessions.remove(node.session(), column(lane));
         Some(node)
     }
 

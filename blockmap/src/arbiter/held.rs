@@ -1,8 +1,9 @@
 //! The state of one lease or seal, and how it is packed into a node.
 //!
-//! A node's word is, from the lowest bit: 8 bits of lane, 3 of state, one that says that
-//! nobody will acknowledge the end, 52 of sequence number. The lane of a lease is its
-//! access; that of a seal is its kinds, whether it breaks, and the highest bit.
+//! A node's word is, from the lowest bit: 8 bits of lane, 2 of state, one that says that
+//! nobody will acknowledge the end, 16 of what its holder declared, 37 of sequence number.
+//! The lane of a lease is its access; that of a seal is its kinds, whether it breaks, and the
+//! highest bit.
 
 use super::intervals::Node;
 use super::kinds::{Access, Held, Holder, Kinds};
@@ -77,11 +78,17 @@ pub(super) enum Phase {
     Fencing = 3,
 }
 
+/// Nanoseconds.
+const MS: u64 = 1_000_000;
+
 const PHASE: u32 = 8;
-const ALONE: u64 = 1 << 11;
-const SEQ: u32 = 12;
-/// The greatest sequence number that the word has room for: at one transition a
-/// microsecond it is reached after 140 years, and then it stays.
+const ALONE: u64 = 1 << 10;
+/// Milliseconds.
+const HOLD: u32 = 11;
+const SEQ: u32 = 27;
+/// The greatest sequence number that the word has room for: at one transition of the same
+/// lease a microsecond it is reached after 38 hours, and then it stays. Who pins goes by the
+/// number of the state word.
 const SEQ_MAX: u64 = u64::MAX >> SEQ;
 
 const SEAL: u8 = 1 << 7;
@@ -109,8 +116,14 @@ pub(super) fn held(lane: u8) -> Held {
 
 impl Node {
     /// Packs what a lease or seal begins with.
-    pub(super) fn begin(&mut self, what: Held, seq: u64) {
-        self.word = u64::from(lane(what)) | (seq.clamp(1, SEQ_MAX) << SEQ);
+    pub(super) fn begin(&mut self, what: Held, seq: u64, hold_ns: u64) {
+        let hold = hold_ns.div_ceil(MS).min(u64::from(u16::MAX));
+        self.word = u64::from(lane(what)) | (hold << HOLD) | (seq.clamp(1, SEQ_MAX) << SEQ);
+    }
+
+    /// How long its holder may keep a pin, in nanoseconds.
+    pub(super) fn hold_ns(&self) -> u64 {
+        u64::from((self.word >> HOLD) as u16) * MS
     }
 
     pub(super) fn lane(&self) -> u8 {
@@ -130,7 +143,7 @@ impl Node {
     }
 
     pub(super) fn phase(&self) -> Phase {
-        match (self.word >> PHASE) & 7 {
+        match (self.word >> PHASE) & 3 {
             0 => Phase::Held,
             1 => Phase::Stale,
             2 => Phase::Recalled,
@@ -141,7 +154,7 @@ impl Node {
     /// Goes to a state with the next sequence number, which it returns.
     pub(super) fn go(&mut self, phase: Phase) -> u64 {
         let seq = (self.seq() + 1).min(SEQ_MAX);
-        let kept = self.word & (u64::from(u8::MAX) | ALONE);
+        let kept = self.word & (u64::from(u8::MAX) | ALONE | (u64::from(u16::MAX) << HOLD));
         self.word = kept | ((phase as u64) << PHASE) | (seq << SEQ);
         seq
     }
@@ -156,6 +169,6 @@ impl Node {
     }
 
     pub(super) fn holder(&self) -> Holder {
-        Holder { session: self.session, id: self.id, held: self.held(), span: self.span }
+        Holder { session: self.session(), id: self.id, held: self.held(), span: self.span }
     }
 }

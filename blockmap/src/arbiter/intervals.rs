@@ -4,7 +4,7 @@
 //! is a treap ordered by (start, id), in which every node knows the greatest end below
 //! it: what overlaps a range is found in the time of a look-up plus what is found,
 //! however unlike the lengths are. Ids are found through chains that run through the
-//! nodes. A node takes 64 bytes, its share of the chains' heads two to four, and the
+//! nodes. A node takes 56 bytes, its share of the chains' heads two to four, and the
 //! slab has an eighth to spare at most.
 //!
 //! Invariants: a node that is not free is in its lane's treap and in one chain; ids are
@@ -22,7 +22,6 @@ pub(super) const NONE: u32 = u32::MAX;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Node {
     pub(super) id: Id,
-    pub(super) session: SessionId,
     pub(super) span: Span,
     /// What the owner of the structure packs into it.
     pub(super) word: u64,
@@ -32,11 +31,10 @@ pub(super) struct Node {
     pub(super) right: u32,
     /// The next one with the same hash, or the next one that is free.
     next: u32,
-    /// What the owner of the structure packs into it.
-    pub(super) small: u32,
+    session: u32,
 }
 
-const _: () = assert!(size_of::<Node>() == 64);
+const _: () = assert!(size_of::<Node>() == 56);
 
 /// The structure.
 #[derive(Debug)]
@@ -99,7 +97,8 @@ impl Intervals {
         &self.nodes[slot as usize]
     }
 
-    fn slot(&self, id: Id) -> Option<u32> {
+    /// Where in the slab it is, for as long as it is held.
+    pub(super) fn slot(&self, id: Id) -> Option<u32> {
         let mut at = *self.heads.get(self.chain(id))?;
         while at != NONE {
             let node = self.node(at);
@@ -207,7 +206,7 @@ impl Intervals {
         if self.nodes.len() == self.nodes.capacity() {
             self.nodes.reserve_exact((self.nodes.len() / 8).max(1));
         }
-        self.nodes.push(Node::new(0, 0, Span { start: 0, end: 0 }));
+        self.nodes.extend(Node::new(0, 0, Span { start: 0, end: 0 }));
         Some(slot)
     }
 
@@ -230,9 +229,15 @@ impl Default for Intervals {
 }
 
 impl Node {
-    pub(super) fn new(id: Id, session: SessionId, span: Span) -> Self {
+    /// Nothing for a session whose number has more than 32 bits.
+    pub(super) fn new(id: Id, session: SessionId, span: Span) -> Option<Self> {
+        let session = u32::try_from(session).ok()?;
         let (left, right, next) = (NONE, NONE, NONE);
-        Self { id, session, span, word: 0, reach: 0, left, right, next, small: 0 }
+        Some(Self { id, span, word: 0, reach: 0, left, right, next, session })
+    }
+
+    pub(super) fn session(&self) -> SessionId {
+        self.session.into()
     }
 }
 

@@ -150,7 +150,7 @@ impl FileArbiter {
     fn ask(&mut self, id: Id, now: u64, lease_time_ns: u64) -> (u64, u64) {
         let above = self.deadline_above(id);
         let Some(node) = self.held.get_mut(id) else { return (0, 0) };
-        let grace = lease_time_ns.saturating_add(u64::from(node.small) * 1000);
+        let grace = lease_time_ns.saturating_add(node.hold_ns());
         let deadline = now.saturating_add(grace).min(above);
         let seq = node.go(Phase::Recalled);
         self.pending.insert(id, Pending { deadline, at: now, grace, overdue: false });
@@ -244,7 +244,7 @@ impl FileArbiter {
         if let Some(revoked) = revoked
             && !node.is_alone()
         {
-            let note = Note { session: node.session, seq: node.seq() + 1, revoked };
+            let note = Note { session: node.session(), seq: node.seq() + 1, revoked };
             self.notes.insert(id, note);
         }
         let parent = self.family.remove(id);
@@ -312,7 +312,7 @@ impl FileArbiter {
     pub fn fencing(&mut self, id: Id) -> Fence {
         let Some(node) = self.held.get_mut(id) else { return Fence::Nothing };
         if !node.is_lease() {
-            let session = node.session;
+            let session = node.session();
             if node.phase() != Phase::Recalled {
                 return Fence::Nothing;
             }
@@ -356,7 +356,7 @@ impl FileArbiter {
         if self.sessions.of(session) == [0; 5] {
             return Vec::new();
         }
-        let of_session = self.held.iter().filter(|node| node.session == session);
+        let of_session = self.held.iter().filter(|node| node.session() == session);
         let (leases, seals): (Vec<&Node>, Vec<&Node>) = of_session.partition(|n| n.is_lease());
         let [mut leases, seals] =
             [leases, seals].map(|of| of.iter().map(|n| n.id).collect::<Vec<Id>>());

@@ -17,6 +17,7 @@ use super::Volume;
 use super::file::{FileState, Version};
 use super::guards::Table;
 use super::hold::Held;
+use super::layout::Is;
 use super::lease::LeaseCore;
 use super::plan::{decide, write_asks};
 use super::revoke::Taking;
@@ -58,7 +59,7 @@ impl Ticket {
     /// Its number, from now on.
     pub(super) fn number(&mut self, vol: &Volume) -> u64 {
         if self.number == 0 {
-            self.number = vol.leasing.next_ticket();
+            self.number = vol.leasing.next_number();
         }
         self.number
     }
@@ -158,52 +159,44 @@ impl Volume {
         asks: &Asks,
         taken: &mut Taking,
     ) -> Result<Option<Wait>> {
-        // Nothing is recalled for what is refused anyway.
-        for (change, spans) in asks {
-            let r = Request { session: who, change: *change, spans, ticket: 0 };
-            if let Answer::Refused(why) = t.arbiter.admit(&r, super::clock()) {
-                return Err(refused(&why));
-            }
-        }
-        for (change, spans) in asks {
-            loop {
-                let r = Request { session: who, change: *change, spans, ticket: ticket.number };
-                let ids = match t.arbiter.admit(&r, super::clock()) {
-                    Answer::Go | Answer::Round(_) => break,
-                    Answer::Refused(why) => return Err(refused(&why)),
-                    Answer::Behind(older) => {
-                        ticket.list(self, file);
-                        // Who is in front may wait for leases of this session, and that for
-                        // what this session's thread would do if it did not wait here.
-                        let front = t.arbiter.claimant(older);
-                        self.wait_on(ticket.number, who, front.as_slice())?;
-                        return Ok(Some(Wait::Turn(older)));
-                    }
-                    Answer::Own(ids) => match self.suspend(t, &ids, taken)? {
-                        left if left.is_empty() => break,
-                        left => return Ok(Some(Wait::Own(left))),
-                    },
-                    Answer::Take(ids) => {
-                        self.take_own(t, &ids, taken)?;
-                        continue;
-                    }
-                    Answer::Recall(ids) => ids,
-                };
-                if matches!(change, Change::Seal { .. })
-                    && crate::sabotage::breaks("seal-undrained")
-                {
-                    break;
+        let number = ticket.number;
+        let all: SmallVec<[Request<'_>; 3]> = asks
+            .iter()
+            .map(|(change, spans)| Request { session: who, change: *change, spans, ticket: number })
+            .collect();
+        loop {
+            let ids = match t.arbiter.admit_all(&all, super::clock()) {
+                Answer::Go | Answer::Round(_) => return Ok(None),
+                Answer::Refused(why) => return Err(refused(&why)),
+                Answer::Behind(older) => {
+                    ticket.list(self, file);
+                    // Who is in front may wait for leases of this session, and that for
+                    // what this session's thread would do if it did not wait here.
+                    let front = t.arbiter.claimant(older);
+                    self.wait_on(number, who, front.as_slice())?;
+                    return Ok(Some(Wait::Turn(older)));
                 }
-                ticket.list(self, file);
-                let left = self.recall(t, file.id, &ids, (*change, spans), taken);
-                if left.is_empty() {
+                Answer::Own(ids) => {
+                    let left = self.suspend(t, &ids, taken)?;
+                    return Ok((!left.is_empty()).then_some(Wait::Own(left)));
+                }
+                Answer::Take(ids) => {
+                    self.take_own(t, &ids, taken)?;
                     continue;
                 }
-                self.enlist(t, ticket.number, who, &left)?;
+                Answer::Recall(ids) => ids,
+            };
+            let seals = |r: &Request<'_>| matches!(r.change, Change::Seal { .. });
+            if all.iter().any(seals) && crate::sabotage::breaks("seal-undrained") {
+                return Ok(None);
+            }
+            ticket.list(self, file);
+            let left = self.recall(t, file.id, &ids, &all, taken);
+            if !left.is_empty() {
+                self.enlist(t, number, who, &left)?;
                 return Ok(Some(Wait::For(left)));
             }
         }
-        Ok(None)
     }
 
     /// Whoever waits for whom is noted, and a circle refused.
@@ -338,9 +331,9 @@ impl Volume {
         let mut left = Ids::new();
         if let Ok(None) = busy {
             // Who looks a stale one up again hears of it.
-            leases.iter().for_each(|lease| lease.layout().changes += 1);
+            leases.iter().for_each(|lease| lease.layout().rare_mut().changes += 1);
             for lease in &fresh {
-                lease.layout().stale = true;
+                lease.layout().is |= Is::STALE;
                 t.arbiter.stale(lease.id());
             }
             left.extend(leases.iter().filter(|l| !self.unused_by_itself(l)).map(|l| l.id()));
@@ -378,7 +371,7 @@ impl Volume {
     /// Stops new pins of these leases. If a thread has one of them pinned, or a device
     /// may reach it, which; then they are as they were.
     fn used_by_cpu(&self, t: &Table, leases: &[Arc<LeaseCore>]) -> Result<Option<String>> {
-        let states: SmallVec<[&Arc<PinState>; 4]> = leases.iter().map(|l| &l.pin).collect();
+        let states: SmallVec<[&PinState; 4]> = leases.iter().map(|l| l.pins()).collect();
         pin::recall(&states).map_err(no_barrier)?;
         let used = leases.iter().find(|l| l.is_in_hand() || l.is_registered());
         let used = used.map(|l| l.name());

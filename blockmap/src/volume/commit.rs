@@ -16,8 +16,8 @@ use crate::format::types::GroupHead;
 use crate::journal::{Sealed, ring_runs};
 use crate::lane::{Io, all};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
 
 impl Volume {
     /// Commits until nobody wants more.
@@ -145,13 +145,10 @@ impl Volume {
     /// Law R2: what was written through windows of the file's leases, by pins that have
     /// ended, is made durable.
     pub(super) fn windows_back(&self, file: &FileState) -> Result<()> {
-        if file.guards.are_none() {
-            return Ok(());
-        }
         loop {
             let of = |t: &Table| {
-                let leases: Vec<_> = t.leases.values().filter_map(Weak::upgrade).collect();
-                let all = leases.len() == t.leases.len();
+                let leases = t.leases();
+                let all = leases.len() == t.in_force();
                 (leases, all)
             };
             let Some((leases, all)) = file.guards.look(of) else { return Ok(()) };

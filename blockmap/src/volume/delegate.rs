@@ -10,7 +10,8 @@ use super::Volume;
 use super::admit::{Ticket, asks, no_barrier};
 use super::grant::{LeaseSpec, Source};
 use super::guards::Table;
-use super::lease::{Layout, LeaseCore};
+use super::layout::{Is, Layout};
+use super::lease::LeaseCore;
 use super::sessions::SessionCore;
 use super::write::B;
 use crate::arbiter::{Access, Change, State};
@@ -70,7 +71,7 @@ impl Volume {
         (range, access): ((u64, u64), Access),
     ) -> Result<Arc<LeaseCore>> {
         let (start, end) = (range.0 / B, range.1.div_ceil(B));
-        let file = parent.file.state();
+        let file = parent.file_state();
         let mut ticket = Ticket::default();
         loop {
             // Whoever grants or seals here holds the range, too.
@@ -84,7 +85,8 @@ impl Volume {
             }
             let max_hold = Duration::from_nanos(parent.max_hold_ns());
             let spec = LeaseSpec { access, max_hold };
-            return self.give(&parent.file, who, spec, Source::Part(parent, (start, end)));
+            let part = Source::Part(parent, (start, end));
+            return self.give(&parent.file()?, who, (ticket.number(self), spec), part);
         }
     }
 
@@ -102,18 +104,15 @@ impl Volume {
         }
         let part = {
             let l = lease.layout();
-            if l.gone || l.stale || l.kept || start < l.start || end > l.end {
+            let other = l.is.intersects(Is::GONE | Is::STALE | Is::KEPT);
+            if other || start < l.start() || end > l.end() {
                 return Ok(None);
             }
-            let (end_byte, extents) = (l.end_byte, l.extents.clone());
-            let mut part =
-                Layout { start: l.start, end: l.end, end_byte, extents, ..Layout::default() };
-            part.trim(start, end);
-            part
+            l.part(start, end)
         };
         if lease.access() == Access::Exclusive {
-            pin::recall(&[&lease.pin]).map_err(no_barrier)?;
-            let unused = lease.pin.is_quiet() && lease.is_clean() && !lease.is_registered();
+            pin::recall(&[lease.pins()]).map_err(no_barrier)?;
+            let unused = lease.pins().is_quiet() && lease.is_clean() && !lease.is_registered();
             if !unused || !self.leave_window(lease) {
                 self.hold_again(t, std::slice::from_ref(lease));
                 let why = format!(
@@ -124,12 +123,12 @@ impl Volume {
                 return Err(Error::new(ErrorKind::Busy, why));
             }
         }
-        Ok(Some(part))
+        Ok(part)
     }
 
     /// A lease whose delegates have gone is held again. False if it is not such a one.
     pub(super) fn resume(&self, lease: &Arc<LeaseCore>) -> bool {
-        lease.file.state().guards.with(|t| {
+        lease.file_state().guards.with(|t| {
             let held = matches!(t.arbiter.state(lease.id()), Some(State::Held { .. }));
             held && self.renew(t, lease)
         })
@@ -143,7 +142,7 @@ impl Volume {
         }
         let l = lease.layout();
         // What is in quarantine may not be the file's any more.
-        if l.stale || l.gone || l.kept {
+        if l.is.intersects(Is::STALE | Is::GONE | Is::KEPT) {
             return false;
         }
         if let Err(error) = l.relay(self.medium.window_memory()) {
@@ -151,7 +150,7 @@ impl Volume {
             tracing::debug!(%error, lease = lease.id(), "its view did not come back");
             return false;
         }
-        lease.pin.renew().is_some()
+        lease.pins().renew().is_some()
     }
 }
 

@@ -305,8 +305,23 @@ impl Volume {
         }
     }
 
-    /// The last handle is gone: nothing that waits will be driven again.
+    /// The last handle is gone: nothing that waits will be driven again. What the store was
+    /// writing on its own account cannot be taken up again (a group that was not written would
+    /// be a hole in the journal, and what comes behind it be lost): then whoever has a lease
+    /// or a seal still is told so, and waits for nothing. If there was nothing, they go on.
     pub fn abandon(&self) {
+        {
+            let mut inner = self.maint.lock();
+            if self.duty.is_at_work() {
+                self.health.give_up();
+            }
+            inner.forget_tasks(&self.maint);
+            // A removal goes on from where its last record has left it.
+            if self.duty.reaping.swap(false, Ordering::AcqRel) {
+                self.ask_reap();
+            }
+        }
+        self.tell_waiters();
         for lane in self.all_lanes() {
             lane.lock().forget_tasks(&lane);
         }
@@ -385,6 +400,14 @@ fn begin(flag: &std::sync::atomic::AtomicBool) -> bool {
 }
 
 impl Duty {
+    /// Something is being written that cannot be begun anew from its middle. Exact while the
+    /// maintenance lane is held.
+    fn is_at_work(&self) -> bool {
+        [&self.committing, &self.checkpointing, &self.homing]
+            .iter()
+            .any(|d| d.load(Ordering::Acquire))
+    }
+
     fn pending(&self) -> bool {
         [&self.checkpoint, &self.home, &self.reap, &self.kept]
             .iter()

@@ -11,18 +11,18 @@
 use super::Volume;
 use super::admit::{Asks, Ticket, asks};
 use super::file::{FileHandle, FileState};
-use super::lease::{Layout, LeaseCore};
+use super::layout::{Found, Is, Layout};
+use super::lease::LeaseCore;
 use super::plan::decide;
 use super::ranges::extents_in;
 use super::sessions::SessionCore;
 use super::write::{B, How, Part, check_range};
-use crate::arbiter::{self, Access, Change, LeaseEntry};
+use crate::arbiter::{self, Access, Change, Id, LeaseEntry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::Extent;
 use crate::lane::Io;
 use crate::tree::Fault;
 use freehold_engine::pin::{PinState, State};
-use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -89,6 +89,13 @@ impl Volume {
         // What was recalled for it stays recalled if it has to wait.
         let mut ticket = Ticket::default();
         if let Some(lease) = self.lease_now(file, who, (off, len), spec, &mut ticket)? {
+            if spec.access == Access::Exclusive && !self.nobody_reads() {
+                let vol = self.clone();
+                self.run_as(who.id(), move |io| async move {
+                    vol.readers_gone(&io).await;
+                    Ok(())
+                })?;
+            }
             return Ok(lease);
         }
         let (vol, file, who) = (self.clone(), file.clone(), who.clone());
@@ -118,12 +125,8 @@ impl Volume {
         if self.ask_arbiter(who.id(), state, ticket, &ask)?.is_some() {
             return Ok(None);
         }
-        let lease = self.give(file, who, spec, Source::File(layout))?;
-        lease.asked_in(ticket.number(self));
-        if spec.access == Access::Exclusive && !self.nobody_reads() {
-            return Ok(None);
-        }
-        Ok(Some(lease))
+        let number = ticket.number(self);
+        self.give(file, who, (number, spec), Source::File(layout)).map(Some)
     }
 
     async fn lease_task(
@@ -152,8 +155,8 @@ impl Volume {
                 continue;
             }
             let layout = self.make_ready(io, state, place, spec.access).await?;
-            let lease = self.give(file, who, spec, Source::File(layout))?;
-            lease.asked_in(ticket.number(self));
+            let number = ticket.number(self);
+            let lease = self.give(file, who, (number, spec), Source::File(layout))?;
             drop(held);
             if spec.access == Access::Exclusive {
                 self.readers_gone(io).await;
@@ -168,8 +171,8 @@ impl Volume {
     /// `Revoked` if it is gone, `Recalled` while it is asked for back; as [`Volume::lease`].
     pub fn refresh(self: &Arc<Self>, lease: &Arc<LeaseCore>) -> Result<()> {
         self.not_in_action()?;
-        if !lease.layout().stale {
-            return match lease.pin.state() == State::Held || self.resume(lease) {
+        if !lease.is_stale() {
+            return match lease.pins().state() == State::Held || self.resume(lease) {
                 true => Ok(()),
                 false => Err(lease.refusal()),
             };
@@ -178,7 +181,10 @@ impl Volume {
             return Err(lease.refusal());
         }
         let (vol, lease) = (self.clone(), lease.clone());
-        self.run_as(lease.who.id(), move |io| async move { vol.refresh_task(&io, &lease).await })
+        self.run_as(
+            lease.session().id(),
+            move |io| async move { vol.refresh_task(&io, &lease).await },
+        )
     }
 
     pub(super) async fn refresh_task(
@@ -186,13 +192,13 @@ impl Volume {
         io: &Io,
         lease: &Arc<LeaseCore>,
     ) -> Result<()> {
-        let file = lease.file.state();
+        let file = lease.file_state();
         let mut ticket = Ticket::default();
         loop {
             let (start, end) = lease.range();
             let place = self.place(file, start, end - start)?;
             let held = self.hold(io, file, place.start, place.end).await;
-            if lease.layout().gone {
+            if lease.layout().is.contains(Is::GONE) {
                 return Err(lease.refusal());
             }
             // The file's end, or what the lease has, may be another than before the wait.
@@ -215,7 +221,7 @@ impl Volume {
                 }
             }
             // What it has just asked for is a change of its own, too.
-            let changes = lease.layout().changes;
+            let changes = lease.layout().changes();
             let layout = self.make_ready(io, file, place, lease.access()).await?;
             let mut held = Some(held);
             if lease.access() == Access::Exclusive {
@@ -225,7 +231,7 @@ impl Volume {
             }
             let installed = self.install(lease, layout, changes);
             drop(held);
-            match installed && (self.resume(lease) || lease.pin.state() == State::Held) {
+            match installed && (self.resume(lease) || lease.pins().state() == State::Held) {
                 true => return Ok(()),
                 // Its session has gone on changing the map.
                 false if lease.is_stale() => io.pause().await,
@@ -237,15 +243,16 @@ impl Volume {
     /// A lease is where its layout says, unless it has ended, was returned in part, or an
     /// operation of its own session has begun since that was looked up.
     fn install(&self, lease: &LeaseCore, layout: Layout, changes: u64) -> bool {
-        lease.file.state().guards.with(|t| {
+        lease.file_state().guards.with(|t| {
             let mut l = lease.layout();
-            let same = (l.start, l.end) == (layout.start, layout.end) && l.changes == changes;
+            let range = (layout.start(), layout.end());
+            let same = (l.start(), l.end()) == range && l.changes() == changes;
             let ends =
                 matches!(t.arbiter.state(lease.id()), None | Some(arbiter::State::Fencing { .. }));
-            if l.gone || ends || !same {
+            if l.is.contains(Is::GONE) || ends || !same {
                 return false;
             }
-            (l.end_byte, l.extents, l.stale) = (layout.end_byte, layout.extents, false);
+            l.install(&layout);
             t.arbiter.refresh(lease.id());
             true
         })
@@ -263,6 +270,9 @@ impl Volume {
                      allocate or truncate the file to its size first"
                 ),
             ));
+        }
+        if len.div_ceil(B) >= u64::from(u32::MAX) {
+            return Err(too_long());
         }
         // Law B12: nothing of a block past the end of the file.
         let blocks = end.next_multiple_of(B);
@@ -284,7 +294,7 @@ impl Volume {
             return Ok(None);
         }
         let v = file.load();
-        let mut extents: SmallVec<[(u64, Extent); 1]> = SmallVec::new();
+        let mut extents = Found::new();
         let mut at = place.start;
         for (k, e, current) in extents_in(&v, place.start, place.end)? {
             let writable = k == at && !e.unwritten && e.own && current;
@@ -300,8 +310,7 @@ impl Volume {
         if access.writes() && (at < place.end || self.any_in_quarantine(&extents)) {
             return Ok(None);
         }
-        let Place { start, end, end_byte } = place;
-        Ok(Some(Layout { start, end, end_byte, extents, ..Layout::default() }))
+        Ok(Layout::new((place.start, place.end), place.end_byte, &extents))
     }
 
     /// Brings the range into a state in which a lease can be given. It is held, and the
@@ -327,7 +336,7 @@ impl Volume {
             self.committed(io, last).await?;
         }
         let found = self.look(io, |_| extents_in(&file.load(), place.start, place.end)).await?;
-        let mut extents = SmallVec::new();
+        let mut extents = Found::new();
         for (k, e, _) in found {
             // Law B7: the medium is read from now on.
             if !self.late.among(e.phys, u64::from(e.len)).is_empty() {
@@ -336,8 +345,7 @@ impl Volume {
             self.blocks_home(io, e.phys, u64::from(e.len)).await?;
             push(&mut extents, k, e);
         }
-        let Place { start, end, end_byte } = place;
-        Ok(Layout { start, end, end_byte, extents, ..Layout::default() })
+        Layout::new((place.start, place.end), place.end_byte, &extents).ok_or_else(too_long)
     }
 
     /// Law B7: no journal that a crash would replay holds bytes for blocks of the range. A
@@ -412,29 +420,25 @@ impl Volume {
         self: &Arc<Self>,
         file: &FileHandle,
         who: &Arc<SessionCore>,
-        spec: LeaseSpec,
+        (id, spec): (Id, LeaseSpec),
         source: Source<'_>,
     ) -> Result<Arc<LeaseCore>> {
-        let (layout, parent) = match source {
-            Source::File(layout) => (layout, None),
-            Source::Part(parent, (start, end)) => {
-                (Layout { start, end, ..Layout::default() }, Some(parent))
-            }
-        };
-        let id = self.leasing.next_id();
-        let max_hold = spec.max_hold.as_millis().min(u128::from(u32::MAX)) as u32;
-        let span = crate::arbiter::Span { start: layout.start, end: layout.end };
         let pin = PinState::new(self.bell());
-        let head = (id, spec.access, max_hold);
-        let lease = Arc::new(LeaseCore::new(head, file.clone(), who.clone(), pin, layout));
+        let parent = match &source {
+            Source::File(_) => None,
+            Source::Part(parent, _) => Some(*parent),
+        };
         let given = file.state().guards.with(|t| {
             who.goes_on()?;
-            if let Some(parent) = parent {
-                let part = self.part_of(t, parent, (span.start, span.end))?;
-                let Some(part) = part else { return Ok(false) };
-                *lease.layout() = part;
-            }
-            let entry = LeaseEntry {
+            let layout = match source {
+                Source::File(layout) => Some(layout),
+                Source::Part(parent, at) => self.part_of(t, parent, at)?,
+            };
+            let Some(layout) = layout else { return Ok(None) };
+            let span = crate::arbiter::Span { start: layout.start(), end: layout.end() };
+            let tenancy = t.tenancy(file, who);
+            let lease = Arc::new(LeaseCore::new(id, spec, tenancy, pin, layout));
+            let given = t.arbiter.grant(LeaseEntry {
                 id,
                 session: who.id(),
                 access: spec.access,
@@ -442,16 +446,18 @@ impl Volume {
                 seq: 1,
                 max_hold_ns: lease.max_hold_ns(),
                 parent: parent.map(|p| p.id()),
-            };
-            let given = t.arbiter.grant(entry);
+            });
             if given {
-                t.leases.insert(id, Arc::downgrade(&lease));
+                t.enter(&lease);
             }
-            Ok::<bool, Error>(given)
-        })?;
-        match given {
-            true => Ok(lease),
-            false => Err(parent.map_or_else(|| lease.refusal(), |p| p.refusal())),
+            // Its last handle does not go under the lock.
+            Ok::<_, Error>(Some((lease, given)))
+        });
+        match (given?, parent) {
+            (Some((lease, true)), _) => Ok(lease),
+            (_, Some(parent)) => Err(parent.refusal()),
+            (Some((lease, false)), None) => Err(lease.refusal()),
+            (None, None) => Err(too_long()),
         }
     }
 }
@@ -460,8 +466,12 @@ fn grant_asks(access: Access, unshares: bool, place: Place) -> Asks {
     asks(&[Change::Grant { access, unshares }], &[(place.start, place.end)])
 }
 
+fn too_long() -> Error {
+    Error::new(ErrorKind::Limit, "a lease has fewer than 2^32 blocks: take several")
+}
+
 /// Neighbours in the file and on the medium are one extent.
-pub(super) fn push(extents: &mut SmallVec<[(u64, Extent); 1]>, k: u64, e: Extent) {
+pub(super) fn push(extents: &mut Found, k: u64, e: Extent) {
     if let Some((at, last)) = extents.last_mut() {
         let len = u64::from(last.len);
         let joins = *at + len == k && last.phys + len == e.phys && last.unwritten == e.unwritten;

@@ -12,8 +12,9 @@
 //! ([`super::grant`]).
 
 use super::lease::LeaseCore;
+use super::tenancy::Tenancy;
 use crate::arbiter::{FileArbiter, Flags, Id};
-use std::collections::HashMap;
+use smallvec::SmallVec;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
@@ -26,10 +27,13 @@ pub(crate) struct Guards {
 }
 
 /// What stands behind the lock.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Table {
     pub(crate) arbiter: FileArbiter,
-    pub(crate) leases: HashMap<Id, Weak<LeaseCore>>,
+    /// By the arbiter's slots.
+    leases: Vec<Weak<LeaseCore>>,
+    /// In the order of their sessions.
+    pub(super) tenancies: SmallVec<[Arc<Tenancy>; 1]>,
     /// Taken leases whose blocks are in quarantine.
     pub(crate) kept: u32,
 }
@@ -57,7 +61,7 @@ impl Guards {
         let table = slot.get_or_insert_default();
         let done = change(table);
         self.flags.store(table.flags().bits(), Ordering::SeqCst);
-        if table.arbiter.is_empty() && table.leases.is_empty() && table.kept == 0 {
+        if table.arbiter.is_empty() && table.tenancies.is_empty() && table.kept == 0 {
             *slot = None;
         }
         done
@@ -70,6 +74,12 @@ impl Guards {
     }
 }
 
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.arbiter.fmt(f)
+    }
+}
+
 impl Table {
     fn flags(&self) -> Flags {
         let kept = if self.kept > 0 { Flags::MAP | Flags::WRITES } else { Flags::empty() };
@@ -78,6 +88,34 @@ impl Table {
 
     /// The lease, if it was not returned meanwhile.
     pub(crate) fn lease(&self, id: Id) -> Option<Arc<LeaseCore>> {
-        self.leases.get(&id).and_then(Weak::upgrade)
+        let slot = self.arbiter.slot(id)?;
+        self.leases.get(slot as usize)?.upgrade().filter(|lease| lease.id() == id)
+    }
+
+    /// All leases that are in force and are not just being dropped.
+    pub(crate) fn leases(&self) -> Vec<Arc<LeaseCore>> {
+        self.leases.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// A lease that was granted is found by its number.
+    pub(super) fn enter(&mut self, lease: &Arc<LeaseCore>) {
+        let Some(slot) = self.arbiter.slot(lease.id()) else { return };
+        let slot = slot as usize;
+        if slot >= self.leases.len() {
+            if slot >= self.leases.capacity() {
+                // As the arbiter's own: not to twice its size.
+                self.leases.reserve_exact(slot + 1 + slot / 8 - self.leases.len());
+            }
+            self.leases.resize_with(slot + 1, Weak::new);
+        }
+        self.leases[slot] = Arc::downgrade(lease);
+    }
+
+    /// It is not found any more. Before the arbiter forgets it, whose slot is given again.
+    pub(super) fn forget(&mut self, id: Id) {
+        let slot = self.arbiter.slot(id).map(|slot| slot as usize);
+        if let Some(place) = slot.and_then(|slot| self.leases.get_mut(slot)) {
+            *place = Weak::new();
+        }
     }
 }

@@ -6,75 +6,46 @@
 //! when it was granted. While it is held nothing moves them, so I/O through a lease
 //! looks nothing up.
 //!
-//! A lease keeps its file alive, and gives itself back when its last handle goes; that
-//! waits for nothing (law R3).
+//! A lease keeps its file alive as long as it is in force, and gives itself back when its last
+//! handle goes; that waits for nothing (law R3).
 //!
 //! Not here: giving ([`super::grant`]), taking ([`super::revoke`]).
 
 use super::Volume;
-use super::file::FileHandle;
+use super::file::{FileHandle, FileState};
+use super::grant::LeaseSpec;
+use super::layout::{Is, Layout};
 use super::sessions::SessionCore;
+use super::tenancy::Tenancy;
 use super::write::B;
 use crate::arbiter::{Access, End, Id, State};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::types::Extent;
-use freehold_engine::memory::{self, Booking, Piece, View, WindowMemory};
-use freehold_engine::pin::{self, PinState};
-use smallvec::SmallVec;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use freehold_engine::memory::{self, Piece, View, WindowMemory};
+use freehold_engine::pin::{self, LongPin, NotHeld, PinRef, PinState};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// A lease and what stands behind it.
 pub struct LeaseCore {
+    pin: PinState,
     id: Id,
-    access: Access,
-    /// Milliseconds.
-    max_hold: u32,
-    pub(super) file: FileHandle,
-    pub(super) who: Arc<SessionCore>,
-    pub(super) pin: Arc<PinState>,
-    /// Buffers with bytes that were not flushed.
-    unflushed: AtomicU32,
-    /// Something uses the medium's own memory through it.
-    window: AtomicBool,
-    /// It was asked for back, and what is unflushed may still be flushed.
-    may_flush: AtomicBool,
-    /// Flushes behind a recall, which no pin shows.
-    commands: AtomicU32,
+    tenancy: Arc<Tenancy>,
     /// When it was granted, on the monotonic clock in nanoseconds.
     since: u64,
-    /// The place that its grant had among those that ask; 0 for a delegate.
-    ticket: AtomicU64,
     layout: Mutex<Layout>,
+    /// Buffers with bytes that were not flushed.
+    unflushed: AtomicU32,
+    /// Milliseconds.
+    max_hold: u16,
+    access: Access,
+    /// It was asked for back, and what is unflushed may still be flushed.
+    may_flush: AtomicBool,
 }
 
-/// Where the bytes of a lease are.
-#[derive(Debug, Default, Clone)]
-pub(super) struct Layout {
-    /// File blocks.
-    pub(super) start: u64,
-    pub(super) end: u64,
-    /// The byte of the file at which the lease's bytes end.
-    pub(super) end_byte: u64,
-    /// What stands there, in order; holes are left out.
-    pub(super) extents: SmallVec<[(u64, Extent); 1]>,
-    /// The session changed the map itself: to be looked up again.
-    pub(super) stale: bool,
-    /// How often an operation of the session was let past it, stale or not.
-    pub(super) changes: u64,
-    /// It has been given up, or taken.
-    pub(super) gone: bool,
-    /// It is gone without its holder, and nothing was lost.
-    pub(super) taken: bool,
-    /// It is gone by its holder.
-    pub(super) returned: bool,
-    /// Its blocks are in quarantine: whatever still reaches them changes nobody's bytes.
-    pub(super) kept: bool,
-    pub(super) registered: Vec<super::register::Registered>,
-    /// The medium's own memory, in use through a view.
-    pub(super) booking: Option<Booking>,
-}
+// With the two counts of its `Arc` it fills a piece of memory of 128 bytes, of which
+// allocators take 8 for themselves.
+const _: () = assert!(size_of::<LeaseCore>() <= 104);
 
 /// A piece of a lease's range. Numbers in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,27 +60,23 @@ pub struct LeasePiece {
 
 impl LeaseCore {
     pub(super) fn new(
-        (id, access, max_hold): (Id, Access, u32),
-        file: FileHandle,
-        who: Arc<SessionCore>,
-        pin: Arc<PinState>,
+        id: Id,
+        spec: LeaseSpec,
+        tenancy: Arc<Tenancy>,
+        pin: PinState,
         layout: Layout,
     ) -> Self {
-        who.held.fetch_add(1, Ordering::AcqRel);
+        tenancy.who().held.fetch_add(1, Ordering::AcqRel);
         LeaseCore {
-            id,
-            access,
-            max_hold,
-            file,
-            who,
             pin,
-            unflushed: AtomicU32::new(0),
-            window: AtomicBool::new(false),
-            may_flush: AtomicBool::new(false),
-            commands: AtomicU32::new(0),
+            id,
+            tenancy,
             since: super::clock(),
-            ticket: AtomicU64::new(0),
             layout: Mutex::new(layout),
+            unflushed: AtomicU32::new(0),
+            max_hold: spec.max_hold.as_millis().min(u128::from(u16::MAX)) as u16,
+            access: spec.access,
+            may_flush: AtomicBool::new(false),
         }
     }
 
@@ -131,17 +98,63 @@ impl LeaseCore {
 
     /// Who has it.
     pub fn session(&self) -> &Arc<SessionCore> {
-        &self.who
+        self.tenancy.who()
     }
 
-    /// The file that it is over.
-    pub fn file(&self) -> &FileHandle {
-        &self.file
+    pub(super) fn tenancy(&self) -> &Arc<Tenancy> {
+        &self.tenancy
+    }
+
+    pub(super) fn file_state(&self) -> &Arc<FileState> {
+        self.tenancy.state()
+    }
+
+    /// The number of the file that it is over.
+    pub fn file_id(&self) -> u64 {
+        self.file_state().id
+    }
+
+    /// The store, unless it is gone and so is the lease.
+    ///
+    /// # Errors
+    /// `Revoked`.
+    pub fn volume(&self) -> Result<Arc<Volume>> {
+        self.tenancy.volume().ok_or_else(|| {
+            let why = format!("{} has ended, and its store was closed", self.name());
+            Error::new(ErrorKind::Revoked, why)
+        })
+    }
+
+    /// It is one of this store's.
+    pub fn is_in(&self, vol: &Arc<Volume>) -> bool {
+        self.tenancy.is_in(vol)
+    }
+
+    /// One more handle of the file that it is over.
+    ///
+    /// # Errors
+    /// `Revoked` if the store is gone; `NotFound` if the lease is, and the file.
+    pub fn file(&self) -> Result<FileHandle> {
+        self.volume()?.open_again(self.file_state())
+    }
+
+    fn announce(&self) {
+        if let Some(vol) = self.tenancy.volume() {
+            vol.announce();
+        }
     }
 
     /// Its state, and its pins.
-    pub fn pins(&self) -> &Arc<PinState> {
+    pub fn pins(&self) -> &PinState {
         &self.pin
+    }
+
+    /// Pins it for a use that may last, or move between threads.
+    ///
+    /// # Errors
+    /// Why there is no pin.
+    pub fn hold(self: &Arc<Self>) -> std::result::Result<LongPin, NotHeld> {
+        PinRef::new(self).hold()
     }
 
     pub(super) fn layout(&self) -> MutexGuard<'_, Layout> {
@@ -151,13 +164,13 @@ impl LeaseCore {
     /// First byte and the one behind the last.
     pub fn range(&self) -> (u64, u64) {
         let l = self.layout();
-        (l.start * B, l.end_byte.max(l.start * B))
+        (l.start() * B, l.end_byte())
     }
 
     /// The same in blocks.
     pub(super) fn blocks(&self) -> (u64, u64) {
         let l = self.layout();
-        (l.start, l.end)
+        (l.start(), l.end())
     }
 
     /// What stands behind the range, holes included, in order.
@@ -174,26 +187,28 @@ impl LeaseCore {
     pub fn clean(&self) {
         self.unflushed.fetch_sub(1, Ordering::AcqRel);
         if self.pin.state() != pin::State::Held {
-            self.file.volume().announce();
+            self.announce();
         }
     }
 
     /// Where it is in its life; nothing once it is given back.
     pub fn state(&self) -> Option<State> {
-        let state = self.file.state().guards.look(|t| t.arbiter.state(self.id)).flatten();
+        let state = self.file_state().guards.look(|t| t.arbiter.state(self.id)).flatten();
         let (l, seq) = (self.layout(), self.pin.seq());
         match state {
-            Some(State::Held { seq }) if l.stale => Some(State::Stale { seq }),
+            Some(State::Held { seq }) if l.is.contains(Is::STALE) => Some(State::Stale { seq }),
             // The table of a file that nobody uses forgets.
-            None if l.taken => Some(State::Taken { seq }),
-            None if l.gone && !l.returned => Some(State::Revoked { seq }),
+            None if l.is.contains(Is::TAKEN) => Some(State::Taken { seq }),
+            None if l.is.contains(Is::GONE) && !l.is.contains(Is::RETURNED) => {
+                Some(State::Revoked { seq })
+            }
             state => state,
         }
     }
 
     /// Its delegates have it: it gives no pins while there are any.
     pub fn is_suspended(&self) -> bool {
-        self.file.state().guards.look(|t| t.arbiter.suspended(self.id)).unwrap_or(false)
+        self.file_state().guards.look(|t| t.arbiter.suspended(self.id)).unwrap_or(false)
     }
 
     /// How long its holder may take to give it back, beside the store's lease time.
@@ -207,18 +222,18 @@ impl LeaseCore {
     /// # Errors
     /// What the medium reports.
     pub fn write_back(&self) -> Result<bool> {
-        let booking = self.layout().booking.clone();
+        let booking = self.layout().booking().cloned();
         booking.map_or(Ok(false), |b| b.write_back().map_err(Error::from))
     }
 
     /// Its own session changed the map: it is refreshed before it is next used.
     pub fn is_stale(&self) -> bool {
-        self.layout().stale
+        self.layout().is.contains(Is::STALE)
     }
 
     /// Bytes of so many from an offset on that the lease has.
     pub(super) fn valid(&self, offset: u64, bytes: usize) -> usize {
-        self.layout().end_byte.saturating_sub(offset).min(bytes as u64) as usize
+        self.layout().end_byte().saturating_sub(offset).min(bytes as u64) as usize
     }
 
     /// File blocks as runs of one command each: where, how many, and the block on the
@@ -227,8 +242,8 @@ impl LeaseCore {
         let l = self.layout();
         let (mut at, end) = (first, first + blocks);
         let mut out = Vec::new();
-        for (k, e) in l.extents.iter().filter(|(_, e)| !e.unwritten) {
-            let (from, to) = ((*k).max(at), (k + u64::from(e.len)).min(end));
+        for (k, e) in l.extents() {
+            let (from, to) = (k.max(at), (k + u64::from(e.len)).min(end));
             if from >= to {
                 continue;
             }
@@ -253,14 +268,10 @@ impl LeaseCore {
         self.may_flush.store(may, Ordering::Release);
     }
 
-    /// Its grant asked in this place.
-    pub(super) fn asked_in(&self, ticket: u64) {
-        self.ticket.store(ticket, Ordering::Release);
-    }
-
-    /// For a flush behind a recall: it goes before all that waits for it.
+    /// Its grant's place among those that ask, for a flush behind a recall: that goes before
+    /// all that waits for it. A grant gives its own number to its lease. Delegates have none.
     pub(super) fn ticket(&self) -> Option<u64> {
-        Some(self.ticket.load(Ordering::Acquire)).filter(|n| *n > 0)
+        (!self.layout().is.contains(Is::PART)).then_some(self.id)
     }
 
     /// It was asked for back.
@@ -268,30 +279,30 @@ impl LeaseCore {
         let recalled = |t: &super::guards::Table| {
             matches!(t.arbiter.state(self.id), Some(State::Recalled { .. }))
         };
-        self.file.state().guards.look(recalled).unwrap_or(false)
+        self.file_state().guards.look(recalled).unwrap_or(false)
     }
 
     /// May a flush go on behind a recall? Under the lock of the file's guards, as the
     /// beginning of a fence is, and with the command counted.
     pub(super) fn flush_late(&self, t: &super::guards::Table) -> bool {
         let recalled = matches!(t.arbiter.state(self.id), Some(State::Recalled { .. }));
-        recalled && self.may_flush.load(Ordering::Acquire)
+        recalled && self.may_flush()
     }
 
     pub(super) fn command_begins(&self) {
-        self.commands.fetch_add(1, Ordering::AcqRel);
+        self.layout().rare_mut().commands += 1;
     }
 
     pub(super) fn command_over(&self) {
-        self.commands.fetch_sub(1, Ordering::AcqRel);
+        self.layout().rare_mut().commands -= 1;
         if self.pin.state() != pin::State::Held {
-            self.file.volume().announce();
+            self.announce();
         }
     }
 
     /// No command of the store's own goes through it.
     pub(super) fn has_no_io(&self) -> bool {
-        self.pin.counts().io == 0 && self.commands.load(Ordering::Acquire) == 0
+        self.pin.counts().io == 0 && self.commands() == 0
     }
 
     /// A thread, or memory that is lent out, has it pinned.
@@ -302,7 +313,7 @@ impl LeaseCore {
 
     /// Flushes behind a recall.
     pub(super) fn commands(&self) -> u64 {
-        u64::from(self.commands.load(Ordering::Acquire))
+        self.layout().commands()
     }
 
     /// When it was granted, in nanoseconds of the monotonic clock.
@@ -315,16 +326,16 @@ impl LeaseCore {
     /// # Errors
     /// `Busy` while another view of the lease is there; `Recalled`, `Revoked`;
     /// `Unsupported` on a medium that the CPU does not reach.
-    pub fn view(&self) -> Result<View> {
-        let medium = self.file.volume().medium();
-        let memory = medium.window_memory().ok_or_else(|| {
+    pub fn view(self: &Arc<Self>) -> Result<View> {
+        let vol = self.volume()?;
+        let memory = vol.medium().window_memory().ok_or_else(|| {
             let why = "the CPU does not reach this medium: take memory for the lease instead";
             Error::new(ErrorKind::Unsupported, why)
         })?;
         // A pin keeps the layout as it is.
-        let _pin = self.pin.hold().map_err(|_| self.refusal())?;
+        let _pin = self.hold().map_err(|_| self.refusal())?;
         let mut l = self.layout();
-        if let Some(old) = &l.booking {
+        if let Some(old) = l.booking() {
             // What was written through a buffer that was dropped.
             old.write_back()?;
             if !old.retire() {
@@ -334,28 +345,53 @@ impl LeaseCore {
             }
         }
         let pieces = l.in_memory();
-        let view = memory.view(in_memory(self.access), &pieces, &self.pin)?;
-        l.booking = Some(view.booking());
-        self.window.store(true, Ordering::Release);
+        let view = memory.view(in_memory(self.access), &pieces, &PinRef::new(self))?;
+        l.rare_mut().booking = Some(view.booking());
         Ok(view)
     }
 
+    /// The medium's own memory was used through it.
     pub(super) fn is_window(&self) -> bool {
-        self.window.load(Ordering::Acquire)
+        self.layout().booking().is_some()
     }
 
     pub(super) fn is_clean(&self) -> bool {
-        self.unflushed.load(Ordering::Acquire) == 0 && self.commands.load(Ordering::Acquire) == 0
+        self.unflushed.load(Ordering::Acquire) == 0 && self.commands() == 0
     }
 
     pub(super) fn is_registered(&self) -> bool {
-        !self.layout().registered.is_empty()
+        !self.layout().registered().is_empty()
+    }
+
+    /// Neither unflushed bytes, nor a command behind a recall, nor a registration.
+    pub(super) fn is_spare(&self) -> bool {
+        let l = self.layout();
+        self.unflushed.load(Ordering::Acquire) == 0
+            && l.commands() == 0
+            && l.registered().is_empty()
+    }
+
+    /// Nothing uses it but what a buffer has that was not flushed. Pins are not looked at.
+    pub(super) fn is_only_dirty(&self) -> bool {
+        let l = self.layout();
+        l.commands() == 0 && l.registered().is_empty()
+    }
+
+    /// It was asked for back with all that it is over, and nothing uses it any more but
+    /// unflushed bytes: there is nowhere to write them to.
+    pub(super) fn is_lost(&self) -> bool {
+        !self.may_flush() && self.is_only_dirty() && self.pin.is_quiet()
+    }
+
+    /// What is unflushed may be flushed behind the recall.
+    pub(super) fn may_flush(&self) -> bool {
+        self.may_flush.load(Ordering::Acquire)
     }
 
     /// Why it cannot be used now, as an error. Not under the lock of the file's guards.
     pub fn refusal(&self) -> Error {
         let age = Duration::from_nanos(super::clock().saturating_sub(self.since));
-        let name = format!("{} of session {}, {age:.1?} old,", self.name(), self.who.id());
+        let name = format!("{} of session {}, {age:.1?} old,", self.name(), self.session().id());
         let (kind, why) = match self.state() {
             _ if self.is_suspended() => {
                 (ErrorKind::Busy, "has delegates; use it again when they have gone")
@@ -384,7 +420,7 @@ impl LeaseCore {
     /// How messages call it.
     pub(super) fn name(&self) -> String {
         let (start, end) = self.range();
-        let (access, file) = (self.access, self.file.id());
+        let (access, file) = (self.access, self.file_id());
         format!("the {access:?} lease {} on bytes {start}..{end} of file {file}", self.id)
     }
 }
@@ -400,26 +436,10 @@ impl Layout {
 
     /// The lease's view, if it has one that was retired, shows the blocks as they are now.
     pub(super) fn relay(&self, memory: Option<WindowMemory>) -> Result<()> {
-        if let (Some(booking), Some(memory)) = (&self.booking, memory) {
+        if let (Some(booking), Some(memory)) = (self.booking(), memory) {
             memory.relay(booking, &self.in_memory())?;
         }
         Ok(())
-    }
-
-    pub(super) fn pieces(&self) -> Vec<LeasePiece> {
-        let mut out = Vec::with_capacity(self.extents.len());
-        let mut at = self.start;
-        let piece = |from: u64, to: u64, address: Option<u64>| {
-            let end = (to * B).min(self.end_byte);
-            (from * B < end).then(|| LeasePiece { offset: from * B, len: end - from * B, address })
-        };
-        for (k, e) in self.extents.iter().filter(|(_, e)| !e.unwritten) {
-            out.extend(piece(at, *k, None));
-            at = k + u64::from(e.len);
-            out.extend(piece(*k, at, Some(e.phys * B)));
-        }
-        out.extend(piece(at, self.end, None));
-        out
     }
 }
 
@@ -432,35 +452,40 @@ fn in_memory(access: Access) -> memory::Access {
     }
 }
 
+impl AsRef<PinState> for LeaseCore {
+    fn as_ref(&self) -> &PinState {
+        &self.pin
+    }
+}
+
 impl Drop for LeaseCore {
     fn drop(&mut self) {
         if super::not_forked().is_err() {
             // Nor does the store's end come in a child.
-            std::mem::forget(self.file.clone());
+            std::mem::forget(self.tenancy.clone());
             return;
         }
-        self.who.held.fetch_sub(1, Ordering::AcqRel);
-        self.file.volume().forget_lease(self);
+        self.session().held.fetch_sub(1, Ordering::AcqRel);
+        // There is none only for a lease that has ended, and so has nothing in a window.
+        let vol = self.tenancy.volume();
+        if let Some(vol) = &vol {
+            vol.leave_window(self);
+        }
+        let (open, end, waited) = self.file_state().guards.with(|t| {
+            let open = t.leave(self);
+            (open, t.arbiter.returned(self.id), t.arbiter.claims().next().is_some())
+        });
+        if let Some(vol) = vol
+            && (waited || matches!(end, End::Gone(Some(_))))
+        {
+            vol.announce();
+        }
+        drop(open);
     }
 }
 
 impl std::fmt::Debug for LeaseCore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.name())
-    }
-}
-
-impl Volume {
-    /// The last handle of a lease is gone: so is the lease.
-    fn forget_lease(&self, lease: &LeaseCore) {
-        self.leave_window(lease);
-        let guards = &lease.file.state().guards;
-        let (parent, waited) = guards.with(|t| {
-            t.leases.remove(&lease.id);
-            (t.arbiter.returned(lease.id), t.arbiter.claims().next().is_some())
-        });
-        if waited || matches!(parent, End::Gone(Some(_))) {
-            self.announce();
-        }
     }
 }

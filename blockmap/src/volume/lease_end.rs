@@ -4,17 +4,15 @@
 use super::Volume;
 use super::admit::{Ticket, asks, no_barrier};
 use super::file::FileState;
-use super::grant::push;
+use super::layout::Is;
 use super::lease::LeaseCore;
 use super::revoke::{Begun, Taking};
 use super::sessions::SessionCore;
 use super::write::B;
 use crate::arbiter::{Change, Entry, Id, Partial, SessionId, Span, State};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::types::Extent;
 use crate::lane::Io;
 use freehold_engine::pin;
-use smallvec::SmallVec;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,9 +25,9 @@ impl Volume {
     pub fn return_lease(&self, lease: &Arc<LeaseCore>) -> Result<()> {
         self.not_in_action()?;
         let mut out = Taking::default();
-        let file = lease.file().state();
+        let file = lease.file_state();
         let done = file.guards.with(|t| {
-            if lease.layout().gone {
+            if lease.layout().is.contains(Is::GONE) {
                 return Ok(());
             }
             pin::recall(&[lease.pins()]).map_err(no_barrier)?;
@@ -40,7 +38,7 @@ impl Volume {
             self.take(t, lease, &mut out);
             {
                 let mut l = lease.layout();
-                (l.taken, l.returned) = (false, true);
+                l.is = (l.is - Is::TAKEN) | Is::RETURNED;
             }
             t.arbiter.returned(lease.id());
             Ok(())
@@ -68,14 +66,14 @@ impl Volume {
             ));
         }
         let span = Span { start: keep.0 / B, end: keep.1.div_ceil(B) };
-        let file = lease.file().state();
+        let file = lease.file_state();
         let kept = file.guards.with(|t| {
             pin::recall(&[lease.pins()]).map_err(no_barrier)?;
             if !lease.pins().is_quiet() || lease.is_registered() || !lease.has_no_io() {
                 self.hold_again(t, std::slice::from_ref(lease));
                 return Err(in_use(lease));
             }
-            if lease.layout().kept {
+            if lease.layout().is.contains(Is::KEPT) {
                 // A fence has moved the file off it, or a part of it.
                 return Ok(false);
             }
@@ -191,23 +189,6 @@ impl Volume {
 
     pub(super) fn files_in_memory(&self) -> Vec<Arc<FileState>> {
         self.core().shelf.files.values().cloned().collect()
-    }
-}
-
-impl super::lease::Layout {
-    /// What lies outside of these blocks is not the lease's any more.
-    pub(super) fn trim(&mut self, start: u64, end: u64) {
-        let mut kept: SmallVec<[(u64, Extent); 1]> = SmallVec::new();
-        for (k, e) in &self.extents {
-            let (from, to) = ((*k).max(start), (k + u64::from(e.len)).min(end));
-            if from < to {
-                let e = Extent { phys: e.phys + (from - k), len: (to - from) as u32, ..*e };
-                push(&mut kept, from, e);
-            }
-        }
-        self.extents = kept;
-        self.end_byte = self.end_byte.min(end * B);
-        (self.start, self.end) = (start, end);
     }
 }
 

@@ -17,7 +17,7 @@ use crate::arbiter::Id;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lane::{Finished, Io, LeaseShare, LeaseTag, Leased, Plain, all};
 use freehold_engine::memory::Buffer;
-use freehold_engine::pin::CommandPin;
+use freehold_engine::pin::{CommandPin, PinRef};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -122,17 +122,15 @@ impl LeaseCore {
     fn locate(&self, at: &mut LeaseAt, seq: u64) {
         let first = at.offset / B;
         let l = self.layout();
-        let i = l.extents.partition_point(|(k, _)| *k <= first);
-        let found = i.checked_sub(1).map(|i| l.extents[i]).filter(|(_, e)| !e.unwritten);
-        at.run = found.map_or(Run::default(), |(k, e)| {
-            let (start, end) = (k.max(l.start), (k + u64::from(e.len)).min(l.end));
-            let medium = (e.phys + (start - k)) * B;
+        at.run = l.extent_before(first).map_or(Run::default(), |(k, e)| {
+            let (start, end) = (k, k + u64::from(e.len));
+            let medium = e.phys * B;
             Run {
                 lease: self.id(),
                 seq,
                 start: start * B,
                 end: end * B,
-                end_byte: l.end_byte,
+                end_byte: l.end_byte(),
                 medium,
             }
         });
@@ -242,7 +240,7 @@ impl VolumeQueue {
         let mut inner = self.lane.lock();
         // A share that was used in another store is none of this one, whatever it knows.
         if buf.len() <= self.max_transfer
-            && Arc::ptr_eq(share.lease.file().volume(), &self.vol)
+            && share.lease.is_in(&self.vol)
             && let Some(i) = inner.free_plain.pop()
         {
             if let Ok(pin) = inner.pins.submit(share.lease.pins()) {
@@ -297,7 +295,7 @@ impl VolumeQueue {
     /// Is it a lease of this store, and the place inside it?
     fn is_its_own(&self, share: &LeaseTag, buf: &Buffer) -> bool {
         let (at, (start, end)) = (share.at.offset, share.lease.range());
-        Arc::ptr_eq(share.lease.file().volume(), &self.vol)
+        share.lease.is_in(&self.vol)
             && at.is_multiple_of(B)
             && at >= start
             && at < end.max(start + 1)
@@ -407,7 +405,7 @@ impl Volume {
     ) -> Result<Held> {
         let end = place.end.max(place.offset);
         let block = end / B;
-        let held = self.hold(io, lease.file.state(), block, block + 1).await;
+        let held = self.hold(io, lease.file_state(), block, block + 1).await;
         let Some((_, _, Some(phys))) = lease.runs(block, 1, 1).pop() else { return Ok(held) };
         let last = io.read(phys, self.medium.pool().take(B as usize)?).await?;
         let (from, skip) = ((end - place.offset) as usize, (end % B) as usize);
@@ -426,7 +424,7 @@ impl Volume {
         write: bool,
     ) -> Result<Using<'a>> {
         loop {
-            if let Ok(pin) = lease.pin.hold_for_io() {
+            if let Ok(pin) = PinRef::new(lease).hold_for_io() {
                 return Ok(Using { lease, _pin: Some(pin), late: false });
             }
             if lease.is_stale() {
@@ -440,7 +438,7 @@ impl Volume {
             // Counted first: a fence that begins afterwards finds it.
             lease.command_begins();
             let using = Using { lease, _pin: None, late: true };
-            let late = lease.file.state().guards.with(|t| write && lease.flush_late(t));
+            let late = lease.file_state().guards.with(|t| write && lease.flush_late(t));
             return match late {
                 true => Ok(using),
                 false => Err(lease.refusal()),

@@ -113,11 +113,11 @@ impl Volume {
             let what = InFlight {
                 lease: lease.id(),
                 session: lease.session().id(),
-                file: lease.file().id(),
+                file: lease.file_id(),
                 short: c.short + u64::from(c.exclusive),
                 long: c.long,
                 io: c.io + lease.commands(),
-                registered: lease.layout().registered.len(),
+                registered: lease.layout().registered().len(),
                 quarantine,
                 age: Duration::from_nanos(now.saturating_sub(lease.since())),
             };

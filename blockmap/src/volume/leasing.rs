@@ -18,8 +18,7 @@ pub const LEASE_TIME: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(crate) struct Leasing {
     pub(super) sessions: Sessions,
-    ids: AtomicU64,
-    tickets: AtomicU64,
+    numbers: AtomicU64,
     waits: Mutex<Waits>,
     pub(super) actions: Actions,
     /// There are any; changed under their lock.
@@ -46,14 +45,10 @@ impl Wake for Bell {
 }
 
 impl Leasing {
-    /// A number for a lease or a seal, never used again.
-    pub(super) fn next_id(&self) -> u64 {
-        self.ids.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    /// A place among those that wait; later ones are greater.
-    pub(super) fn next_ticket(&self) -> u64 {
-        self.tickets.fetch_add(1, Ordering::Relaxed) + 1
+    /// A number that is never used again: of a seal or a registration, or a place among those
+    /// that wait, where later ones are greater. A lease has the number of its grant's place.
+    pub(super) fn next_number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     pub(super) fn waits(&self) -> MutexGuard<'_, Waits> {
@@ -83,7 +78,7 @@ impl Volume {
     /// All leases on files in memory.
     pub(super) fn all_leases(&self) -> Vec<Arc<LeaseCore>> {
         let files: Vec<_> = self.core().shelf.files.values().cloned().collect();
-        let of = |t: &super::guards::Table| t.leases.values().filter_map(Weak::upgrade).collect();
+        let of = |t: &super::guards::Table| t.leases();
         files.iter().flat_map(|f| f.guards.look(of).unwrap_or_else(Vec::new)).collect()
     }
 }

@@ -16,6 +16,7 @@ use super::Volume;
 use super::admit::{Ticket, refused};
 use super::core::Class;
 use super::hold::Held;
+use super::layout::Is;
 use super::lease::LeaseCore;
 use super::ranges::extents_in;
 use super::revoke::Taking;
@@ -62,7 +63,7 @@ impl Volume {
         }
         let (extents, kept): (Vec<(u64, Extent)>, bool) = {
             let l = lease.layout();
-            (l.extents.to_vec(), l.kept)
+            (l.extents().collect(), l.is.contains(Is::KEPT))
         };
         // A fence before this one may have moved a part, and failed then: what its pins
         // reach has stayed in quarantine.
@@ -70,7 +71,7 @@ impl Volume {
             let blocks: Vec<(Addr, u64)> =
                 extents.iter().map(|(_, e)| (e.phys, u64::from(e.len))).collect();
             let sum: u64 = blocks.iter().map(|(_, n)| n).sum();
-            if lease.who.quarantined.load(Ordering::Acquire) + sum > self.blocks / MOST {
+            if lease.session().quarantined.load(Ordering::Acquire) + sum > self.blocks / MOST {
                 let why = "its session has too much in quarantine already";
                 return Err(self.still_held(lease, why));
             }
@@ -87,15 +88,15 @@ impl Volume {
     /// it has not asked for.
     async fn enter_quarantine(self: &Arc<Self>, io: &Io, kept: Kept, sum: u64) {
         let lease = kept.lease.clone();
-        let (file, (start, end)) = (lease.file.state(), lease.blocks());
+        let (file, (start, end)) = (lease.file_state(), lease.blocks());
         let _held = self.hold(io, file, start, end).await;
         {
             let mut core = self.core();
             kept.blocks.iter().for_each(|(at, n)| core.lowerings.quarantine.add(*at, *n));
         }
-        lease.who.quarantined.fetch_add(sum, Ordering::AcqRel);
+        lease.session().quarantined.fetch_add(sum, Ordering::AcqRel);
         file.guards.with(|t| t.kept += 1);
-        lease.layout().kept = true;
+        lease.layout().is |= Is::KEPT;
         self.leasing.kept.lock().expect("no holder panics").push(kept);
         // Its pins may have gone meanwhile, and told nobody who listened.
         self.look_at_kept();
@@ -135,7 +136,7 @@ impl Volume {
         lease: &Arc<LeaseCore>,
         (block, from, len): (u64, Addr, u64),
     ) -> Result<u64> {
-        let file = lease.file.state();
+        let file = lease.file_state();
         let _held = self.hold_to_move(io, lease, Span { start: block, end: block + len }).await?;
         let found = self.look(io, |_| extents_in(&file.load(), block, block + len)).await?;
         // A part of it was moved already, by a fence that did not come to its end.
@@ -176,7 +177,7 @@ impl Volume {
         lease: &Arc<LeaseCore>,
         span: Span,
     ) -> Result<Held> {
-        let file = lease.file.state();
+        let file = lease.file_state();
         let mut ticket = Ticket::default();
         loop {
             let held = self.hold(io, file, span.start, span.end).await;
@@ -189,10 +190,12 @@ impl Volume {
                     Request { session: 0, change, spans: &spans, ticket: ticket.number(self) };
                 let mut ids = t.arbiter.recalls(&ask).map_err(|why| refused(&why))?;
                 let others: Vec<_> = ids.iter().filter_map(|id| t.lease(*id)).collect();
-                ids.retain(|id| !others.iter().any(|l| l.id() == *id && l.layout().kept));
+                ids.retain(|id| {
+                    !others.iter().any(|l| l.id() == *id && l.layout().is.contains(Is::KEPT))
+                });
                 out.keep(others);
                 if !ids.is_empty() {
-                    ids = self.recall(t, file.id, &ids, (change, &spans), &mut out);
+                    ids = self.recall(t, file.id, &ids, &[ask], &mut out);
                     ticket.recalls((self, file), t, &ask);
                 }
                 Ok(ids)
@@ -235,7 +238,7 @@ impl Volume {
     pub(super) fn release_quiet(&self) {
         let quiet: Vec<Kept> = {
             let mut kept = self.leasing.kept.lock().expect("no holder panics");
-            kept.extract_if(.., |k| k.lease.pin.is_quiet()).collect()
+            kept.extract_if(.., |k| k.lease.pins().is_quiet()).collect()
         };
         for kept in &quiet {
             self.let_go(kept);
@@ -269,8 +272,8 @@ impl Volume {
     fn let_go(&self, kept: &Kept) {
         self.leave_window(&kept.lease);
         let sum: u64 = kept.blocks.iter().map(|(_, n)| n).sum();
-        kept.lease.who.quarantined.fetch_sub(sum, Ordering::AcqRel);
-        kept.lease.file.state().guards.with(|t| t.kept -= 1);
+        kept.lease.session().quarantined.fetch_sub(sum, Ordering::AcqRel);
+        kept.lease.file_state().guards.with(|t| t.kept -= 1);
         let mut core = self.core();
         for (at, n) in &kept.blocks {
             for (start, len) in core.lowerings.quarantine.remove(*at, *n) {

@@ -78,20 +78,21 @@ impl LeaseCore {
     /// # Errors
     /// `Recalled`, `Revoked`.
     pub fn register(self: &Arc<Self>, action: Action) -> Result<(u64, Vec<LeasePiece>)> {
-        self.file.volume().not_in_action()?;
+        let vol = self.volume()?;
+        vol.not_in_action()?;
         // A pin keeps the lease from being taken meanwhile.
-        let _pin = self.pin.hold().map_err(|_| self.refusal())?;
+        let _pin = self.hold().map_err(|_| self.refusal())?;
         let mut l = self.layout();
-        let number = self.file.volume().leasing.next_id();
+        let number = vol.leasing.next_number();
         let entry = Entry { number, step: Mutex::new(Step::Ready(action)) };
-        l.registered.push(Registered(Arc::new(entry)));
+        l.rare_mut().registered.push(Registered(Arc::new(entry)));
         Ok((number, l.pieces()))
     }
 
     /// The holder has taken it back itself: the action is dropped and never called.
     /// False, with nothing done, if it is being called now, or there is no such registration.
     pub fn deregister(&self, number: u64) -> bool {
-        let entry = self.layout().registered.iter().find(|r| r.0.number == number).cloned();
+        let entry = self.layout().registered().iter().find(|r| r.0.number == number).cloned();
         let Some(entry) = entry else { return false };
         let before = {
             let mut step = entry.0.step();
@@ -109,11 +110,13 @@ impl LeaseCore {
     fn forget_registration(&self, number: u64) {
         let (gone, left) = {
             let mut l = self.layout();
-            let at = l.registered.iter().position(|r| r.0.number == number);
-            (at.map(|i| l.registered.remove(i)), l.registered.len())
+            let at = l.registered().iter().position(|r| r.0.number == number);
+            let gone = at.map(|i| l.rare_mut().registered.remove(i));
+            (gone, l.registered().len())
         };
-        if left == 0 {
-            let vol = self.file.volume();
+        if left == 0
+            && let Ok(vol) = self.volume()
+        {
             // The caller has the lease, so its last handle does not go here.
             let mut left = vol.leasing.left.lock().expect("no holder panics");
             left.retain(|lease| !std::ptr::eq(&**lease, self));
@@ -126,9 +129,10 @@ impl LeaseCore {
     /// Nobody is there any more to take this registration back: the lease stays, without a
     /// holder, until somebody needs its range and the action has run.
     pub fn leave_registered(self: &Arc<Self>, number: u64) {
+        let Ok(vol) = self.volume() else { return };
         let l = self.layout();
-        if l.registered.iter().any(|r| r.0.number == number) {
-            let mut left = self.file.volume().leasing.left.lock().expect("no holder panics");
+        if l.registered().iter().any(|r| r.0.number == number) {
+            let mut left = vol.leasing.left.lock().expect("no holder panics");
             if !left.iter().any(|lease| Arc::ptr_eq(lease, self)) {
                 left.push(self.clone());
             }
@@ -176,7 +180,7 @@ impl Volume {
         lease: &Arc<LeaseCore>,
     ) -> Result<()> {
         loop {
-            let Some(one) = lease.layout().registered.first().cloned() else { return Ok(()) };
+            let Some(one) = lease.layout().registered().first().cloned() else { return Ok(()) };
             if one.make_due() {
                 let mut actions = self.leasing.actions.lock().expect("no holder panics");
                 actions.push_back(one.clone());

@@ -13,12 +13,13 @@
 
 use super::Volume;
 use super::admit::no_barrier;
-use super::file::FileState;
+use super::file::{FileHandle, FileState};
 use super::guards::Table;
+use super::layout::Is;
 use super::lease::LeaseCore;
 use super::sessions::{Event, SessionCore};
 use super::write::B;
-use crate::arbiter::{Change, Fence, Id, Ids, Recall, Request, Span, State};
+use crate::arbiter::{Fence, Id, Ids, Recall, Request, Span, State};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::FileId;
 use crate::lane::Io;
@@ -48,7 +49,9 @@ impl Drop for Begun {
     fn drop(&mut self) {
         if let Some(lease) = self.lease.take() {
             let error = Error::new(ErrorKind::Busy, "its fence was given up");
-            let _ = lease.file.volume().end_fence(&self.file, &lease, Err(error));
+            if let Ok(vol) = lease.volume() {
+                let _ = vol.end_fence(&self.file, &lease, Err(error));
+            }
         }
     }
 }
@@ -58,6 +61,8 @@ impl Drop for Begun {
 pub(super) struct Taking {
     /// Their last handles must not go under the lock.
     leases: Vec<Arc<LeaseCore>>,
+    /// Nor may what only they kept open.
+    files: Vec<FileHandle>,
     events: Vec<(Arc<SessionCore>, Event)>,
     deadline: Option<u64>,
     taken: bool,
@@ -81,35 +86,37 @@ impl Volume {
         t: &mut Table,
         file: FileId,
         ids: &[Id],
-        (change, spans): (Change, &[Span]),
+        asks: &[Request],
         out: &mut Taking,
     ) -> Ids {
         let leases: Vec<_> = ids.iter().filter_map(|id| t.lease(*id)).collect();
-        let states: Vec<&Arc<PinState>> = leases.iter().map(|l| &l.pin).collect();
+        let states: Vec<&PinState> = leases.iter().map(|l| l.pins()).collect();
         // Where the barrier fails nothing is found to be quiet, and the fence reports it.
         let _ = pin::recall(&states);
         let quiet = pin::quiet(&states);
         let mut busy: HashMap<Id, &Arc<LeaseCore>> = HashMap::new();
         let mut gone = HashSet::with_capacity(leases.len());
         for (lease, quiet) in leases.iter().zip(quiet) {
+            let id = lease.id();
             if self.may_take(lease, quiet) {
                 self.take(t, lease, out);
-                gone.insert(lease.id());
+            } else if quiet && lease.is_only_dirty() && !will_flush(t, lease, asks) {
+                self.revoke(t, lease, out);
             } else {
-                busy.insert(lease.id(), lease);
+                busy.insert(id, lease);
+                continue;
             }
+            gone.insert(id);
         }
         let mut left = Ids::new();
         for id in ids.iter().filter(|id| !gone.contains(*id)) {
             let lease = busy.get(id).copied();
-            if lease.is_none() && t.leases.contains_key(id) {
+            if lease.is_none() && t.arbiter.slot(*id).is_some() {
                 // Its last handle is just going.
                 t.arbiter.returned(*id);
                 continue;
             }
-            let ask = Request { session: 0, change, spans, ticket: 0 };
-            let may_flush = t.arbiter.may_flush(&ask, *id);
-            self.tell_recall(t, file, *id, (lease, may_flush), out);
+            self.tell_recall(t, file, *id, (lease, asks), out);
             left.push(*id);
         }
         out.keep(leases);
@@ -118,12 +125,27 @@ impl Volume {
 
     /// Nothing is lost and nobody is hurt if it is taken now.
     pub(super) fn is_idle(&self, lease: &LeaseCore) -> bool {
-        self.may_take(lease, lease.pin.is_quiet())
+        self.may_take(lease, lease.pins().is_quiet())
     }
 
     fn may_take(&self, lease: &LeaseCore, quiet: bool) -> bool {
         let careless = crate::sabotage::breaks("take-pinned");
-        (quiet || careless) && lease.is_clean() && !lease.is_registered()
+        (quiet || careless) && lease.is_spare()
+    }
+
+    /// Ends a lease that nothing can reach any more, whose unflushed bytes have nowhere to go:
+    /// the whole of its range is taken away.
+    fn revoke(&self, t: &mut Table, lease: &Arc<LeaseCore>, out: &mut Taking) {
+        lease.pins().revoke();
+        self.left_window(lease);
+        lease.layout().is |= Is::GONE;
+        out.files.extend(t.leave(lease));
+        let id = lease.id();
+        t.arbiter.fencing(id);
+        t.arbiter.revoked(id);
+        out.taken = true;
+        let event = Event::Revoked { id, file: lease.file_id() };
+        out.events.push((lease.session().clone(), event));
     }
 
     /// Begins the grace of one that cannot be taken at once.
@@ -132,10 +154,11 @@ impl Volume {
         t: &mut Table,
         file: FileId,
         id: Id,
-        (lease, may_flush): (Option<&Arc<LeaseCore>>, bool),
+        (lease, asks): (Option<&Arc<LeaseCore>>, &[Request]),
         out: &mut Taking,
     ) {
         let now = super::clock();
+        let may_flush = may_flush(t, id, asks);
         let recall = t.arbiter.recall(id, now, self.leasing.lease_time());
         let Recall::Asked { deadline, delegates, .. } = recall else { return };
         out.deadline = Some(out.deadline.map_or(deadline, |d| d.min(deadline)));
@@ -143,7 +166,7 @@ impl Volume {
         let told = match lease {
             Some(l) => {
                 l.allow_flush(may_flush);
-                Some((l.who.clone(), l.range()))
+                Some((l.session().clone(), l.range()))
             }
             None => t.arbiter.entry(id).and_then(|e| {
                 let Span { start, end } = e.holder.span;
@@ -156,9 +179,11 @@ impl Volume {
         }
         for child in delegates {
             let Some(lease) = t.lease(child) else { continue };
-            let _ = pin::recall(&[&lease.pin]);
+            let _ = pin::recall(&[lease.pins()]);
+            let may_flush = self::may_flush(t, child, asks);
+            lease.allow_flush(may_flush);
             let event = Event::Recall { id: child, file, range: lease.range(), grace, may_flush };
-            out.events.push((lease.who.clone(), event));
+            out.events.push((lease.session().clone(), event));
             out.keep([lease]);
         }
     }
@@ -170,23 +195,28 @@ impl Volume {
         }
         let Some(lease) = t.lease(id) else { return };
         self.renew(t, &lease);
-        out.events.push((lease.who.clone(), Event::Withdrawn { id, file }));
+        out.events.push((lease.session().clone(), Event::Withdrawn { id, file }));
         out.keep([lease]);
     }
 
     /// Ends a lease that nothing can reach any more.
     pub(super) fn take(&self, t: &mut Table, lease: &Arc<LeaseCore>, out: &mut Taking) {
-        lease.pin.revoke();
-        self.leave_window(lease);
-        {
-            let mut l = lease.layout();
-            (l.gone, l.taken) = (true, true);
-        }
+        lease.pins().revoke();
+        self.left_window(lease);
+        lease.layout().is |= Is::GONE | Is::TAKEN;
+        out.files.extend(t.leave(lease));
         t.arbiter.take(lease.id());
-        t.leases.remove(&lease.id());
         out.taken = true;
-        let event = Event::Revoked { id: lease.id(), file: lease.file.id() };
-        out.events.push((lease.who.clone(), event));
+        let event = Event::Revoked { id: lease.id(), file: lease.file_id() };
+        out.events.push((lease.session().clone(), event));
+    }
+
+    /// As [`Volume::leave_window`], of a lease that was found quiet: that is final, so nothing
+    /// reaches its view any more, whatever is just being undone or dropped.
+    fn left_window(&self, lease: &LeaseCore) {
+        if !self.leave_window(lease) && !crate::sabotage::breaks("take-pinned") {
+            self.health.poison("the end of a lease", &still_reached(lease));
+        }
     }
 
     /// Law R2: what was written through a window becomes durable when the lease goes, and
@@ -194,7 +224,7 @@ impl Volume {
     /// its view is as it was, where there is one, or one is just being undone.
     pub(super) fn leave_window(&self, lease: &LeaseCore) -> bool {
         let l = lease.layout();
-        let Some(booking) = &l.booking else { return true };
+        let Some(booking) = l.booking() else { return true };
         if let Err(e) = booking.write_back() {
             self.health.poison("a lease's bytes in the window", &e.into());
         }
@@ -232,6 +262,10 @@ impl Volume {
                 match t.lease(*id) {
                     Some(l) if deadline < u64::MAX && self.is_idle(&l) => {
                         self.take(t, &l, &mut out);
+                        out.keep([l]);
+                    }
+                    Some(l) if deadline < u64::MAX && l.is_lost() => {
+                        self.revoke(t, &l, &mut out);
                         out.keep([l]);
                     }
                     lease => {
@@ -302,30 +336,34 @@ impl Volume {
     /// What a fence has come to.
     fn end_fence(&self, file: &FileState, lease: &Arc<LeaseCore>, done: Result<()>) -> Result<()> {
         let id = lease.id();
-        file.guards.with(|t| match done {
+        let open = file.guards.with(|t| match done {
             Ok(()) => {
-                lease.pin.revoke();
+                lease.pins().revoke();
                 self.leave_window(lease);
-                lease.layout().gone = true;
+                lease.layout().is |= Is::GONE;
+                let open = t.leave(lease);
                 let _ = t.arbiter.revoked(id);
-                t.leases.remove(&id);
+                open
             }
             Err(_) => {
-                lease.pin.unfence();
+                lease.pins().unfence();
                 t.arbiter.unfence(id, super::clock());
+                None
             }
         });
         if done.is_ok() {
-            lease.who.tell(Event::Revoked { id, file: file.id });
+            lease.session().tell(Event::Revoked { id, file: file.id });
         }
         self.announce();
+        // The caller keeps the store.
+        drop(open);
         done
     }
 
     /// Makes it true that nothing reaches the lease's blocks as somebody's.
     async fn fence_lease(self: &Arc<Self>, io: &Io, lease: &Arc<LeaseCore>) -> Result<()> {
-        pin::recall(&[&lease.pin]).map_err(no_barrier)?;
-        lease.pin.fence();
+        pin::recall(&[lease.pins()]).map_err(no_barrier)?;
+        lease.pins().fence();
         // Also if this fence fails: the file may have moved by then.
         lease.allow_flush(false);
         // 1. Our own I/O: the medium completes it, or is lost.
@@ -333,7 +371,7 @@ impl Volume {
         // 2. Foreign DMA: by the holder's own actions.
         self.run_actions(io, lease).await?;
         // 3. What the CPU still reaches.
-        if !lease.pin.is_quiet() && !crate::sabotage::breaks("no-quarantine") {
+        if !lease.pins().is_quiet() && !crate::sabotage::breaks("no-quarantine") {
             self.quarantine(io, lease).await?;
         }
         Ok(())
@@ -341,10 +379,30 @@ impl Volume {
 
     /// Why an operation did not come to its end.
     pub(super) fn still_held(&self, lease: &LeaseCore, why: &str) -> Error {
-        let who = lease.who.id();
+        let who = lease.session().id();
         Error::new(
             ErrorKind::Busy,
             format!("{} of session {who} is overdue and {why}; try again", lease.name()),
         )
     }
+}
+
+/// Are unflushed bytes of a lease that is asked for, or was before, worth waiting for? Who was
+/// told so first may flush them.
+fn will_flush(t: &Table, lease: &LeaseCore, asks: &[Request]) -> bool {
+    match t.arbiter.state(lease.id()) {
+        Some(State::Recalled { .. }) => lease.may_flush(),
+        Some(State::Held { .. } | State::Stale { .. }) => may_flush(t, lease.id(), asks),
+        _ => true,
+    }
+}
+
+/// No change of an operation takes away all that a lease is over.
+fn may_flush(t: &Table, id: Id, asks: &[Request]) -> bool {
+    asks.iter().all(|r| t.arbiter.may_flush(r, id))
+}
+
+fn still_reached(lease: &LeaseCore) -> Error {
+    let why = format!("{} has ended, and its memory is in use still", lease.name());
+    Error::new(ErrorKind::Busy, why)
 }

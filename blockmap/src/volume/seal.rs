@@ -65,7 +65,7 @@ impl Volume {
         if span.is_empty() {
             return Err(Error::new(ErrorKind::Invalid, "a seal on an empty range"));
         }
-        let (vol, state, id) = (self.clone(), file.state().clone(), self.leasing.next_id());
+        let (vol, state, id) = (self.clone(), file.state().clone(), self.leasing.next_number());
         let owner = who.clone();
         self.run_as(who.id(), move |io| async move {
             vol.seal_task(&io, &state, &owner, (id, span), spec).await

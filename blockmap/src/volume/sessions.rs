@@ -20,6 +20,9 @@ use std::time::Duration;
 /// Leases and seals that one session can have at a time.
 pub const MOST_HELD: u64 = 1 << 20;
 
+/// Numbers of sessions that can have any: they are kept in 32 bits.
+const MOST_SESSIONS: SessionId = u32::MAX as SessionId;
+
 /// What a session is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -114,6 +117,10 @@ impl SessionCore {
     /// # Errors
     /// `Limit`.
     pub(super) fn may_hold(&self) -> Result<()> {
+        if self.id > MOST_SESSIONS {
+            let why = "the store has had 2^32 sessions: open it again for more";
+            return Err(Error::new(ErrorKind::Limit, why));
+        }
         if self.held.load(Ordering::Acquire) < MOST_HELD {
             return Ok(());
         }

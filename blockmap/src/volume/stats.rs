@@ -86,6 +86,9 @@ stats! {
     reflinks,
     /// Atomic writes.
     atomic_writes,
+    /// Bytes of memory that a lost device may still reach, and that are not used again in
+    /// this process (law M4).
+    withheld_bytes,
 }
 
 /// How the space of a store is used, in bytes.
@@ -106,6 +109,9 @@ pub struct Space {
     pub journal_used: u64,
     /// Free but for pins of leases that were taken at their deadline.
     pub quarantined: u64,
+    /// Memory, not blocks: what a device that was lost may still write to, and nobody
+    /// uses again (law M4).
+    pub withheld: u64,
 }
 
 /// A file's numbers, in bytes.
@@ -159,6 +165,7 @@ impl Volume {
             cow_blocks: get(&c.copied),
             reflinks: get(&c.reflinks),
             atomic_writes: get(&c.atomic_writes),
+            withheld_bytes: self.medium.pool().withheld() as u64,
             ..Stats::default()
         };
         let lanes = self.live_lanes();
@@ -180,6 +187,7 @@ impl Volume {
             journal: bytes(self.journal_blocks),
             journal_used: bytes(core.journal.used()),
             quarantined: bytes(core.lowerings.quarantine.blocks()),
+            withheld: self.medium.pool().withheld() as u64,
         }
     }
 

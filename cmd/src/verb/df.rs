@@ -29,6 +29,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
             "condemned": space.condemned,
             "journal": space.journal,
             "quarantined": space.quarantined,
+            "withheld": space.withheld,
         }));
     }
     let names = [">total", ">free", ">reserved", ">condemned", ">journal", ">quarantined"];

@@ -5,7 +5,6 @@ use crate::{output, size};
 use freehold_engine::emulator::{
     Backing, Emulator, Ended, Fault, Options, Profile, stop_on_signals,
 };
-use freehold_engine::medium::ErrorKind;
 use std::path::PathBuf;
 
 /// Serve an emulated NVMe controller over vfio-user, until it is interrupted.
@@ -78,15 +77,11 @@ chance=N; count=N times at most.
 For example: --fault delay:ms=50,op=read,nth=7 --fault fatal:after=1000";
 
 pub(crate) fn run(args: &Args) -> Outcome {
-    let fail = |error: freehold_engine::medium::Error| match error.kind() {
-        ErrorKind::Io | ErrorKind::NoSpace => Failure::new(error),
-        _ => Failure::usage(error),
-    };
-    let stop = stop_on_signals().map_err(fail)?;
-    let mut emulator = Emulator::new(&options(args)).map_err(fail)?;
+    let stop = stop_on_signals().map_err(Failure::usage)?;
+    let mut emulator = Emulator::new(&options(args)).map_err(Failure::usage)?;
     let socket = emulator.socket().display().to_string();
     output::line(format!("serving on {socket}; open it as vfio-user:{socket}"))?;
-    match emulator.serve(stop).map_err(fail)? {
+    match emulator.serve(stop).map_err(Failure::new)? {
         Ended::Stopped => Ok(()),
         Ended::Vanished => Err(Failure::new("a fault ended the emulator, as it was asked to")),
     }

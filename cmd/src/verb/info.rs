@@ -1,9 +1,11 @@
-//! `freehold info`: what a store is, what it lies on, and how it was recovered.
+//! `freehold info`: what a store is, what it lies on, how it was recovered, and what the
+//! device under it says of itself.
 
 use super::open_to_read;
 use crate::failure::Outcome;
 use crate::{name, output, size, table};
-use serde_json::json;
+use freehold::{Fact, FactValue};
+use serde_json::{Map, Value, json};
 
 /// Show what a store is and what it lies on.
 #[derive(Debug, clap::Args)]
@@ -18,6 +20,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Outcome {
     let store = open_to_read(&args.uri)?;
     let (info, space, recovery) = (store.info(), store.space(), store.recovery().clone());
+    let device = store.device()?;
     drop(store);
     if args.json {
         return output::json(&json!({
@@ -37,6 +40,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
                 "volatile_cache": info.volatile_cache,
                 "window": info.window,
             },
+            "device": device_json(&device),
             "recovery": {
                 "checkpoint": recovery.checkpoint,
                 "groups": recovery.groups,
@@ -47,7 +51,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         }));
     }
     let cache = if info.volatile_cache { "volatile: sync flushes it" } else { "none" };
-    table::pairs(&[
+    let mut rows = vec![
         ("store", info.uri.clone()),
         ("id", name::hex(&info.store_id)),
         ("format", format!("version {}", info.version)),
@@ -71,5 +75,39 @@ pub(crate) fn run(args: &Args) -> Outcome {
                 size::time(recovery.elapsed)
             ),
         ),
-    ])
+    ];
+    let names: Vec<String> = device
+        .iter()
+        .map(|fact| format!("{} {}", fact.group, fact.name.replace('_', " ")))
+        .collect();
+    rows.extend(names.iter().zip(&device).map(|(name, fact)| (name.as_str(), shown(&fact.value))));
+    table::pairs(&rows)
+}
+
+/// What the device says, by group and name; null where there is no device to ask.
+fn device_json(facts: &[Fact]) -> Value {
+    if facts.is_empty() {
+        return Value::Null;
+    }
+    let mut groups = Map::new();
+    for fact in facts {
+        let value: Value = match &fact.value {
+            FactValue::Text(text) => text.as_str().into(),
+            FactValue::Count(n) | FactValue::Bytes(n) | FactValue::Percent(n) => (*n).into(),
+            FactValue::Flag(flag) => (*flag).into(),
+            FactValue::Celsius(degrees) => (*degrees).into(),
+        };
+        let group = groups.entry(fact.group).or_insert_with(|| json!({}));
+        group[fact.name] = value;
+    }
+    groups.into()
+}
+
+/// A value for people.
+fn shown(value: &FactValue) -> String {
+    match value {
+        FactValue::Bytes(n) => size::show(*n),
+        FactValue::Count(n) => size::count(*n),
+        other => other.to_string(),
+    }
 }

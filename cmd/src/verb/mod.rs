@@ -10,6 +10,7 @@ pub(crate) mod defrag;
 pub(crate) mod demo;
 pub(crate) mod df;
 pub(crate) mod diff;
+pub(crate) mod doctor;
 pub(crate) mod emulate;
 pub(crate) mod format;
 pub(crate) mod get;
@@ -85,6 +86,7 @@ pub(crate) fn run(verb: Verb) -> Outcome {
         Verb::Diff(args) => diff::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Df(args) => df::run(&args),
+        Verb::Doctor(args) => doctor::run(&args),
         Verb::Stats(args) => stats::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Demo(args) => demo::run(&args),
@@ -92,6 +94,7 @@ pub(crate) fn run(verb: Verb) -> Outcome {
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),
         Verb::DemoWriter(args) => demo::writer::run(&args),
+        Verb::DemoDevice(args) => demo::device::serve(&args),
         Verb::Janitor => crate::janitor::run(),
     }
 }

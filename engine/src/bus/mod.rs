@@ -20,8 +20,12 @@
 //!   the store goes through recovery (law M3).
 
 mod bar;
+mod counted;
+#[cfg(test)]
+mod tests;
 
 pub use bar::{Area, Bar, Mmio, Register, Registers};
+pub use counted::Counted;
 
 use crate::medium::Result;
 use std::fmt;

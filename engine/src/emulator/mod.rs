@@ -96,8 +96,9 @@ impl Emulator {
         }
         match self.served.controller.flush() {
             Ok(()) => Ok(Ended::Stopped),
-            Err(trouble) => {
-                let text = format!("what was written last is not known to be durable: {trouble:?}");
+            Err(_) => {
+                let text = "the backing file was not flushed: what was written since the last \
+                            flush may be lost; look at its file system";
                 Err(Error::new(ErrorKind::Io, text))
             }
         }

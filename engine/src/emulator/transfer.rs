@@ -102,7 +102,7 @@ impl Transfer {
     fn plan_prps(&mut self, command: &Command, len: u64, rules: Rules, guest: &impl Guest) -> Plan {
         let page = 1u64 << rules.page_shift;
         let (prp1, prp2) = (command.prp1(), command.prp2());
-        if prp1 % 4 != 0 {
+        if !prp1.is_multiple_of(4) {
             return Err(Status::PRP_OFFSET.final_());
         }
         let first = len.min(page - prp1 % page);
@@ -126,7 +126,7 @@ impl Transfer {
     /// Follows a PRP list. The first may begin inside a page, those that it chains to
     /// begin on one; so each has at least one entry of data, and the walk ends.
     fn plan_list(&mut self, list: u64, mut rest: u64, page: u64, guest: &impl Guest) -> Plan {
-        if list % 8 != 0 {
+        if !list.is_multiple_of(8) {
             return Err(Status::PRP_OFFSET.final_());
         }
         let mut at = list;
@@ -208,7 +208,7 @@ impl Transfer {
     fn push_block(&mut self, block: SglDescriptor, rest: &mut u64, rules: Rules) -> Plan {
         let len = u64::from(block.length);
         // SGLS 10b: dword alignment and granularity (5.15.2.2).
-        if rules.sgl == 2 && (block.address % 4 != 0 || len % 4 != 0) {
+        if rules.sgl == 2 && (!block.address.is_multiple_of(4) || !len.is_multiple_of(4)) {
             return Err(Status::SGL_OFFSET.final_());
         }
         if len > *rest {

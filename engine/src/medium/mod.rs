@@ -46,8 +46,10 @@
 //! left to the medium, and its memory is not reused until it has completed.
 
 pub(crate) mod check;
+mod describe;
 mod error;
 
+pub use describe::{Fact, Value};
 pub use error::{Error, ErrorKind, Result};
 
 use crate::memory::{Buffer, Pool, WindowMemory};
@@ -69,9 +71,8 @@ pub struct Geometry {
     pub max_transfer: u32,
     /// Most operations that one queue can have in flight.
     pub max_depth: u32,
-    /// Bytes that the device writes all or nothing, across a crash too, for others who
-    /// read them by one command of this size, and where it does not cross
-    /// [`Geometry::atomic_boundary`].
+    /// Bytes that the device writes all or nothing, across a crash too, where that does
+    /// not cross [`Geometry::atomic_boundary`].
     pub atomic_bytes: u32,
     /// Where writes are not atomic although they are small enough.
     pub atomic_boundary: Option<Boundary>,
@@ -240,7 +241,8 @@ pub trait Queue: Send + fmt::Debug {
     /// Only what makes the queue useless (`Gone`).
     fn wait(&mut self, timeout: Option<Duration>) -> Result<()>;
 
-    /// A descriptor that is readable when something can be polled; `None` when
+    /// A descriptor that is readable when something can be polled, and perhaps once more
+    /// (the word of a completion may come after it was polled); `None` when
     /// no event ever announces it, because completions are made by
     /// [`Queue::ring`], [`Queue::poll`] and [`Queue::wait`] themselves.
     fn event_fd(&self) -> Option<BorrowedFd<'_>>;
@@ -307,14 +309,17 @@ pub trait Medium: Send + Sync + fmt::Debug {
         None
     }
 
-    /// What else there is to know of the device, by name: for people, and asked of the
-    /// device where that is needed. Sleeps as opening does.
-    fn describe(&self) -> Vec<(&'static str, String)> {
-        Vec::new()
-    }
-
     /// How often completed writes may have been lost (law M3).
     fn losses(&self) -> u64 {
         0
+    }
+
+    /// What the device says of itself: model, limits, health. Nothing where there is no
+    /// device to ask. Blocks for as long as the device takes to answer.
+    ///
+    /// # Errors
+    /// What the device or the link to it reports.
+    fn describe(&self) -> Result<Vec<Fact>> {
+        Ok(Vec::new())
     }
 }

@@ -24,8 +24,19 @@ use crate::pin::barrier;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+#[cfg(all(loom, test))]
+use loom::sync::{
+    RwLock, RwLockReadGuard, RwLockWriteGuard,
+    atomic::{AtomicU64, AtomicUsize},
+};
+#[cfg(not(all(loom, test)))]
+use std::sync::{
+    RwLock, RwLockReadGuard, RwLockWriteGuard,
+    atomic::{AtomicU64, AtomicUsize},
+};
 
 /// What the holder of a booking may do with its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -203,11 +214,11 @@ impl Default for Ledger {
 impl Ledger {
     fn read(&self) -> RwLockReadGuard<'_, Table> {
         // Nothing under this lock can panic half-way, so poison means nothing.
-        self.table.read().unwrap_or_else(PoisonError::into_inner)
+        barrier::blocked(|| self.table.read()).unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Table> {
-        self.table.write().unwrap_or_else(PoisonError::into_inner)
+        barrier::blocked(|| self.table.write()).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Books ranges of blocks, none of them empty, all or nothing. When it
@@ -298,6 +309,7 @@ impl Ledger {
         second: Option<(Range<u64>, Access)>,
         run: impl FnOnce() -> T,
     ) -> Result<T> {
+        barrier::step();
         // The second before the first: who sees the first sees the second.
         // Release, so that who sees these and not what stood there before knows
         // that the copy before has ended.
@@ -318,6 +330,7 @@ impl Ledger {
                 Some(booked(range, other))
             })
         };
+        barrier::step();
         let done = match against {
             None => Ok(run()),
             Some(error) => Err(error),
@@ -330,7 +343,7 @@ impl Ledger {
     }
 
     /// Spans in the table: for tests that it forgets.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     fn spans(&self) -> usize {
         self.read().spans.len()
     }
@@ -389,7 +402,10 @@ fn busy(range: &Range<u64>, why: &str) -> Error {
     )
 }
 
-#[cfg(test)]
+#[cfg(all(loom, test))]
+mod models;
+
+#[cfg(all(test, not(loom)))]
 #[expect(clippy::single_range_in_vec_init, reason = "a list of one range is meant")]
 mod tests {
     use super::Access::{Exclusive, Read, Stable, Write};

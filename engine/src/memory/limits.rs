@@ -46,6 +46,20 @@ pub fn map_refused(what: &str, len: u64, errno: Errno) -> Error {
     Error::new(kind, format!("{what} of {len} bytes: {errno}; {advice}"))
 }
 
+/// The same for a limit that was met in the process at the other end of a link: only that
+/// one can raise it. Errors of other kinds stay as they are.
+pub fn refused_by_peer(error: Error) -> Error {
+    if error.kind() != ErrorKind::Limit {
+        return error;
+    }
+    let text = format!(
+        "{}; the limit is the server's: give it more locked memory (`ulimit -l`), descriptors \
+         (`ulimit -n`) or DMA regions and start it again, or use fewer media at once",
+        error.message()
+    );
+    Error::new(ErrorKind::Limit, text)
+}
+
 /// What to say when the system locks no more memory for this process.
 fn locked_memory(len: u64) -> String {
     let now = match getrlimit(Resource::Memlock).current {
@@ -98,6 +112,13 @@ pub fn locked_limit() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_of_the_other_end_is_told_as_its() {
+        let of = |kind| refused_by_peer(Error::new(kind, "it refused a map"));
+        assert!(of(ErrorKind::Limit).message().starts_with("it refused a map; the limit is the"));
+        assert_eq!(of(ErrorKind::Gone).message(), "it refused a map");
+    }
 
     #[test]
     fn each_limit_is_named_with_its_remedy() {

@@ -92,6 +92,14 @@ fn refused(len: usize, errno: Errno) -> Error {
     Error::new(ErrorKind::Limit, format!("memory of {len} bytes for a device: {errno}; {advice}"))
 }
 
+/// Whether this process gets memory that another can map: tries it, with small pages.
+///
+/// # Errors
+/// `Limit` with what to raise.
+pub(crate) fn sealed_memory() -> Result<()> {
+    Sealed::with(HUGE, MemfdFlags::empty()).map(drop)
+}
+
 /// Whether this process gets huge pages that another can map: tried once, and told.
 pub fn huge_pages() -> bool {
     static FOUND: OnceLock<bool> = OnceLock::new();

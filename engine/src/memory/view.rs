@@ -11,7 +11,9 @@
 use super::ledger::Access;
 use super::reach::Reach;
 use crate::medium::{Error, ErrorKind, Result};
-use crate::pin::{ExclusivePin, LongPin, NotHeld, PinState, ShortPin, State, barrier, forked};
+use crate::pin::{
+    ExclusivePin, LongPin, NotHeld, PinRef, PinState, PinWeak, ShortPin, State, barrier, forked,
+};
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::ops::{Deref, Range};
@@ -32,7 +34,8 @@ struct Core {
     /// alive, or under `steady`.
     place: UnsafeCell<Place>,
     steady: Mutex<()>,
-    pins: Arc<PinState>,
+    /// Of the lease, which may have the booking, and must not be kept by that.
+    pins: PinWeak,
     /// The ledger still has the ranges.
     booked: AtomicBool,
     /// Retired while its lease might be held again.
@@ -218,6 +221,7 @@ impl Drop for Ticket {
 #[derive(Debug)]
 pub struct View {
     core: Arc<Core>,
+    pins: PinRef,
     ticket: Arc<Ticket>,
 }
 
@@ -226,20 +230,16 @@ impl View {
     ///
     /// # Errors
     /// `Busy`, see [`WindowMemory::view`](super::WindowMemory::view).
-    pub(super) fn new(
-        reach: Reach,
-        ranges: Box<[Range<u64>]>,
-        pins: Arc<PinState>,
-    ) -> Result<Self> {
+    pub(super) fn new(reach: Reach, ranges: Box<[Range<u64>]>, pins: PinRef) -> Result<Self> {
         reach.memory().ledger().book(&ranges, reach.access())?;
         let core = Arc::new(Core {
             place: UnsafeCell::new(Place { reach, ranges }),
             steady: Mutex::new(()),
-            pins,
+            pins: pins.downgrade(),
             booked: AtomicBool::new(true),
             dead: AtomicBool::new(false),
         });
-        Ok(Self { ticket: Arc::new(Ticket(Arc::clone(&core))), core })
+        Ok(Self { ticket: Arc::new(Ticket(Arc::clone(&core))), core, pins })
     }
 
     /// Bytes in it.
@@ -263,7 +263,7 @@ impl View {
     /// [`NotHeld`] says why there is no pin.
     #[inline(always)]
     pub fn pin(&self) -> std::result::Result<ViewPin<'_>, NotHeld> {
-        let guard = self.core.pins.pin()?;
+        let guard = self.pins.pin()?;
         self.core.alive()?;
         // SAFETY: `guard` was counted, the view is alive, and the pin keeps the guard.
         let reach = unsafe { self.core.pinned() };
@@ -276,7 +276,7 @@ impl View {
     /// # Errors
     /// [`NotHeld`] says why there is no pin; long pins are waited for by nobody.
     pub fn pin_mut(&mut self) -> std::result::Result<ViewPinMut<'_>, NotHeld> {
-        let guard = self.core.pins.pin_exclusive()?;
+        let guard = self.pins.pin_exclusive()?;
         self.core.alive()?;
         // SAFETY: as in `pin`.
         let reach = unsafe { self.core.pinned() };
@@ -289,7 +289,7 @@ impl View {
     /// # Errors
     /// [`NotHeld`] says why there is no pin.
     pub fn hold(&self) -> std::result::Result<ViewHold, NotHeld> {
-        let guard = self.core.pins.hold()?;
+        let guard = self.pins.hold()?;
         self.core.alive()?;
         Ok(ViewHold { _guard: guard, ticket: Arc::clone(&self.ticket) })
     }
@@ -327,16 +327,18 @@ impl Booking {
     /// [`WindowMemory::relay`](super::WindowMemory::relay) gives it a place.
     pub fn retire(&self) -> bool {
         let Some(_ticket) = self.ticket.upgrade() else {
-            // Whoever drops the last one releases, perhaps at this moment.
-            return !self.core.booked.load(Ordering::Acquire);
+            // Whoever drops the last one releases, perhaps at this moment, perhaps much later:
+            // a thread can be stopped there. Nobody else can pin any more.
+            self.core.release();
+            return true;
         };
-        let pins = &self.core.pins;
         // The state before the counts: from these two no way leads back to Held, so
-        // that what is quiet then is quiet for ever.
-        let over = match pins.state() {
-            State::Held => false,
-            State::Returned | State::Revoked => pins.is_quiet(),
-            _ => self.bury(),
+        // that what is quiet then is quiet for ever. A lease that is gone has no pins.
+        let pins = self.core.pins.upgrade();
+        let over = match pins.as_deref().map(PinState::state) {
+            Some(State::Held) => false,
+            Some(State::Returned | State::Revoked) => pins.is_none_or(|p| p.is_quiet()),
+            _ => self.bury(pins.as_deref()),
         };
         if over {
             self.core.release();
@@ -347,14 +349,14 @@ impl Booking {
     /// Ends the view of a lease that may be held again at any moment. A pin is counted
     /// first and looks at `dead` afterwards; here `dead` is set first, every thread passes a
     /// barrier, and the counts are looked at afterwards: one of both sees the other.
-    fn bury(&self) -> bool {
+    fn bury(&self, pins: Option<&PinState>) -> bool {
         let core = &self.core;
         let _steady = core.steady.lock().unwrap_or_else(PoisonError::into_inner);
         if core.dead.load(Ordering::Acquire) {
             return true;
         }
         core.dead.store(true, Ordering::SeqCst);
-        let quiet = barrier::everywhere().is_ok() && core.pins.is_quiet();
+        let quiet = barrier::everywhere().is_ok() && pins.is_none_or(PinState::is_quiet);
         if !quiet {
             core.dead.store(false, Ordering::SeqCst);
         }

@@ -6,7 +6,7 @@ use super::salvage;
 use super::shared::{SharedMemory, blocks};
 use super::view::{Booking, View};
 use crate::medium::{Error, ErrorKind, Result};
-use crate::pin::PinState;
+use crate::pin::PinRef;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use std::sync::Arc;
 ///
 /// // Two extents of some file, and a hole after them, under one lease.
 /// let pieces = [Piece::at(8192, 4096), Piece::at(65536, 4096), Piece::zeroes(4096)];
-/// let lease = PinState::new(&Waiter::none());
+/// let lease = PinState::new(&Waiter::none()).shared();
 /// let view = memory.view(Access::Stable, &pieces, &lease)?;
 /// let booking = view.booking();
 ///
@@ -97,9 +97,9 @@ impl WindowMemory {
     /// grants leases drains commands first, so this means try again, or a mistake
     /// there. `Invalid` for bytes outside the medium, for no bytes, and for zeroes
     /// under Write or Exclusive access.
-    pub fn view(&self, access: Access, pieces: &[Piece], pins: &Arc<PinState>) -> Result<View> {
+    pub fn view(&self, access: Access, pieces: &[Piece], pins: &PinRef) -> Result<View> {
         let (reach, ranges) = self.lay(access, pieces)?;
-        View::new(reach, ranges, Arc::clone(pins))
+        View::new(reach, ranges, pins.clone())
     }
 
     /// The view of a [retired](super::Booking::retire) booking shows these pieces from now on,
@@ -116,7 +116,7 @@ impl WindowMemory {
     /// let medium = MemMedium::new(1 << 20)?;
     /// let memory = medium.window_memory().expect("a window");
     /// medium.window().unwrap().store(8192, b"moved")?;
-    /// let lease = PinState::new(&Waiter::none());
+    /// let lease = PinState::new(&Waiter::none()).shared();
     /// let view = memory.view(Access::Stable, &[Piece::at(0, 4096)], &lease)?;
     /// let booking = view.booking();
     ///

@@ -56,7 +56,7 @@ impl Admin {
             head: 0,
             phase: true,
             cid: 0,
-            sq_bell: Bell::real(link.doorbell(reg::sq_doorbell(0, dstrd))?),
+            sq_bell: Bell::seldom(link.doorbell(reg::sq_doorbell(0, dstrd))?),
             cq_bell: Bell::real(link.doorbell(reg::cq_doorbell(0, dstrd))?),
             limit,
         })

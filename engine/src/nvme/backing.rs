@@ -4,7 +4,7 @@
 use crate::bus::{DmaAccess, DmaMap, Function};
 use crate::medium::{Error, ErrorKind, Result};
 use crate::memory::iova::Allocator;
-use crate::memory::{Backing, RegionInfo};
+use crate::memory::{Backing, Pool, RegionInfo};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Maps regions for one function. It does not keep the function: buffers outlive the
@@ -31,6 +31,15 @@ impl Mapper {
         // Nothing under this lock can panic half-way, so poison means nothing.
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A pool whose memory a function reaches, for whoever drives one without this driver.
+/// The function is not kept by it: its end takes all mappings with it.
+///
+/// # Errors
+/// `Unsupported` when no memory can be mapped at all.
+pub fn pool(function: &Arc<dyn Function>) -> Result<Pool> {
+    Ok(Pool::backed(Arc::new(Mapper::new(function)?)))
 }
 
 impl Backing for Mapper {

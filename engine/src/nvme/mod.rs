@@ -9,6 +9,7 @@
 mod admin;
 mod backing;
 mod controller;
+mod describe;
 mod link;
 mod namespace;
 mod open;
@@ -17,6 +18,7 @@ mod queue;
 mod shadow;
 pub mod spec;
 
+pub use backing::pool;
 pub use namespace::geometry_of;
 pub(crate) use open::open;
 pub use open::open_on;
@@ -72,3 +74,6 @@ impl Drop for Claim {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

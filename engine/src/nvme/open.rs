@@ -1,11 +1,12 @@
 //! From a socket, or any PCI function, to a medium.
 
 use super::controller::Controller;
+use super::describe::describe;
 use super::namespace::Namespace;
 use super::queue::NvmeQueue;
 use super::{Claim, Timeouts};
 use crate::bus::Function;
-use crate::medium::{Error, ErrorKind, Geometry, Medium, Queue, Result};
+use crate::medium::{Error, ErrorKind, Fact, Geometry, Medium, Queue, Result};
 use crate::memory::Pool;
 use crate::open::OpenOptions;
 use crate::vfio_user::{Client, ClientOptions};
@@ -151,31 +152,8 @@ impl Medium for NvmeMedium {
         self.controller.losses()
     }
 
-    fn describe(&self) -> Vec<(&'static str, String)> {
-        let (c, id) = (&self.controller, self.controller.identity());
-        let able = &self.space.abilities;
-        let mut out = vec![
-            ("model", id.model()),
-            ("serial", id.serial()),
-            ("firmware", id.firmware()),
-            ("namespace", self.space.nsid.to_string()),
-            ("queues", c.queue_limit.to_string()),
-            ("command_bytes", able.max_command.to_string()),
-            ("shadow_doorbells", c.shadows.is_some().to_string()),
-            ("sgl", able.sgl.to_string()),
-        ];
-        match c.health() {
-            Ok(health) => out.extend([
-                ("critical_warning", format!("{:02x}h", health.critical_warning())),
-                ("temperature_kelvin", health.temperature().to_string()),
-                ("spare_percent", health.spare().to_string()),
-                ("used_percent", health.percentage_used().to_string()),
-                ("media_errors", health.media_errors().to_string()),
-                ("unsafe_shutdowns", health.unsafe_shutdowns().to_string()),
-            ]),
-            Err(error) => out.push(("health", error.to_string())),
-        }
-        out
+    fn describe(&self) -> Result<Vec<Fact>> {
+        Ok(describe(&self.controller, &self.space))
     }
 }
 

@@ -18,11 +18,15 @@ pub(super) struct Orphan {
 /// What a controller keeps of dropped queues.
 #[derive(Debug, Default)]
 pub(super) struct Orphans {
+    /// Just dropped: a short lock, so that dropping never waits for somebody who resets.
+    arrived: Mutex<Vec<Orphan>>,
     busy: Mutex<Vec<Orphan>>,
+    #[expect(clippy::vec_box, reason = "a queue pair is large and moves often")]
     spare: Mutex<Vec<Box<Core>>>,
 }
 
 impl Orphans {
+    #[expect(clippy::vec_box, reason = "as above")]
     fn spare(&self) -> MutexGuard<'_, Vec<Box<Core>>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -32,7 +36,7 @@ impl Orphans {
         if orphan.core.is_idle() {
             return self.retire(orphan.core, controller);
         }
-        self.busy.lock().unwrap_or_else(PoisonError::into_inner).push(orphan);
+        self.arrived.lock().unwrap_or_else(PoisonError::into_inner).push(orphan);
         controller.count_orphan(true);
     }
 
@@ -54,6 +58,7 @@ impl Orphans {
             Err(TryLockError::Poisoned(e)) => e.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
+        busy.append(&mut self.arrived.lock().unwrap_or_else(PoisonError::into_inner));
         let mut done: Vec<Completion> = Vec::new();
         let mut at = 0;
         while at < busy.len() {
@@ -96,7 +101,11 @@ impl Orphans {
             // A spare one of another depth may make room.
             Err(error) => {
                 let Some(core) = self.spare().pop() else { return Err(error) };
-                controller.delete_queues(core.qid(), core.generation())?;
+                if let Err(error) = controller.delete_queues(core.qid(), core.generation()) {
+                    // It may still have them.
+                    self.spare().push(core);
+                    return Err(error);
+                }
                 controller.give_qid(core.qid());
                 drop(core);
                 Core::new(controller, space, read_only, depth).map(Box::new)

@@ -36,12 +36,20 @@ impl Shadows {
 pub(super) struct Bell {
     register: Register,
     shadow: Option<(Arc<Shadows>, usize)>,
+    /// Told by a message though it be mapped.
+    by_message: bool,
 }
 
 impl Bell {
-    /// One without a shadow.
+    /// One without a shadow, mapped where that is possible.
     pub(super) fn real(register: Register) -> Self {
-        Self { register, shadow: None }
+        Self { register, shadow: None, by_message: false }
+    }
+
+    /// One without a shadow, of a queue that is seldom used: told by a message, which
+    /// wakes a controller that sleeps.
+    pub(super) fn seldom(register: Register) -> Self {
+        Self { register, shadow: None, by_message: true }
     }
 
     /// One with a shadow at an offset of the pages, where there are any.
@@ -49,7 +57,7 @@ impl Bell {
         let shadow = shadows
             .filter(|_| Shadows::has(offset))
             .map(|shadows| (Arc::clone(shadows), offset as usize));
-        Self { register, shadow }
+        Self { register, shadow, by_message: false }
     }
 
     /// Before the queue is made: nothing was rung, nothing is asked for.
@@ -68,7 +76,11 @@ impl Bell {
     pub(super) fn write(&self, new: u32, old: u32) -> Result<()> {
         let Some((shadows, at)) = &self.shadow else {
             fence(Ordering::Release);
-            return self.register.write(new);
+            return if self.by_message {
+                self.register.send(new)
+            } else {
+                self.register.write(new)
+            };
         };
         shadows.pages.store32_release(*at, new);
         // The other side writes its event, fences, and looks at the shadow again: one of

@@ -45,3 +45,17 @@ pub(crate) fn everywhere() -> io::Result<()> {
     fence(SeqCst);
     Ok(())
 }
+
+/// A place where the models may run another thread's barrier: between any two accesses that
+/// others can see.
+#[inline(always)]
+pub(crate) fn step() {
+    sync::step();
+}
+
+/// Enters a lock under which [`everywhere`] may be called: for the models, in which a thread
+/// that waits must be seen to do so.
+#[inline(always)]
+pub(crate) fn blocked<T>(enter: impl FnOnce() -> T) -> T {
+    sync::blocked(enter)
+}

@@ -1,12 +1,12 @@
 //! The guards: while one lives its lease is pinned.
 
+use super::shared::PinRef;
 use super::state::{COMMAND, EXCLUSIVE, PinState};
 use super::sync::{Fault, broken};
 use super::table::Pair;
 use super::word::{DRAINED, GATED};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
 /// One short use of a lease by the thread that took it; it cannot leave that
@@ -37,8 +37,8 @@ impl<'a> ShortPin<'a> {
     ///
     /// # Errors
     /// Gives itself back if `state` is not the lease that it pins.
-    pub fn into_long(self, state: &Arc<PinState>) -> Result<LongPin, Self> {
-        if !std::ptr::eq(self.state, Arc::as_ptr(state)) {
+    pub fn into_long(self, state: &PinRef) -> Result<LongPin, Self> {
+        if !state.is_of(self.state) {
             return Err(self);
         }
         let this = ManuallyDrop::new(self);
@@ -53,7 +53,7 @@ impl<'a> ShortPin<'a> {
                 state.leave(pair);
             }
         }
-        Ok(LongPin::new(Arc::clone(state)))
+        Ok(LongPin::new(state.clone()))
     }
 }
 
@@ -71,16 +71,16 @@ impl Drop for ShortPin<'_> {
 /// the taking of its own lease only. Forgetting it pins the lease for ever.
 #[derive(Debug)]
 pub struct LongPin {
-    state: Arc<PinState>,
+    state: PinRef,
 }
 
 impl LongPin {
-    pub(super) fn new(state: Arc<PinState>) -> Self {
+    pub(super) fn new(state: PinRef) -> Self {
         Self { state }
     }
 
     /// The lease that it pins.
-    pub fn state(&self) -> &Arc<PinState> {
+    pub fn state(&self) -> &PinRef {
         &self.state
     }
 }
@@ -89,7 +89,7 @@ impl Clone for LongPin {
     /// One more pin, also after a recall: the use that is there goes on.
     fn clone(&self) -> Self {
         self.state.gate.fetch_add(1, Relaxed);
-        Self { state: Arc::clone(&self.state) }
+        Self { state: self.state.clone() }
     }
 }
 
@@ -104,11 +104,11 @@ impl Drop for LongPin {
 #[derive(Debug)]
 #[must_use = "a pin that is dropped at once protects nothing"]
 pub struct CommandPin {
-    state: Arc<PinState>,
+    state: PinRef,
 }
 
 impl CommandPin {
-    pub(super) fn new(state: Arc<PinState>) -> Self {
+    pub(super) fn new(state: PinRef) -> Self {
         Self { state }
     }
 }

@@ -9,7 +9,7 @@
 //! ```
 //! use freehold_engine::pin::{NotHeld, PinState, Waiter, recall};
 //!
-//! let lease = PinState::new(&Waiter::none());
+//! let lease = PinState::new(&Waiter::none()).shared();
 //! let pin = lease.pin()?;
 //! recall(&[&lease]).expect("membarrier");
 //! assert!(!lease.is_quiet());
@@ -61,6 +61,7 @@ mod io;
 #[cfg(all(loom, test))]
 pub(crate) mod models;
 mod revoke;
+mod shared;
 mod state;
 #[cfg(all(test, not(loom)))]
 mod stress;
@@ -75,6 +76,8 @@ pub(crate) use fork::{forked, mark};
 pub use guard::{CommandPin, ExclusivePin, LongPin, ShortPin};
 pub use io::{IoPin, IoPins};
 pub use revoke::{Counts, quiet, recall};
+pub use shared::PinRef;
+pub(crate) use shared::PinWeak;
 pub use state::{NotHeld, PinState};
 pub use wake::{Waiter, Wake};
 pub use word::State;

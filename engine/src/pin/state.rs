@@ -3,7 +3,8 @@
 
 use super::barrier::{self, light};
 use super::fork::{self, forked};
-use super::guard::{CommandPin, ExclusivePin, LongPin, ShortPin};
+use super::guard::{ExclusivePin, ShortPin};
+use super::shared::PinRef;
 use super::sync::{self, AtomicU64, Fault, broken, step};
 use super::table::{self, ACQUIRED, Pair, RELEASED};
 use super::wake::Waiter;
@@ -60,22 +61,27 @@ impl PinState {
     /// pin of it ends while it is not held.
     ///
     /// In a forked child it is there, but every pin answers `ForkedChild`.
-    pub fn new(waiter: &Waiter) -> Arc<Self> {
+    pub fn new(waiter: &Waiter) -> Self {
         Self::make(waiter, !sync::registered())
     }
 
     /// The same, with real fences in place of membarrier: as everywhere on a
     /// system that refuses it. For tests, and to measure what it costs.
-    pub fn with_fences(waiter: &Waiter) -> Arc<Self> {
+    pub fn with_fences(waiter: &Waiter) -> Self {
         Self::make(waiter, true)
     }
 
-    fn make(waiter: &Waiter, fenced: bool) -> Arc<Self> {
+    /// By itself, and not as a part of what is leased.
+    pub fn shared(self) -> PinRef {
+        PinRef::new(&Arc::new(self))
+    }
+
+    fn make(waiter: &Waiter, fenced: bool) -> Self {
         fork::mark();
         let slot = if forked() { table::NO_SLOT } else { table::take_slot() };
         let word = Word::first(if fenced { FENCED } else { 0 });
         let (word, gate) = (AtomicU64::new(word.0), AtomicU64::new(0));
-        Arc::new(Self { word, gate, waiter: waiter.clone(), slot })
+        Self { word, gate, waiter: waiter.clone(), slot }
     }
 
     pub(super) fn load(&self) -> Word {
@@ -215,26 +221,6 @@ impl PinState {
         step();
         self.gate.fetch_sub(what, Release);
         self.left();
-    }
-
-    /// Pins it for a long use, or one that moves between threads or outlives the
-    /// borrow: one atomic count of this lease, some 10 ns.
-    ///
-    /// # Errors
-    /// [`NotHeld`] says why there is no pin.
-    pub fn hold(self: &Arc<Self>) -> Result<LongPin, NotHeld> {
-        self.enter_gate(1)?;
-        Ok(LongPin::new(Arc::clone(self)))
-    }
-
-    /// Pins it for commands that no queue of the lease's own counts, as long as the guard
-    /// lives: as [`Self::hold`], and found with the commands in flight.
-    ///
-    /// # Errors
-    /// [`NotHeld`] says why there is no pin.
-    pub fn hold_for_io(self: &Arc<Self>) -> Result<CommandPin, NotHeld> {
-        self.enter_gate(COMMAND)?;
-        Ok(CommandPin::new(Arc::clone(self)))
     }
 
     /// Pins it so that there is no other pin of it, of any kind, until the guard

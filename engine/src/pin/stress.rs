@@ -40,7 +40,7 @@ impl Bell {
 /// A lease and what lies under it: two words that agree, but while its one owner
 /// changes them.
 struct Plot {
-    lease: Arc<PinState>,
+    lease: PinRef,
     words: [AtomicU64; 2],
 }
 
@@ -131,10 +131,10 @@ fn revoke_all(plots: &[Plot], bell: &Bell) {
     std::thread::yield_now();
 }
 
-fn stress(make: fn(&Waiter) -> Arc<PinState>) {
+fn stress(make: fn(&Waiter) -> PinState) {
     let bell = Arc::new(Bell::default());
     let waiter = Waiter::new(bell.clone());
-    let plot = |_| Plot { lease: make(&waiter), words: Default::default() };
+    let plot = |_| Plot { lease: make(&waiter).shared(), words: Default::default() };
     let plots: Vec<Plot> = (0..5).map(plot).collect();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -169,8 +169,8 @@ fn stress(make: fn(&Waiter) -> Arc<PinState>) {
 
 /// One thread pins as fast as it can, another takes as fast as it can: what is lost
 /// in the few nanoseconds between a count and the state is found here.
-fn duel(make: fn(&Waiter) -> Arc<PinState>) {
-    let plot = Plot { lease: make(&Waiter::none()), words: Default::default() };
+fn duel(make: fn(&Waiter) -> PinState) {
+    let plot = Plot { lease: make(&Waiter::none()).shared(), words: Default::default() };
     let (stop, used) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         let user = scope.spawn(|| {
@@ -219,7 +219,7 @@ fn law_r6_nor_without_membarrier() {
 
 #[test]
 fn ten_thousand_leases_are_recalled_at_once() {
-    let leases: Vec<_> = (0..10_000).map(|_| PinState::new(&Waiter::none())).collect();
+    let leases: Vec<_> = (0..10_000).map(|_| PinState::new(&Waiter::none()).shared()).collect();
     leases.iter().for_each(|lease| drop(lease.pin().unwrap()));
     let pin = leases[777].pin().unwrap();
     recall(&leases).unwrap();
@@ -232,13 +232,13 @@ fn ten_thousand_leases_are_recalled_at_once() {
 
 #[test]
 fn a_forgotten_pin_stays_and_its_slot_is_not_used_again() {
-    let lease = PinState::new(&Waiter::none());
+    let lease = PinState::new(&Waiter::none()).shared();
     std::mem::forget(lease.pin().unwrap());
     recall(&[&lease]).unwrap();
     assert!(!lease.is_quiet());
     drop(lease);
     for _ in 0..100 {
-        let next = PinState::new(&Waiter::none());
+        let next = PinState::new(&Waiter::none()).shared();
         drop(next.pin().unwrap());
         recall(&[&next]).unwrap();
         assert!(next.is_quiet(), "a new lease has an old one's pin");
@@ -247,7 +247,7 @@ fn a_forgotten_pin_stays_and_its_slot_is_not_used_again() {
 
 #[test]
 fn a_pin_that_outlives_its_threads_locals_is_counted_still() {
-    struct Late(std::cell::RefCell<Option<ShortPin<'static>>>, Arc<PinState>);
+    struct Late(std::cell::RefCell<Option<ShortPin<'static>>>, PinRef);
     impl Drop for Late {
         fn drop(&mut self) {
             // Whichever of the locals goes first, both of these work.
@@ -259,8 +259,8 @@ fn a_pin_that_outlives_its_threads_locals_is_counted_still() {
     std::thread_local! {
         static LATE: std::cell::OnceCell<Late> = const { std::cell::OnceCell::new() };
     }
-    let lease = PinState::new(&Waiter::none());
-    let kept: &'static Arc<PinState> = Box::leak(Box::new(lease.clone()));
+    let lease = PinState::new(&Waiter::none()).shared();
+    let kept: &'static PinRef = Box::leak(Box::new(lease.clone()));
     for pin_first in [false, true] {
         let thread = std::thread::spawn(move || {
             if pin_first {
@@ -280,8 +280,10 @@ fn a_pin_that_outlives_its_threads_locals_is_counted_still() {
 
 #[test]
 fn a_forked_child_pins_nothing() {
-    for lease in [PinState::new(&Waiter::none()), PinState::with_fences(&Waiter::none())] {
-        let gated = PinState::new(&Waiter::none());
+    for lease in
+        [PinState::new(&Waiter::none()).shared(), PinState::with_fences(&Waiter::none()).shared()]
+    {
+        let gated = PinState::new(&Waiter::none()).shared();
         drop(gated.pin_exclusive().unwrap());
         let mut pins = IoPins::new();
         let pin = pins.submit(&lease).unwrap();

@@ -48,6 +48,12 @@ mod system {
     #[inline(always)]
     pub(in crate::pin) fn step() {}
 
+    /// Enters a lock under which somebody may call membarrier.
+    #[inline(always)]
+    pub(in crate::pin) fn blocked<T>(enter: impl FnOnce() -> T) -> T {
+        enter()
+    }
+
     /// Whether the models leave out this part of the protocol: never here.
     #[inline(always)]
     pub(in crate::pin) const fn broken(_: super::Fault) -> bool {

@@ -12,8 +12,8 @@ impl Wake for Bell {
     }
 }
 
-fn both() -> [Arc<PinState>; 2] {
-    [PinState::new(&Waiter::none()), PinState::with_fences(&Waiter::none())]
+fn both() -> [PinRef; 2] {
+    [PinState::new(&Waiter::none()).shared(), PinState::with_fences(&Waiter::none()).shared()]
 }
 
 #[test]
@@ -34,6 +34,29 @@ fn a_lease_that_is_held_is_pinned_and_a_recalled_one_is_not() {
         assert_eq!(lease.renew(), Some(2));
         assert!(!lease.is_quiet());
         drop(lease.pin().unwrap());
+    }
+}
+
+/// A thread that counted too late can be stopped before it undoes that.
+#[test]
+fn what_was_quiet_stays_so_until_it_is_held_again() {
+    for lease in both() {
+        drop(lease.pin().unwrap());
+        recall(&[&lease]).unwrap();
+        assert!(lease.is_quiet());
+        let pair = table::own_published(lease.slot).unwrap();
+        table::add(pair, table::ACQUIRED);
+        assert!(lease.is_quiet() && quiet(&[&lease]) == [true] && lease.give_back());
+        assert!(lease.is_quiet());
+        table::add(pair, table::RELEASED);
+        let [next, _] = both();
+        recall(&[&next]).unwrap();
+        assert!(next.is_quiet() && next.renew().is_some());
+        let pin = next.pin().unwrap();
+        recall(&[&next]).unwrap();
+        assert!(!next.is_quiet() && quiet(&[&next]) == [false]);
+        drop(pin);
+        assert!(next.is_quiet());
     }
 }
 
@@ -59,7 +82,7 @@ fn states_follow_each_other_in_one_order() {
 #[test]
 fn long_pins_move_and_are_counted_one_by_one() {
     for lease in both() {
-        let other = PinState::new(&Waiter::none());
+        let other = PinState::new(&Waiter::none()).shared();
         let short = lease.pin().unwrap();
         let short = short.into_long(&other).unwrap_err();
         recall(&[&lease]).unwrap();
@@ -126,9 +149,8 @@ fn commands_are_counted_by_their_queue() {
 }
 
 #[test]
-fn a_lease_takes_forty_eight_bytes() {
-    // What `Arc` adds is two counts.
-    assert_eq!(size_of::<PinState>() + 2 * size_of::<usize>(), 48);
+fn a_state_takes_thirty_two_bytes() {
+    assert_eq!(size_of::<PinState>(), 32);
     assert_eq!(size_of::<Waiter>(), 8);
 }
 
@@ -136,13 +158,13 @@ fn a_lease_takes_forty_eight_bytes() {
 fn a_command_that_outlives_its_lease_ends_nothing_of_the_next() {
     let mut pins = IoPins::new();
     for gated in [false, true] {
-        let lease = PinState::new(&Waiter::none());
+        let lease = PinState::new(&Waiter::none()).shared();
         if gated {
             drop(lease.pin_exclusive().unwrap());
         }
         let pin = pins.submit(&lease).unwrap();
         drop(lease);
-        let next: Vec<_> = (0..100).map(|_| PinState::new(&Waiter::none())).collect();
+        let next: Vec<_> = (0..100).map(|_| PinState::new(&Waiter::none()).shared()).collect();
         let held: Vec<_> = next.iter().map(|lease| lease.hold().unwrap()).collect();
         let same = next.iter().find(|lease| std::ptr::from_ref(&***lease).addr() == pin.lease());
         let lease = same.unwrap_or(&next[0]);
@@ -156,7 +178,7 @@ fn a_command_that_outlives_its_lease_ends_nothing_of_the_next() {
 fn who_waits_is_woken_by_each_pin_that_ends_after_the_recall() {
     let count = Arc::new(AtomicUsize::new(0));
     let waiter = Waiter::new(Bell(count.clone()));
-    for lease in [PinState::new(&waiter), PinState::with_fences(&waiter)] {
+    for lease in [PinState::new(&waiter).shared(), PinState::with_fences(&waiter).shared()] {
         let mut io = IoPins::new();
         drop(lease.pin().unwrap());
         let (short, command) = (lease.pin().unwrap(), io.submit(&lease).unwrap());

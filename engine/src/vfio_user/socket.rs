@@ -263,6 +263,12 @@ pub(crate) fn hung_up(socket: BorrowedFd<'_>) -> bool {
     rustix::event::poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().intersects(gone)
 }
 
+/// When a patience is over; one that the clock cannot tell is over in decades.
+pub(crate) fn deadline(patience: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(patience).unwrap_or(now + Duration::from_secs(1 << 31))
+}
+
 /// A time for the system.
 pub(crate) fn span(time: Duration) -> Timespec {
     Timespec {

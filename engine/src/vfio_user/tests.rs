@@ -4,7 +4,7 @@ use super::server::{Device, DmaMemory, DmaRegion, Interrupt, Region, Server, Ser
 use super::{Client, ClientOptions, Mapping, Timeouts};
 use crate::bus::{DmaAccess, DmaMap, Function};
 use crate::medium::{Error, ErrorKind, Result};
-use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -159,7 +159,10 @@ fn map(client: &Client, iova: u64, len: u64, file: &OwnedFd, offset: u64) -> Res
 
 #[test]
 fn memory_reaches_the_device_and_comes_back() {
-    let pair = Pair::new(&ServerOptions::default(), Timeouts::default());
+    // As patient as can be: no time is too long to be told.
+    let ever = Duration::MAX;
+    let timeouts = Timeouts { connect: ever, request: ever, slow: ever };
+    let pair = Pair::new(&ServerOptions { patience: ever, ..Default::default() }, timeouts);
     let (client, file) = (pair.client(), memory(4, SealFlags::empty()));
     map(client, 0x10000, 2 * PAGE, &file, PAGE).unwrap();
     map(client, 0x20000, PAGE, &file, 3 * PAGE).unwrap();
@@ -251,6 +254,9 @@ fn a_late_answer_is_no_answer() {
     assert_eq!(map(client, 0x2000, PAGE, &file, 0).unwrap_err().kind(), ErrorKind::Gone);
 }
 
+/// What makes a file, how a client maps, and how many areas it then has mapped.
+type Case = (fn() -> OwnedFd, Mapping, usize);
+
 /// A page of registers is mapped if its file cannot shrink, or its owner is one who could
 /// end this process anyhow; here the peer is this very process.
 #[test]
@@ -258,7 +264,8 @@ fn register_pages_are_mapped_only_where_that_is_safe() {
     let sealed = || memory(1, SealFlags::SHRINK);
     let open = || memory(1, SealFlags::empty());
     let no_writes = || memory(1, SealFlags::SHRINK | SealFlags::WRITE);
-    let cases: [(fn() -> OwnedFd, Mapping, usize); 9] = [
+    let zero = || rustix::fs::open("/dev/zero", OFlags::RDWR, Mode::empty()).unwrap();
+    let cases: [Case; 9] = [
         (sealed, Mapping::Never, 0),
         (sealed, Mapping::Sealed, 1),
         (sealed, Mapping::Careful, 1),
@@ -267,20 +274,13 @@ fn register_pages_are_mapped_only_where_that_is_safe() {
         (open, Mapping::Trusting, 1),
         (no_writes, Mapping::Sealed, 0),
         (|| memory(0, SealFlags::SHRINK), Mapping::Trusting, 0),
-        (
-            || {
-                rustix::fs::open("/dev/zero", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())
-                    .unwrap()
-            },
-            Mapping::Trusting,
-            0,
-        ),
+        (zero, Mapping::Trusting, 0),
     ];
     for (number, (file, mapping, mapped)) in cases.into_iter().enumerate() {
         let shared = super::server::Shared {
             file: Arc::new(file()),
             offset: 0,
-            areas: Vec::from([0..PAGE]),
+            areas: std::iter::once(0..PAGE).collect(),
         };
         let options = ClientOptions { mapping, ..ClientOptions::default() };
         let pair = Pair::sharing(&ServerOptions::default(), options, Some(shared));

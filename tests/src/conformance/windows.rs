@@ -63,7 +63,7 @@ pub(super) fn r5_a_view_keeps_writers_away(make: Make<'_>) {
     let mut driver = Driver::new(&medium, 2);
     driver.write(0, 8, 1);
     let expect = driver.pattern(8, 1);
-    let lease = PinState::new(&Waiter::none());
+    let lease = PinState::new(&Waiter::none()).shared();
     let pieces = [Piece::at(2 * BLOCK as u64, 2 * BLOCK as u64)];
     let view = memory.view(Access::Stable, &pieces, &lease).unwrap();
     let pin = view.pin().unwrap();

@@ -101,7 +101,9 @@ impl Deeds {
             1 => bytes.resize(bytes.len() + usize::from(self.byte()), 0xa5),
             2 => {
                 let size = self.number() as u32;
-                bytes.get_mut(4..8).map(|field| field.copy_from_slice(&size.to_ne_bytes()));
+                if let Some(field) = bytes.get_mut(4..8) {
+                    field.copy_from_slice(&size.to_ne_bytes());
+                }
             }
             _ => {}
         }

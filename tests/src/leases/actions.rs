@@ -34,7 +34,7 @@ pub fn r4_a_failed_action_leaves_the_operation_busy() -> Verdict {
         refused("a truncate", ErrorKind::Busy, w.vol.truncate(&w.file, 0))?;
         demand(count.load(Ordering::SeqCst) == round, || format!("{count:?} calls"))?;
         w.holds(0, 1)?;
-        demand(lease.pins().hold().is_err(), || "it is pinned again".into())?;
+        demand(lease.hold().is_err(), || "it is pinned again".into())?;
         demand(!w.vol.holdings().is_empty(), || "the lease is gone".into())?;
     }
     w.vol.truncate(&w.file, 0).map_err(text)?;
@@ -171,14 +171,14 @@ pub fn m2_deadlines_are_driven_by_who_waits() -> Verdict {
     let w = World::sim(2)?;
     let others = w.lease_of(&w.comer, Access::Read, (8 * B, B)).map_err(text)?;
     let lease = w.lease(Access::Read, 0, 4)?;
-    let _pin = lease.pins().hold().map_err(|e| e.to_string())?;
+    let _pin = lease.hold().map_err(|e| e.to_string())?;
     w.hurry();
     w.vol.punch(&w.file, 0, B).map_err(text)?;
     ended(&lease)?;
     held(&others)?;
     // Through a queue, whose user only polls.
     let lease = w.lease(Access::Stable, 4, 4)?;
-    let _pin = lease.pins().hold().map_err(|e| e.to_string())?;
+    let _pin = lease.hold().map_err(|e| e.to_string())?;
     let mut q = w.queue()?;
     let mut buf = q.buffer(B as usize).map_err(text)?;
     buf.fill(5);
@@ -192,7 +192,7 @@ pub fn m2_deadlines_are_driven_by_who_waits() -> Verdict {
 pub fn a_store_closes_when_its_leases_are_given_up() -> Verdict {
     let w = World::memory()?;
     let lease = w.lease(Access::Read, 0, 4)?;
-    let pin = lease.pins().hold().map_err(|e| e.to_string())?;
+    let pin = lease.hold().map_err(|e| e.to_string())?;
     w.hurry();
     refused("closing", ErrorKind::Busy, w.vol.recall_all(w.comer.id()))?;
     drop(pin);

@@ -225,7 +225,7 @@ impl Run {
     /// A pin that does not end: the file's ordinary writes go on, elsewhere.
     fn overdue(&mut self) -> Verdict {
         let Some(lease) = self.lease.take() else { return Ok(()) };
-        let Ok(_pin) = lease.pins().hold() else { return Ok(()) };
+        let Ok(_pin) = lease.hold() else { return Ok(()) };
         let (block, byte) = (lease.range().0 / B, self.byte());
         let bytes = vec![byte; 100];
         if self.world.vol.write_at(&self.world.file, &bytes, block * B + 50).is_ok() {

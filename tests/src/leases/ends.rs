@@ -109,9 +109,9 @@ pub fn a_wait_that_is_over_closes_no_circle() -> Verdict {
     w.vol.truncate(&w.file, 15 * B + 100).map_err(text)?;
     w.vol.sync().map_err(text)?;
     let mine = w.lease_of(&w.comer, Access::Exclusive, (0, B)).map_err(text)?;
-    let pin = mine.pins().hold().map_err(|e| e.to_string())?;
+    let pin = mine.hold().map_err(|e| e.to_string())?;
     let lease = w.lease_of(&w.holder, Access::Write, (15 * B, 100)).map_err(text)?;
-    let theirs = lease.pins().hold().map_err(|e| e.to_string())?;
+    let theirs = lease.hold().map_err(|e| e.to_string())?;
     hold_all_writes(&w)?;
     let grow = w.begin(|vol, f| vol.truncate(f, 15 * B + 200));
     wait("the recall", || super::world::recalled(&w.holder).is_some())?;
@@ -154,7 +154,7 @@ pub fn b7_a_lease_over_logged_bytes_of_a_read_only_store_is_refused() -> Verdict
 pub fn a_call_ends_when_its_store_is_given_up() -> Verdict {
     let w = World::memory()?;
     let lease = w.lease(Access::Exclusive, 0, 4)?;
-    let pin = lease.pins().hold().map_err(|e| e.to_string())?;
+    let pin = lease.hold().map_err(|e| e.to_string())?;
     let read = w.begin(|vol, f| vol.read_at(f, &mut [0; 10], 0));
     wait("the recall", || super::world::recalled(&w.holder).is_some())?;
     wait("the end of the read", || {
@@ -163,4 +163,69 @@ pub fn a_call_ends_when_its_store_is_given_up() -> Verdict {
     })?;
     drop(pin);
     refused("the read", ErrorKind::Invalid, read.end("the read")?)
+}
+
+/// A commit, or a checkpoint, that its store gave up in the middle is not waited for, and nothing
+/// is written behind it; where there was none, whoever has a lease still goes on.
+pub fn m2_nothing_waits_for_what_its_store_gave_up() -> Verdict {
+    for seed in 0..4 {
+        let w = World::sim(40 + seed)?;
+        let lease = w.lease(Access::Read, 0, 4)?;
+        let refresh = |w: &World| {
+            let own = w.of(&w.holder);
+            w.vol.write_at(&own, &[3; 100], 20 * B + seed * B)?;
+            w.vol.punch(&own, 0, B)?;
+            demand(lease.is_stale(), || "it is not stale".into()).expect("a punch of its own");
+            w.vol.refresh(&lease)
+        };
+        w.vol.abandon();
+        refresh(&w).map_err(text)?;
+        held(&lease)?;
+        w.vol.write_at(&w.file, &[4; 100], 30 * B).map_err(text)?;
+        hold_all_writes(&w)?;
+        let ends: fn(&Arc<Volume>) -> Result<(), Error> =
+            if seed % 2 == 0 { |vol| vol.sync() } else { |vol| vol.checkpoint() };
+        let ending = w.begin(move |vol, _| ends(vol));
+        in_flight(&w)?;
+        w.vol.abandon();
+        demand(ending.end("the sync")?.is_err(), || "it was given up, and came to an end".into())?;
+        w.release();
+        let vol = w.vol.clone();
+        refused("a sync", ErrorKind::Poisoned, vol.sync())?;
+        let again = w.begin({
+            let lease = lease.clone();
+            move |vol, f| vol.punch(f, 0, B).and_then(|()| vol.refresh(&lease))
+        });
+        refused("a refresh", ErrorKind::Poisoned, again.end("the refresh")?)?;
+        let after = w.after_crash(freehold_engine::sim::Survival::Everything, seed)?;
+        sound(&after.vol)?;
+    }
+    Ok(())
+}
+
+/// Who waits for whom is known of sessions. A thread without a pin is refused where another of its
+/// session has one that is waited for; with a session of its own it waits.
+pub fn a_circle_is_one_of_sessions_and_not_of_threads() -> Verdict {
+    let w = World::memory()?;
+    let (mine, theirs) =
+        (w.lease(Access::Exclusive, 0, 2)?, w.lease_of(&w.comer, Access::Exclusive, (8 * B, B)));
+    let theirs = theirs.map_err(text)?;
+    let pins = [mine.hold(), theirs.hold()].map(|pin| pin.map_err(|e| e.to_string()));
+    let [my_pin, their_pin] = pins;
+    let (my_pin, their_pin) = (my_pin?, their_pin?);
+    let waits = w.begin(|vol, f| vol.read_at(f, &mut [0; 10], 0));
+    wait("the recall", || super::world::recalled(&w.holder).is_some())?;
+    let read = |who| w.vol.read_at(&w.of(who), &mut [0; 10], 8 * B);
+    refused("another thread of the session", ErrorKind::WouldDeadlock, read(&w.holder))?;
+    // Nothing was done.
+    held(&theirs)?;
+    let third = w.vol.new_session();
+    let id = third.id();
+    let other = w.begin(move |vol, f| vol.read_at(&f.clone().for_session(id), &mut [0; 10], 8 * B));
+    other.waits("a session that nobody waits for")?;
+    drop(their_pin);
+    other.end("the read of the third")?.map_err(text)?;
+    drop(my_pin);
+    waits.end("the read")?.map_err(text)?;
+    sound(&w.vol)
 }

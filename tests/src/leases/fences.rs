@@ -112,7 +112,7 @@ pub fn a20_a24_io_is_reaped_then_actions_run_then_it_is_over() -> Verdict {
 pub fn a21_a_write_seal_denies_drains_and_rolls_back() -> Verdict {
     let w = World::sim(21)?;
     let lease = w.lease(Access::Write, 0, 4)?;
-    let pin = lease.pins().hold().map_err(|e| e.to_string())?;
+    let pin = lease.hold().map_err(|e| e.to_string())?;
     let third = w.vol.new_session();
     let owner = third.clone();
     let spec = freehold_blockmap::SealSpec {
@@ -178,7 +178,7 @@ pub fn a23_own_operations_refresh_or_refuse() -> Verdict {
     let w = World::memory()?;
     let own = w.of(&w.holder);
     let lease = w.lease(Access::Stable, 0, 4)?;
-    let pin = lease.pins().hold().map_err(|e| e.to_string())?;
+    let pin = lease.hold().map_err(|e| e.to_string())?;
     let done = w.vol.write_at(&own, &[2; 4096], 0);
     refused("an own write under an own Stable pin", ErrorKind::WouldDeadlock, done)?;
     held(&lease)?;

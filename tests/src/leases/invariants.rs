@@ -54,7 +54,7 @@ pub fn a03_numbers_grow_and_are_never_0() -> Verdict {
     more("refreshed")?;
     w.vol.return_part(&lease, (0, 2 * B)).map_err(text)?;
     more("shortened")?;
-    let pin = lease.pins().hold().map_err(|e| e.to_string())?;
+    let pin = lease.hold().map_err(|e| e.to_string())?;
     let seal = w.seal(&w.comer, Kinds::WRITE, Duration::from_millis(5));
     refused("a seal beside a write pin", ErrorKind::Busy, seal)?;
     held(&lease)?;
@@ -105,7 +105,7 @@ pub fn a05_changing_bytes_recalls_stable_and_exclusive_only() -> Verdict {
 pub fn a06_recalled_and_revoked_are_told_apart() -> Verdict {
     let w = World::memory()?;
     let lease = w.lease(Access::Read, 0, 4)?;
-    let pin = lease.pins().hold().map_err(|e| e.to_string())?;
+    let pin = lease.hold().map_err(|e| e.to_string())?;
     let op = w.begin(|vol, f| vol.truncate(f, 0));
     wait("the recall", || recalled(&w.holder).is_some())?;
     refused("a view meanwhile", ErrorKind::Recalled, lease.view())?;
@@ -116,7 +116,7 @@ pub fn a06_recalled_and_revoked_are_told_apart() -> Verdict {
     refused("a view afterwards", ErrorKind::Recalled, lease.view())?;
     w.vol.truncate(&w.file, 4 * B).map_err(text)?;
     let lease = w.lease(Access::Read, 0, 4)?;
-    let _pin = lease.pins().hold().map_err(|e| e.to_string())?;
+    let _pin = lease.hold().map_err(|e| e.to_string())?;
     w.hurry();
     w.vol.truncate(&w.file, 0).map_err(text)?;
     refused("a view after a fence", ErrorKind::Revoked, lease.view())
@@ -147,6 +147,7 @@ pub fn a07_a_recall_says_whether_to_flush() -> Verdict {
         let w = World::sim(8)?;
         let lease = w.lease(Access::Write, 4, 8)?;
         lease.soil();
+        let pin = lease.hold().map_err(|e| e.to_string())?;
         let op = w.begin(move |vol, f| vol.truncate(f, size));
         let mut told = None;
         wait("the recall", || {
@@ -162,6 +163,7 @@ pub fn a07_a_recall_says_whether_to_flush() -> Verdict {
             true => late.map_err(text)?,
             false => refused("a flush of what goes away", ErrorKind::Recalled, late)?,
         }
+        drop(pin);
         lease.clean();
         op.end("the truncate")?.map_err(text)?;
         if flushes {
@@ -276,7 +278,7 @@ pub fn a13_a15_a_holder_has_the_time_that_it_was_promised() -> Verdict {
     let max_hold = Duration::from_secs(3);
     let spec = LeaseSpec { access: Access::Read, max_hold };
     let lease = w.vol.lease(&w.of(&w.holder), &w.holder, (0, B), spec).map_err(text)?;
-    let pin = lease.pins().hold().map_err(|e| e.to_string())?;
+    let pin = lease.hold().map_err(|e| e.to_string())?;
     let op = w.begin(|vol, f| vol.punch(f, 0, B));
     let mut told = None;
     wait("the recall", || {

@@ -9,6 +9,7 @@
 //! | `retries` | fences that fail, recalls that are taken back |
 //! | `actions` | registrations, ends of sessions, deadlines |
 //! | `ends` | the end of a file under a lease |
+//! | `leaving` | what a lease that is over leaves behind |
 //! | `crashes` | crashes at every point of leased I/O, seals and fences |
 //! | `stress` | threads, stamps, stale holders |
 
@@ -18,6 +19,7 @@ mod ends;
 mod fences;
 mod invariants;
 mod laws;
+mod leaving;
 mod retries;
 mod stale;
 mod stress;
@@ -29,6 +31,7 @@ pub use ends::*;
 pub use fences::*;
 pub use invariants::*;
 pub use laws::*;
+pub use leaving::*;
 pub use retries::*;
 pub use stale::*;
 

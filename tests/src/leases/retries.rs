@@ -40,7 +40,7 @@ pub fn r4_a_fence_that_fails_half_way_keeps_what_it_moved() -> Verdict {
     for block in 0..other.size() / B {
         super::world::holds(&w.vol, &other, block, 77)?;
     }
-    demand(lease.pins().hold().is_err(), || "it is held again".into())?;
+    demand(lease.hold().is_err(), || "it is held again".into())?;
     drop((seal, other));
     w.vol.remove(b"other").map_err(text)?;
     w.vol.checkpoint().map_err(text)?;
@@ -93,7 +93,7 @@ pub fn a21_a_recall_that_is_withdrawn_is_so_for_delegates() -> Verdict {
     let third = w.vol.new_session();
     let part = w.vol.delegate(&lease, &third, (0, 2 * B), Access::Write).map_err(text)?;
     let below = w.vol.delegate(&part, &w.vol.new_session(), (0, B), Access::Read).map_err(text)?;
-    let pin = lease.pins().hold().map_err(|e| e.to_string())?;
+    let pin = lease.hold().map_err(|e| e.to_string())?;
     let seal = w.seal(&w.comer, Kinds::WRITE, Duration::from_millis(5));
     refused("the seal", ErrorKind::Busy, seal.map(drop))?;
     held(&lease)?;

@@ -70,9 +70,9 @@ pub fn r4_a_fence_that_moves_blocks_waits_for_their_readers() -> Verdict {
     let write = w.lease(Access::Write, 0, 4)?;
     let spec = LeaseSpec { access: Access::Read, max_hold: Duration::from_secs(20) };
     let read = w.vol.lease(&w.of(&reader), &reader, (0, 4 * B), spec).map_err(text)?;
-    let writing = write.pins().hold().map_err(|e| e.to_string())?;
+    let writing = write.hold().map_err(|e| e.to_string())?;
     let view = write.view().map_err(text)?;
-    let reading = read.pins().hold().map_err(|e| e.to_string())?;
+    let reading = read.hold().map_err(|e| e.to_string())?;
     w.hurry();
     let op = w.begin(|vol, f| vol.write_at(f, &[5; 100], 7));
     wait("the recall of the reader", || recalled(&reader).is_some())?;
@@ -172,7 +172,7 @@ pub fn d8_a_place_is_good_for_its_lease_and_length_only() -> Verdict {
 pub fn a22_nothing_is_granted_to_a_session_that_has_ended() -> Verdict {
     let w = World::memory()?;
     let lease = w.lease(Access::Exclusive, 0, 4)?;
-    let pin = lease.pins().hold().map_err(|e| e.to_string())?;
+    let pin = lease.hold().map_err(|e| e.to_string())?;
     let (who, spec) =
         (w.comer.clone(), LeaseSpec { access: Access::Read, max_hold: Duration::ZERO });
     let grant = w.begin(move |vol, f| vol.lease(f, &who, (0, B), spec));

@@ -163,7 +163,7 @@ impl Device for Toy {
                 shared: Some(Shared {
                     file: Arc::clone(&self.shared),
                     offset: 0,
-                    areas: Vec::from([PAGE..2 * PAGE]),
+                    areas: std::iter::once(PAGE..2 * PAGE).collect(),
                 }),
             },
             7 => Region { len: PAGE, shared: None },

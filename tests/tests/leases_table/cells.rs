@@ -81,7 +81,7 @@ impl Scene {
 
     fn pin(&self) -> Option<LongPin> {
         match &self.holding {
-            Holding::Lease(l) => Some(l.pins().hold().expect("it is held")),
+            Holding::Lease(l) => Some(l.hold().expect("it is held")),
             Holding::Seal(_) => None,
         }
     }

@@ -10,9 +10,19 @@ use std::time::{Duration, Instant};
 fn process_kill_demo_verifies_every_byte() {
     let place = Place::empty();
     let said = place.run(["demo", "--quick", "--seed", "1"]).ok();
-    for step in
-        ["format", "put", "write", "read", "reflink", "overwrite", "kill -9", "recover", "check"]
-    {
+    for step in [
+        "format",
+        "put",
+        "write",
+        "read",
+        "reflink",
+        "overwrite",
+        "kill -9",
+        "recover",
+        "check",
+        "nvme",
+        "power cut",
+    ] {
         assert!(said.lines().any(|line| line.starts_with(step)), "no {step} in\n{said}");
     }
     assert!(said.contains("seed 1"), "{said}");

@@ -2,7 +2,7 @@
 
 use crate::program::harness::{Place, Ran};
 
-const VERBS: [&str; 26] = [
+const VERBS: [&str; 28] = [
     "format",
     "info",
     "ls",
@@ -22,6 +22,8 @@ const VERBS: [&str; 26] = [
     "reflink",
     "defrag",
     "diff",
+    "doctor",
+    "emulate",
     "check",
     "df",
     "stats",
@@ -47,7 +49,10 @@ fn help_lists_every_verb_and_no_hidden_one() {
         assert!(help.lines().any(|line| line.trim_start().starts_with(verb)), "{verb}: {help}");
         assert!(place.run([verb, "--help"]).ok().contains("Usage: freehold"), "{verb}");
     }
-    assert!(!help.contains("demo-writer") && !help.contains("janitor"), "{help}");
+    assert!(
+        !help.contains("demo-writer") && !help.contains("demo-device") && !help.contains("janitor"),
+        "{help}"
+    );
     assert!(place.run(["--version"]).ok().starts_with("freehold "));
 }
 

@@ -6,6 +6,7 @@ use freehold_engine::vfio_user::wire::{self, Command, DmaAccess, Header, RegionA
 use freehold_engine::vfio_user::{Client, ClientOptions, Mapping, Timeouts};
 use freehold_tests::vfio_user::{Heard, Impostor, Raw, Script, honest, kind, until};
 use rustix::event::{PollFd, PollFlags};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -337,4 +338,23 @@ fn descriptions_of_regions_are_not_believed() {
     let bar = client.unwrap().bar(0).unwrap();
     assert!(bar.areas().is_empty());
     assert_eq!(bar.read32(RegionAccess::LEN as u64).unwrap(), 16);
+}
+
+/// More descriptors than are taken with one message: the system closed some, so that
+/// nobody knows which are left.
+#[test]
+fn more_descriptors_than_are_taken_are_no_answer() {
+    for count in [1, wire::MAX_FDS, wire::MAX_FDS + 1, 200] {
+        let (_impostor, client) = against(Command::GetRegionInfo, move |raw, heard| {
+            let file = std::fs::File::open("/dev/null").unwrap();
+            let fds = vec![file.as_fd(); count];
+            raw.send(&honest(heard), &fds)
+        });
+        let client = client.unwrap();
+        let found = client.bar(0).map(|bar| bar.areas().len());
+        match count {
+            0..=wire::MAX_FDS => assert_eq!(found.unwrap(), 0, "{count}"),
+            _ => assert_eq!(kind(found), ErrorKind::Gone, "{count}"),
+        }
+    }
 }

@@ -6,9 +6,11 @@ pub(crate) mod file;
 pub(crate) mod lease;
 pub(crate) mod map;
 pub(crate) mod null;
+pub(crate) mod nvme;
 pub(crate) mod open;
 pub(crate) mod reflink;
 pub(crate) mod removal;
+mod spdk;
 pub(crate) mod tail;
 
 use crate::outcome::Outcome;
@@ -122,6 +124,14 @@ pub(crate) const ALL: &[Workload] = &[
         how: lease::HOW,
         sides: OURS,
         run: lease::run,
+        once: false,
+    },
+    Workload {
+        name: "nvme",
+        title: "NVMe from user space",
+        how: nvme::HOW,
+        sides: OURS,
+        run: nvme::run,
         once: false,
     },
     Workload {

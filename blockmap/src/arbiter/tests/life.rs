@@ -259,8 +259,10 @@ fn nothing_panics_on_what_is_not_known_or_makes_no_sense() {
     let max = LeaseEntry {
         seq: u64::MAX,
         max_hold_ns: u64::MAX,
-        ..lease(u64::MAX, u64::MAX, Access::Exclusive, Span::WHOLE)
+        ..lease(u64::MAX, u64::from(u32::MAX), Access::Exclusive, Span::WHOLE)
     };
+    assert!(!file.grant(LeaseEntry { session: 1 << 32, ..max }), "no number of a session");
+    assert!(!file.seal(seal(1, 1 << 32, Kinds::WRITE, Span::WHOLE, false)));
     assert!(file.grant(max));
     assert!(!file.grant(max), "an id is used once");
     let at = span(u64::MAX - 1, u64::MAX);

@@ -8,7 +8,9 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 /// Blocks of the file that histories are about.
 pub(super) const BLOCKS: u64 = 24;
 
-const LEASE_TIME: u64 = 1000;
+const LEASE_TIME: u64 = 1_000_000;
+
+const MS: u64 = 1_000_000;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -131,7 +133,7 @@ fn steps() -> impl Strategy<Value = Step> {
         ),
         6 => (sessions(), held_changes(), spans(), 0..500u64, tickets()).prop_map(
             |(session, change, span, hold, ticket)| {
-                Step::Hold { session, change, span, hold: hold * 1000, ticket }
+                Step::Hold { session, change, span, hold: hold * MS, ticket }
             },
         ),
         1 => (sessions(), changes(), many(), tickets(), any::<bool>()).prop_map(
@@ -142,7 +144,7 @@ fn steps() -> impl Strategy<Value = Step> {
         3 => (1..20u64).prop_map(Step::Leave),
         12 => (any::<prop::sample::Index>(), acts()).prop_map(|(i, act)| Step::To(i.index(1 << 16), act)),
         1 => sessions().prop_map(Step::EndSession),
-        2 => (1..400_000u64).prop_map(Step::Pass),
+        2 => (1..400 * MS).prop_map(Step::Pass),
     ]
 }
 
@@ -259,7 +261,7 @@ impl World {
                 let within = self.oracle.thing(id).map_or(span, |t| span.common(t.span));
                 let r = Request { session, change, spans: &[within], ticket: 0 };
                 // Some of them declare more time than their parent did.
-                self.hold(&r, span.start * 20_000, Some(id));
+                self.hold(&r, span.start * 20 * MS, Some(id));
             }
             Act::MakeGood(unshares) => {
                 let Some(thing) = oracle.thing(id) else { return };

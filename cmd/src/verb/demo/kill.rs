@@ -129,7 +129,7 @@ fn parse(line: &[u8]) -> Option<(&str, u64)> {
 
 /// Compares a log with the records that it must hold at least; gives how many
 /// whole ones there are. What follows them was never acknowledged.
-fn records(file: &File, seed: u64, at_least: u64, what: &str) -> Outcome<u64> {
+pub(super) fn records(file: &File, seed: u64, at_least: u64, what: &str) -> Outcome<u64> {
     let mut at = 0;
     let mut buf = Vec::new();
     for number in 0.. {
@@ -150,7 +150,7 @@ fn records(file: &File, seed: u64, at_least: u64, what: &str) -> Outcome<u64> {
     Ok(u64::MAX)
 }
 
-fn clean(store: &Store) -> Outcome {
+pub(super) fn clean(store: &Store) -> Outcome {
     match store.check()?.findings.first() {
         None => Ok(()),
         Some(finding) => Err(Failure::new(format!(

@@ -21,21 +21,38 @@ pub(super) struct Scale {
     pub(super) kills: u32,
     /// Extents of the files whose reflink is timed.
     pub(super) extents: [u64; 3],
+    /// Pages of the database on the emulated device.
+    pub(super) device_pages: u64,
+    /// How often its power is cut.
+    pub(super) cuts: u32,
 }
 
 impl Scale {
     /// What users see.
-    pub(super) const FULL: Scale =
-        Scale { database_pages: 16_384, overwrites: 1000, kills: 5, extents: [1, 1000, 400_000] };
+    pub(super) const FULL: Scale = Scale {
+        database_pages: 16_384,
+        overwrites: 1000,
+        kills: 5,
+        extents: [1, 1000, 400_000],
+        device_pages: 8192,
+        cuts: 3,
+    };
 
     /// What tests run.
-    pub(super) const QUICK: Scale =
-        Scale { database_pages: 1024, overwrites: 100, kills: 2, extents: [1, 100, 4000] };
+    pub(super) const QUICK: Scale = Scale {
+        database_pages: 1024,
+        overwrites: 100,
+        kills: 2,
+        extents: [1, 100, 4000],
+        device_pages: 512,
+        cuts: 2,
+    };
 
     /// Bytes that all this takes of the directory, without the inputs: half of
     /// the blocks of files of many extents are never written.
     fn bytes(self) -> u64 {
-        let pages = self.database_pages * 2 + self.extents.iter().sum::<u64>() / 2;
+        let device = self.device_pages * 4;
+        let pages = self.database_pages * 2 + self.extents.iter().sum::<u64>() / 2 + device;
         pages * 4096 + (300 << 20)
     }
 

@@ -7,6 +7,7 @@ use super::Controller;
 use crate::nvme::spec::command::Command;
 use crate::nvme::spec::feature::{Queues, Vector, id};
 use crate::nvme::spec::identify::{ONCS_SAVE_SELECT, ONCS_TIMESTAMP, VWC_PRESENT};
+use crate::nvme::spec::log::WARNING_RELIABILITY;
 use crate::nvme::spec::status::Status;
 use std::time::Instant;
 
@@ -60,6 +61,11 @@ impl Features {
     #[inline]
     pub(super) fn caches_writes(&self) -> bool {
         self.write_cache & 1 == 1
+    }
+
+    /// Whether a SMART warning of that kind is an event (5.21.1.11).
+    pub(super) fn tells_of_reliability(&self) -> bool {
+        self.async_events & u32::from(WARNING_RELIABILITY) != 0
     }
 
     /// The value of a feature, where it has one in dword 0.

@@ -17,9 +17,6 @@ use crate::nvme::spec::status::Status;
 
 type Answer = Result<u32, Status>;
 
-/// Bytes that are read at a time where they do not lie in one piece.
-const STEP: usize = 64 << 10;
-
 /// CC.CSS for admin commands alone.
 const ADMIN_ONLY: u32 = 7;
 
@@ -88,7 +85,9 @@ impl Controller {
             Trouble::Unreadable => Status::UNRECOVERED_READ,
             Trouble::Unwritten => Status::WRITE_FAULT,
             Trouble::NotDurable => {
-                self.events.raise(Event::Unreliable);
+                if self.features.tells_of_reliability() {
+                    self.events.raise(Event::Unreliable);
+                }
                 Status::WRITE_FAULT.final_()
             }
         }
@@ -105,21 +104,15 @@ impl Controller {
         if self.disk.is_null() {
             return Ok(0);
         }
-        let mut place = at;
-        for part in self.transfer.parts() {
-            let failed = match self.disk.bytes(place, part.len as usize) {
-                Some(bytes) => guest.store(part.iova, bytes).is_err(),
-                None => match read_part(&self.disk, &mut self.scratch, place, *part, guest) {
-                    Ok(fault) => fault,
-                    Err(trouble) => return Err(self.told(trouble)),
-                },
-            };
-            if failed {
-                return Err(Status::DATA_TRANSFER_ERROR);
-            }
-            place += part.len;
+        if let Some(bytes) = self.disk.bytes(at, len as usize) {
+            self.transfer.scatter(guest, bytes)?;
+            return Ok(0);
         }
-        Ok(0)
+        let bytes = &mut self.scratch[..len as usize];
+        match self.disk.read(at, bytes) {
+            Ok(()) => self.transfer.scatter(guest, bytes).map(|()| 0),
+            Err(trouble) => Err(self.told(trouble)),
+        }
     }
 
     fn write(&mut self, command: &Command, guest: &impl Guest) -> Answer {
@@ -194,26 +187,4 @@ impl Controller {
             Err(trouble) => Err(self.told(trouble)),
         }
     }
-}
-
-/// Reads a part of a transfer that does not lie in memory in one piece; true when
-/// the client's memory could not be reached.
-fn read_part(
-    disk: &super::Disk,
-    scratch: &mut [u8],
-    at: u64,
-    part: super::super::transfer::Part,
-    guest: &impl Guest,
-) -> Result<bool, Trouble> {
-    let mut done = 0;
-    while done < part.len {
-        let count = (part.len - done).min(STEP as u64) as usize;
-        let bytes = &mut scratch[..count];
-        disk.read(at + done, bytes)?;
-        if guest.store(part.iova + done, bytes).is_err() {
-            return Ok(true);
-        }
-        done += count as u64;
-    }
-    Ok(false)
 }

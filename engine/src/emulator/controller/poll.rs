@@ -31,7 +31,7 @@ impl Controller {
                 // A ring that cannot be reached: nothing can be said to the client.
                 Err(_) => self.fail(),
             }
-            if !self.is_running() {
+            if !self.is_running() || self.vanish.is_some() {
                 break;
             }
         }
@@ -153,17 +153,15 @@ impl Controller {
                 self.events.raise(Event::InvalidDoorbell);
             }
             let head = self.doorbells.load(2 * slot + 1);
-            match &mut self.cqs[slot] {
-                None if head != 0 => {
+            let Some(cq) = &mut self.cqs[slot] else {
+                if head != 0 {
                     self.doorbells.store(2 * slot + 1, 0);
                     self.events.raise(Event::InvalidDoorbell);
                 }
-                Some(cq) if cq.shadow.is_none() => {
-                    if cq.ring(head) == Rung::Bad {
-                        self.events.raise(Event::InvalidDoorbellValue);
-                    }
-                }
-                _ => {}
+                continue;
+            };
+            if cq.shadow.is_none() && cq.ring(head) == Rung::Bad {
+                self.events.raise(Event::InvalidDoorbellValue);
             }
         }
     }

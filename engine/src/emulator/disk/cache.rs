@@ -13,8 +13,8 @@ use std::collections::HashMap;
 /// Bytes of an entry.
 const ENTRY: usize = 4096;
 const SECTORS: usize = ENTRY / SECTOR;
-/// Entries at most: 64 MiB. Beyond that, random ones are put down whole.
-const MOST: usize = 16384;
+/// Entries before a write, at most: 64 MiB.
+pub(super) const MOST: usize = 16384;
 /// One write in so many is followed by an early destage.
 const EARLY: u64 = 4;
 /// Pieces that an early destage puts down at most.
@@ -153,15 +153,20 @@ impl Cache {
         Ok(())
     }
 
-    /// Now and then puts a few pieces down early; always, when there are too many.
-    /// What the base does not take stays.
-    pub(super) fn destage_some(&mut self, base: &mut Base) {
+    /// Makes room for one more write: puts random entries down while there are too many.
+    ///
+    /// # Errors
+    /// What the base does not take; the write is not to be cached then.
+    pub(super) fn make_room(&mut self, base: &mut Base) -> Done {
         while self.entries.len() > MOST {
             let place = self.random.below(self.entries.len() as u64) as usize;
-            if self.put_down(place, u8::MAX, base).is_err() {
-                break;
-            }
+            self.put_down(place, u8::MAX, base)?;
         }
+        Ok(())
+    }
+
+    /// Now and then puts a few pieces down early. What the base does not take stays.
+    pub(super) fn destage_some(&mut self, base: &mut Base) {
         if self.random.below(EARLY) != 0 {
             return;
         }

@@ -27,6 +27,7 @@ fn failed(path: &Path, what: &str, error: &std::io::Error) -> Error {
         std::io::ErrorKind::NotFound => ErrorKind::NotFound,
         std::io::ErrorKind::PermissionDenied => ErrorKind::Permission,
         std::io::ErrorKind::StorageFull => ErrorKind::NoSpace,
+        std::io::ErrorKind::IsADirectory => ErrorKind::Invalid,
         _ => ErrorKind::Io,
     };
     Error::new(kind, format!("cannot {what} the backing file {}: {error}", path.display()))
@@ -46,7 +47,8 @@ impl BackingFile {
             let name = path.display();
             Error::new(ErrorKind::Busy, format!("{name} is in use: end the emulator that has it"))
         })?;
-        let meta = file.metadata().map_err(|e| failed(path, "look at", &e))?;
+        let look = || file.metadata().map_err(|e| failed(path, "look at", &e));
+        let meta = look()?;
         let bad = |what: String| Err(Error::new(ErrorKind::Invalid, what));
         if !meta.is_file() {
             return bad(format!("{} is no regular file: name a file", path.display()));
@@ -61,6 +63,10 @@ impl BackingFile {
                 ));
             }
             _ => {}
+        }
+        // Some files take a size and keep their own.
+        if look()?.len() != len {
+            return bad(format!("{} does not keep a size: name another file", path.display()));
         }
         Ok(Self { file, identity: (meta.dev(), meta.ino()) })
     }
@@ -122,5 +128,13 @@ impl BackingFile {
             }
         }
         taken + (end - from)
+    }
+}
+
+impl Drop for BackingFile {
+    fn drop(&mut self) {
+        // Closing would not do it while a child between its fork and its exec has the
+        // descriptor, too.
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
     }
 }

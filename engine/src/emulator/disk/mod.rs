@@ -9,6 +9,8 @@
 mod cache;
 mod chunks;
 mod file;
+#[cfg(test)]
+mod tests;
 
 use super::random::Random;
 use crate::medium::Result;
@@ -207,6 +209,7 @@ impl Disk {
         }
         match &mut self.cache {
             Some(cache) if !through => {
+                cache.make_room(&mut self.base)?;
                 cache.write(at, from);
                 cache.destage_some(&mut self.base);
                 Ok(())
@@ -228,6 +231,7 @@ impl Disk {
         }
         match &mut self.cache {
             Some(cache) if !through && len <= CACHED_ZEROES => {
+                cache.make_room(&mut self.base)?;
                 cache.zero(at, len);
                 cache.destage_some(&mut self.base);
                 return Ok(());

@@ -13,7 +13,7 @@ struct Stage {
     medium: MemMedium,
     memory: WindowMemory,
     queue: Box<dyn Queue>,
-    lease: Arc<PinState>,
+    lease: PinRef,
 }
 
 impl Stage {
@@ -21,7 +21,7 @@ impl Stage {
         let medium = MemMedium::new(64 * B).unwrap();
         let memory = medium.window_memory().unwrap();
         let queue = medium.queue(4).unwrap();
-        Self { memory, queue, lease: PinState::new(&Waiter::none()), medium }
+        Self { memory, queue, lease: PinState::new(&Waiter::none()).shared(), medium }
     }
 
     fn view(&self, access: Access, from: u64, to: u64) -> Result<View> {
@@ -141,6 +141,40 @@ fn views_exclude_each_other_as_their_accesses_do() {
     let twice = [Piece::at(0, 100), Piece::at(200, 100)];
     assert!(busy(stage.memory.view(Access::Exclusive, &twice, &stage.lease)));
     assert!(stage.memory.view(Access::Stable, &twice, &stage.lease).is_ok());
+}
+
+/// Whoever drops the view can be stopped before it has ended the booking.
+#[test]
+fn a_booking_whose_view_is_just_going_is_retired_by_others() {
+    let mut stage = Stage::new();
+    let view = stage.view(Access::Exclusive, 0, 2).unwrap();
+    let booking = view.booking();
+    let View { core, pins, ticket } = view;
+    drop((core, pins));
+    let going = Arc::into_inner(ticket).unwrap();
+    assert!(busy(stage.write(0, 1)));
+    stage.take_back();
+    assert!(booking.retire() && !busy(stage.write(0, 1)));
+    let next = stage.lease.clone();
+    stage.lease = PinState::new(&Waiter::none()).shared();
+    let other = stage.view(Access::Exclusive, 0, 2).unwrap();
+    drop((going, next));
+    assert!(busy(stage.write(0, 1)), "it has ended the booking of another");
+    drop(other);
+}
+
+/// A lease may be gone before what it is told by.
+#[test]
+fn a_lease_that_is_gone_has_no_pins() {
+    let mut stage = Stage::new();
+    let view = stage.view(Access::Exclusive, 0, 1).unwrap();
+    let booking = view.booking();
+    let View { core, pins, ticket } = view;
+    stage.lease = PinState::new(&Waiter::none()).shared();
+    assert!(!booking.retire());
+    drop(pins);
+    assert!(booking.retire() && !busy(stage.write(0, 1)));
+    drop((core, ticket));
 }
 
 #[test]
@@ -352,7 +386,7 @@ fn r5_a_reference_never_sees_a_change() {
             let memory = memory.clone();
             scope.spawn(move || {
                 while !over() {
-                    let lease = PinState::new(&Waiter::none());
+                    let lease = PinState::new(&Waiter::none()).shared();
                     let piece = [Piece::at(0, 4 * B)];
                     let Ok(view) = memory.view(Access::Stable, &piece, &lease) else { continue };
                     let pin = view.pin().unwrap();

@@ -1,23 +1,21 @@
-//! A queue pair with all that is in flight on it: submitting, reaping, and what follows
-//! from a reset or the loss of the controller.
+//! A queue pair with all that is in flight on it: reaping, and what follows from a reset or
+//! the loss of the controller.
 //!
 //! It belongs to one thread at a time and knows its controller only when it is called, so
-//! that the controller can keep those that were dropped. Looking at clocks is in `watch`.
+//! that the controller can keep those that were dropped. Submitting is in `submit`, looking at
+//! clocks in `watch`.
 
 use super::super::controller::{Controller, End};
 use super::super::namespace::Namespace;
 use super::super::spec::PAGE;
-use super::super::spec::command::Command;
 use super::super::spec::status::Status;
 use super::ops::Ops;
-use super::piece::{Kind, Lists, Work};
+use super::piece::Lists;
 use super::rings::{Rings, Word};
 use super::slab::Slab;
 use super::wake::Wake;
 use super::watch::Watch;
-use crate::medium::check::{check, full, reject};
-use crate::medium::{BLOCK, Completion, Error, ErrorKind, Op, Rejected, Result};
-use crate::memory::Buffer;
+use crate::medium::{Completion, Error, ErrorKind, Result};
 use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,17 +27,17 @@ const NEVER_CALM: u64 = u64::MAX;
 #[derive(Debug)]
 pub(in super::super) struct Core {
     /// What the controller's news are while there are none.
-    calm: u64,
+    pub(super) calm: u64,
     pub(super) rings: Rings,
     pub(super) slab: Slab,
     pub(super) ops: Ops,
-    lists: Lists,
-    space: Arc<Namespace>,
-    read_only: bool,
+    pub(super) lists: Lists,
+    pub(super) space: Arc<Namespace>,
+    pub(super) read_only: bool,
     /// Bytes of one command.
-    most: usize,
+    pub(super) most: usize,
     /// Operations that have commands to be made yet, in order.
-    waiting: VecDeque<u16>,
+    pub(super) waiting: VecDeque<u16>,
     /// What ended outside of a poll.
     pub(super) finished: Vec<Completion>,
     pub(super) generation: u32,
@@ -141,162 +139,24 @@ impl Core {
         self.ops.open() + self.finished.len()
     }
 
-    /// Takes an operation.
-    #[inline]
-    pub(super) fn submit(
-        &mut self,
-        controller: &Controller,
-        tag: u64,
-        op: Op,
-    ) -> std::result::Result<(), Rejected> {
-        if controller.news() != self.calm {
-            self.heed(controller);
-            if let Some(error) = &self.ended {
-                return Err(reject(op, error.clone()));
-            }
-        }
-        if let Err(error) = check(&op, &self.space.geometry) {
-            return Err(reject(op, error));
-        }
-        if self.in_flight() >= self.ops.depth() {
-            return Err(full(op));
-        }
-        match op {
-            Op::Read { at, buf } => self.transfer(controller, tag, Kind::Read, (at, buf)),
-            Op::Write { at, buf, fua } if !self.read_only => {
-                self.transfer(controller, tag, Kind::Write { fua }, (at, buf))
-            }
-            Op::Compare { at, buf } => self.transfer(controller, tag, Kind::Compare, (at, buf)),
-            Op::Flush => self.order(tag, Kind::Flush, 0, 1),
-            other if self.read_only => Err(reject(other, read_only())),
-            Op::WriteZeroes { at, count } => self.order_blocks(tag, Kind::WriteZeroes, at, count),
-            Op::Deallocate { at, count } => self.order_blocks(tag, Kind::Deallocate, at, count),
-            Op::Copy { from, to, count } => {
-                let from = from << self.space.shift;
-                self.order_blocks(tag, Kind::Copy { from }, to, count)
-            }
-            other => Err(reject(other, read_only())),
-        }
-    }
-
-    /// Takes an operation with a buffer: at once where it is one command.
-    #[inline]
-    fn transfer(
-        &mut self,
-        controller: &Controller,
-        tag: u64,
-        kind: Kind,
-        (at, buf): (u64, Buffer),
-    ) -> std::result::Result<(), Rejected> {
-        let len = buf.len();
-        let address = controller.pool.device_address(&buf);
-        let (Some(address), true, true) =
-            (address, len <= self.most && self.waiting.is_empty(), self.slab.has_room())
-        else {
-            return self.transfer_long(controller, tag, kind, (at, buf), address);
-        };
-        let op = self.ops.take(tag, Some(buf));
-        let Some((slot, cid)) = self.slab.take(op) else { return Ok(()) };
-        let (nsid, shift) = (self.space.nsid, self.space.shift);
-        let (at, count) = (at << shift, ((len / BLOCK) as u32) << shift);
-        let command = match kind {
-            Kind::Read => Command::read(nsid, at, count),
-            Kind::Write { fua } => Command::write(nsid, at, count, fua),
-            _ => Command::compare(nsid, at, count),
-        };
-        let sgl = self.space.abilities.sgl;
-        let command = self.lists.point(command.with_cid(cid), slot, sgl, address, len);
-        self.rings.push(&command);
-        Ok(())
-    }
-
-    /// Takes one that is several commands, has to wait for others, or whose buffer the
-    /// device cannot reach: such bytes are copied (law M4).
-    #[cold]
-    fn transfer_long(
-        &mut self,
-        controller: &Controller,
-        tag: u64,
-        kind: Kind,
-        (at, buf): (u64, Buffer),
-        address: Option<u64>,
-    ) -> std::result::Result<(), Rejected> {
-        let (address, bounce) = match address {
-            Some(address) => (address, None),
-            None => match self.bounce(controller, kind, &buf) {
-                Ok((address, copy)) => (address, Some((copy, kind == Kind::Read))),
-                Err(error) => return Err(reject(op_of(kind, at, buf), error)),
-            },
-        };
-        let total = ((buf.len() / BLOCK) as u64) << self.space.shift;
-        let work = Work { kind, at: at << self.space.shift, total, cut: 0, address };
-        let op = self.ops.take_long(tag, (Some(buf), bounce), work);
-        self.waiting.push_back(op);
-        self.feed();
-        Ok(())
-    }
-
-    fn bounce(&self, c: &Controller, kind: Kind, buf: &Buffer) -> Result<(u64, Buffer)> {
-        let mut copy = c.pool.take(buf.len())?;
-        if kind != Kind::Read {
-            copy.copy_from_slice(buf);
-        }
-        match c.pool.device_address(&copy) {
-            Some(address) => Ok((address, copy)),
-            None => Err(Error::new(ErrorKind::Limit, "the pool has no memory for the device")),
-        }
-    }
-
-    fn order_blocks(
-        &mut self,
-        tag: u64,
-        kind: Kind,
-        at: u64,
-        count: u64,
-    ) -> std::result::Result<(), Rejected> {
-        self.order(tag, kind, at << self.space.shift, count << self.space.shift)
-    }
-
-    /// Takes an operation without a buffer.
-    fn order(
-        &mut self,
-        tag: u64,
-        kind: Kind,
-        at: u64,
-        total: u64,
-    ) -> std::result::Result<(), Rejected> {
-        let work = Work { kind, at, total, cut: 0, address: 0 };
-        let op = self.ops.take_long(tag, (None, None), work);
-        self.waiting.push_back(op);
-        self.feed();
-        Ok(())
-    }
-
-    /// Makes commands of what waits, while there are places for them.
-    fn feed(&mut self) {
-        while let Some(&op) = self.waiting.front() {
-            while let Some(work) = self.ops.work(op) {
-                let Some((slot, cid)) = self.slab.take(op) else { return };
-                let command = self.lists.next(&self.space, work, slot);
-                self.rings.push(&command.with_cid(cid));
-                self.ops.began(op);
-            }
-            self.waiting.pop_front();
-        }
-    }
-
     /// Tells the controller of what was taken.
     #[inline]
     pub(super) fn ring(&mut self, controller: &Controller) {
         if controller.news() != self.calm {
             self.heed(controller);
         }
+        if self.rings.would_hide_early() {
+            let mut last = std::mem::take(&mut self.finished);
+            self.reap(controller, &mut last);
+            last.append(&mut self.finished);
+            self.finished = last;
+        }
         self.ring_now(controller);
     }
 
     #[inline]
     fn ring_now(&mut self, controller: &Controller) {
-        if self.ended.is_some() {
+        if self.stale {
             return;
         }
         self.slab.rang();
@@ -317,6 +177,9 @@ impl Core {
         let before = done.len();
         if controller.news() != self.calm {
             self.heed(controller);
+        }
+        if self.rings.would_hide_early() {
+            self.reap(controller, done);
         }
         self.ring_now(controller);
         self.reap(controller, done);
@@ -519,7 +382,7 @@ impl Core {
         self.cut_off(&error, withhold);
         self.drop_waiting(&error);
         self.ended = Some(error);
-        self.calm = NEVER_CALM;
+        (self.calm, self.stale) = (NEVER_CALM, true);
     }
 
     /// Ends operations of which no command is in flight.
@@ -544,20 +407,7 @@ impl Core {
     }
 }
 
-fn read_only() -> Error {
-    Error::new(ErrorKind::Permission, "the namespace is open for reading only, or write protected")
-}
-
 fn lost_queue(qid: u16, error: &Error) -> Error {
     let text = format!("queue {qid} could not be made again after a reset: {}", error.message());
     Error::new(ErrorKind::Gone, text)
-}
-
-/// The operation with a buffer that was taken apart.
-fn op_of(kind: Kind, at: u64, buf: Buffer) -> Op {
-    match kind {
-        Kind::Write { fua } => Op::Write { at, buf, fua },
-        Kind::Compare => Op::Compare { at, buf },
-        _ => Op::Read { at, buf },
-    }
 }

@@ -1,6 +1,6 @@
 //! A queue of an NVMe medium, by the medium contract.
 //!
-//! `core` is the queue pair itself, `rings` its memory, `slab` its command identifiers,
+//! `core` is the queue pair itself, `submit` how it takes operations, `rings` its memory, `slab` its command identifiers,
 //! `ops` its operations and `piece` how they become commands. Here are waiting, the
 //! descriptor, and dropping.
 
@@ -9,6 +9,7 @@ mod ops;
 mod piece;
 mod rings;
 mod slab;
+mod submit;
 mod wake;
 mod watch;
 
@@ -196,7 +197,9 @@ impl Queue for NvmeQueue {
                 Ok(joined) => {
                     // What came before the vector was attached is told now.
                     wake.kept.set(true);
-                    wake.post();
+                    if self.is_ready() {
+                        wake.post();
+                    }
                     let _ = self.joined.set(joined);
                 }
                 Err(error) => {

@@ -127,6 +127,13 @@ impl Rings {
         self.tail = (self.tail + 1) & self.sq_mask;
     }
 
+    /// Whether there is a completion and a command that was not rung: after the doorbell
+    /// nobody could tell that the one came before the other.
+    #[inline]
+    pub(super) fn would_hide_early(&self) -> bool {
+        self.tail != self.rung && self.peek().is_some()
+    }
+
     /// Tells the controller of all commands that were put in since, if any.
     ///
     /// # Errors

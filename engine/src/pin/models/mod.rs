@@ -4,7 +4,10 @@
 //! then once for each part of the protocol that it is there for, with that part left
 //! out, and must not. How membarrier is modelled stands at the head of `world`.
 //!
-//! Run by `RUSTFLAGS="--cfg loom" cargo test -p freehold-engine --lib models::`.
+//! The window's ledger, which stands on the same barrier, has its model beside it,
+//! and so have the readings of `rcu`.
+//!
+//! Run by `RUSTFLAGS="--cfg loom" cargo test -p freehold-engine --lib models`.
 
 mod exclusive;
 mod revoke;

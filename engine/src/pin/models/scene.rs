@@ -1,6 +1,6 @@
 //! What the models share: one lease, and what must never be seen of it.
 
-use super::super::{PinState, Waiter, Wake};
+use super::super::{PinRef, PinState, Waiter, Wake};
 use super::world::{AtomicU64, must, step};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64 as Plain, Ordering::Relaxed, Ordering::SeqCst};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64 as Plain, Ordering::Relaxed, Ordering::SeqCst}
 /// A lease and what is done under its pins. `Plain` atomics are the observer's:
 /// loom does not order by them, nor switch threads there.
 pub(super) struct Scene {
-    pub(super) lease: Arc<PinState>,
+    pub(super) lease: PinRef,
     /// Pins in use at this moment.
     inside: Plain,
     /// Uses that ended.
@@ -33,7 +33,7 @@ impl Wake for Bell {
 impl Scene {
     pub(super) fn new() -> Arc<Self> {
         let woken = Arc::new(Plain::new(0));
-        let lease = PinState::new(&Waiter::new(Bell(woken.clone())));
+        let lease = PinState::new(&Waiter::new(Bell(woken.clone()))).shared();
         let plain = || Plain::new(0);
         Arc::new(Self {
             lease,

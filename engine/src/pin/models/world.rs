@@ -130,6 +130,20 @@ pub(in crate::pin) fn membarrier() -> std::io::Result<()> {
     Ok(())
 }
 
+/// Enters a lock under which others may call membarrier. A thread that waits there was switched
+/// away from, and has answered as one has that is in the call itself. One that need not wait
+/// passes barriers here that the system does not promise; whoever relies on what is before or
+/// after a lock relies on the lock.
+pub(in crate::pin) fn blocked<T>(enter: impl FnOnce() -> T) -> T {
+    let Some(me) = ME.with(taken) else { return enter() };
+    fence(SeqCst);
+    me.answered.store(u64::MAX, Release);
+    let entered = enter();
+    me.answered.store(me.asked.load(Relaxed), Release);
+    fence(SeqCst);
+    entered
+}
+
 /// A thread of a model.
 pub(crate) type Body = Box<dyn FnOnce() + Send>;
 

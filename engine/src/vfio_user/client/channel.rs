@@ -92,7 +92,7 @@ impl Channel {
         let id = talk.next_id;
         talk.next_id = id.wrapping_add(1);
         talk.link.queue(wire::command(id, command, payload), fds);
-        let answer = exchange(&mut talk.link, id, command, Instant::now() + patience);
+        let answer = exchange(&mut talk.link, id, command, socket::deadline(patience));
         let answer = answer.map_err(|why| match why {
             Some(broken) => self.lose(&format!("{broken} (at {command:?})")),
             None => self.lose(&format!("no answer to {command:?} within {patience:?}")),

@@ -13,6 +13,7 @@ use super::version::{self, Capabilities};
 use super::wire::{self, Command, DmaMapRequest, DmaUnmapRequest, SetIrqsRequest};
 use crate::bus::{Bar, DmaAccess, DmaLimits, DmaMap, Function, Registers};
 use crate::medium::{Error, ErrorKind, Result};
+use crate::memory::limits;
 use channel::Channel;
 use rustix::io::Errno;
 use std::fmt;
@@ -96,7 +97,7 @@ impl Client {
     pub fn connect(path: &Path, options: &ClientOptions) -> Result<Arc<Self>> {
         crate::fork::remember();
         let name = path.display().to_string();
-        let deadline = Instant::now() + options.timeouts.connect;
+        let deadline = socket::deadline(options.timeouts.connect);
         let socket = dial(path, &name, deadline)?;
         let peer = socket::peer(socket.as_fd());
         let channel = Arc::new(Channel::new(name, socket, options.timeouts));
@@ -219,7 +220,7 @@ impl Function for Client {
         }
         if talk.maps.len() >= self.limits.max_maps as usize {
             let text = format!("{} takes {} mappings at once", self.name(), self.limits.max_maps);
-            return Err(Error::new(ErrorKind::Limit, text));
+            return Err(limits::refused_by_peer(Error::new(ErrorKind::Limit, text)));
         }
         let flags = match map.access {
             DmaAccess::Read => wire::dma::READABLE,
@@ -236,7 +237,8 @@ impl Function for Client {
         let mut payload = Vec::with_capacity(DmaMapRequest::LEN);
         request.encode(&mut payload);
         let patience = self.channel.timeouts().request;
-        self.channel.ask_for(&mut talk, Command::DmaMap, &payload, &[file], patience)?;
+        let answer = self.channel.ask_for(&mut talk, Command::DmaMap, &payload, &[file], patience);
+        answer.map_err(limits::refused_by_peer)?;
         talk.maps.insert(map.iova, map.len);
         Ok(())
     }

@@ -5,7 +5,7 @@
 //! number of them, and handled when the device has returned.
 
 use crate::medium::{Error, ErrorKind, Result};
-use crate::vfio_user::socket::{Broken, Link, Message};
+use crate::vfio_user::socket::{self, Broken, Link, Message};
 use crate::vfio_user::wire::{self, Command, DmaAccess};
 use rustix::io::Errno;
 use std::collections::VecDeque;
@@ -50,7 +50,7 @@ impl Wire {
         let id = self.next_id;
         self.next_id = id.wrapping_add(1);
         self.link.queue(wire::command(id, command, payload), Vec::new());
-        match self.exchange(id, command, Instant::now() + patience) {
+        match self.exchange(id, command, socket::deadline(patience)) {
             Ok(answer) if answer.header.is_error() => {
                 let text = format!("the client refused {command:?}: {}", answer.header.error);
                 Err(Error::new(ErrorKind::Io, text))

@@ -83,6 +83,9 @@ impl Session {
         let vectors = device.vectors().min(wire::irq::MAX_VECTORS) as usize;
         self.vectors = std::iter::repeat_with(|| None).take(vectors).collect();
         let end = self.drive(device, stop);
+        // From here on nothing is asked of the client: memory that is reached by messages
+        // fails at once, also if the device keeps it.
+        self.lock().broken.get_or_insert(Broken::Closed);
         device.client_gone();
         for (iova, len) in std::mem::take(&mut self.maps) {
             device.dma_removed(iova, len);
@@ -92,8 +95,6 @@ impl Session {
                 device.attach(vector as u32, None);
             }
         }
-        // Memory that is reached by messages may outlive us in the device's hands.
-        self.lock().broken.get_or_insert(Broken::Closed);
         // Last: a client that sees the connection end knows that its memory is quiet.
         socket::shut_down(&self.socket);
         end

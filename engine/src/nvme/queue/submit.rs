@@ -1,0 +1,168 @@
+//! Taking operations: how each becomes commands, at once or when there are places.
+
+use super::super::controller::Controller;
+use super::super::spec::command::Command;
+use super::core::Core;
+use super::piece::{Kind, Work};
+use crate::medium::check::{check, full, reject};
+use crate::medium::{BLOCK, Error, ErrorKind, Op, Rejected, Result};
+use crate::memory::Buffer;
+
+impl Core {
+    /// Takes an operation.
+    #[inline]
+    pub(super) fn submit(
+        &mut self,
+        controller: &Controller,
+        tag: u64,
+        op: Op,
+    ) -> std::result::Result<(), Rejected> {
+        if controller.news() != self.calm {
+            self.heed(controller);
+            if let Some(error) = &self.ended {
+                return Err(reject(op, error.clone()));
+            }
+        }
+        if let Err(error) = check(&op, &self.space.geometry) {
+            return Err(reject(op, error));
+        }
+        if self.in_flight() >= self.ops.depth() {
+            return Err(full(op));
+        }
+        match op {
+            Op::Read { at, buf } => self.transfer(controller, tag, Kind::Read, (at, buf)),
+            Op::Write { at, buf, fua } if !self.read_only => {
+                self.transfer(controller, tag, Kind::Write { fua }, (at, buf))
+            }
+            Op::Compare { at, buf } => self.transfer(controller, tag, Kind::Compare, (at, buf)),
+            Op::Flush => self.order(tag, Kind::Flush, 0, 1),
+            other if self.read_only => Err(reject(other, read_only())),
+            Op::WriteZeroes { at, count } => self.order_blocks(tag, Kind::WriteZeroes, at, count),
+            Op::Deallocate { at, count } => self.order_blocks(tag, Kind::Deallocate, at, count),
+            Op::Copy { from, to, count } => {
+                let from = from << self.space.shift;
+                self.order_blocks(tag, Kind::Copy { from }, to, count)
+            }
+            other => Err(reject(other, read_only())),
+        }
+    }
+
+    /// Takes an operation with a buffer: at once where it is one command.
+    #[inline]
+    fn transfer(
+        &mut self,
+        controller: &Controller,
+        tag: u64,
+        kind: Kind,
+        (at, buf): (u64, Buffer),
+    ) -> std::result::Result<(), Rejected> {
+        let len = buf.len();
+        let address = controller.pool.device_address(&buf);
+        let (Some(address), true, true) =
+            (address, len <= self.most && self.waiting.is_empty(), self.slab.has_room())
+        else {
+            return self.transfer_long(controller, tag, kind, (at, buf), address);
+        };
+        let op = self.ops.take(tag, Some(buf));
+        let Some((slot, cid)) = self.slab.take(op) else { return Ok(()) };
+        let (nsid, shift) = (self.space.nsid, self.space.shift);
+        let (at, count) = (at << shift, ((len / BLOCK) as u32) << shift);
+        let command = match kind {
+            Kind::Read => Command::read(nsid, at, count),
+            Kind::Write { fua } => Command::write(nsid, at, count, fua),
+            _ => Command::compare(nsid, at, count),
+        };
+        let sgl = self.space.abilities.sgl;
+        let command = self.lists.point(command.with_cid(cid), slot, sgl, address, len);
+        self.rings.push(&command);
+        Ok(())
+    }
+
+    /// Takes one that is several commands, has to wait for others, or whose buffer the
+    /// device cannot reach: such bytes are copied (law M4).
+    #[cold]
+    fn transfer_long(
+        &mut self,
+        controller: &Controller,
+        tag: u64,
+        kind: Kind,
+        (at, buf): (u64, Buffer),
+        address: Option<u64>,
+    ) -> std::result::Result<(), Rejected> {
+        let (address, bounce) = match address {
+            Some(address) => (address, None),
+            None => match self.bounce(controller, kind, &buf) {
+                Ok((address, copy)) => (address, Some((copy, kind == Kind::Read))),
+                Err(error) => return Err(reject(op_of(kind, at, buf), error)),
+            },
+        };
+        let total = ((buf.len() / BLOCK) as u64) << self.space.shift;
+        let work = Work { kind, at: at << self.space.shift, total, cut: 0, address };
+        let op = self.ops.take_long(tag, (Some(buf), bounce), work);
+        self.waiting.push_back(op);
+        self.feed();
+        Ok(())
+    }
+
+    fn bounce(&self, c: &Controller, kind: Kind, buf: &Buffer) -> Result<(u64, Buffer)> {
+        let mut copy = c.pool.take(buf.len())?;
+        if kind != Kind::Read {
+            copy.copy_from_slice(buf);
+        }
+        match c.pool.device_address(&copy) {
+            Some(address) => Ok((address, copy)),
+            None => Err(Error::new(ErrorKind::Limit, "the pool has no memory for the device")),
+        }
+    }
+
+    fn order_blocks(
+        &mut self,
+        tag: u64,
+        kind: Kind,
+        at: u64,
+        count: u64,
+    ) -> std::result::Result<(), Rejected> {
+        self.order(tag, kind, at << self.space.shift, count << self.space.shift)
+    }
+
+    /// Takes an operation without a buffer.
+    fn order(
+        &mut self,
+        tag: u64,
+        kind: Kind,
+        at: u64,
+        total: u64,
+    ) -> std::result::Result<(), Rejected> {
+        let work = Work { kind, at, total, cut: 0, address: 0 };
+        let op = self.ops.take_long(tag, (None, None), work);
+        self.waiting.push_back(op);
+        self.feed();
+        Ok(())
+    }
+
+    /// Makes commands of what waits, while there are places for them.
+    pub(super) fn feed(&mut self) {
+        while let Some(&op) = self.waiting.front() {
+            while let Some(work) = self.ops.work(op) {
+                let Some((slot, cid)) = self.slab.take(op) else { return };
+                let command = self.lists.next(&self.space, work, slot);
+                self.rings.push(&command.with_cid(cid));
+                self.ops.began(op);
+            }
+            self.waiting.pop_front();
+        }
+    }
+}
+
+fn read_only() -> Error {
+    Error::new(ErrorKind::Permission, "the namespace is open for reading only, or write protected")
+}
+
+/// The operation with a buffer that was taken apart.
+fn op_of(kind: Kind, at: u64, buf: Buffer) -> Op {
+    match kind {
+        Kind::Write { fua } => Op::Write { at, buf, fua },
+        Kind::Compare => Op::Compare { at, buf },
+        _ => Op::Read { at, buf },
+    }
+}

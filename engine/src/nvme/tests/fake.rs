@@ -1,0 +1,303 @@
+//! A controller made by hand, in this process and without a thread: it acts when a
+//! register is written, and does what a test tells it, however wrong.
+
+use crate::bus::{Bar, DmaLimits, DmaMap, Function, Registers};
+use crate::medium::{Error, ErrorKind, Result};
+use crate::nvme::spec::command::{Command, Cqe, admin, nvm};
+use crate::nvme::spec::identify::{IdentifyController, IdentifyNamespace, LbaFormat, cns};
+use crate::nvme::spec::registers::{ACQ, AQA, ASQ, CAP, CC, CSTS, Cap, Cc, Csts, DOORBELLS};
+use crate::nvme::spec::status::Status;
+use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+pub(super) const BLOCKS: u64 = 1024;
+const BAR: u64 = 0x2000;
+
+/// A ring pair as the controller sees it.
+#[derive(Default)]
+struct Pair {
+    sq: u64,
+    cq: u64,
+    sq_entries: u32,
+    cq_entries: u32,
+    head: u32,
+    tail: u32,
+    phase: bool,
+}
+
+/// What the controller is like, and what it has.
+#[derive(Default)]
+pub(super) struct State {
+    registers: BTreeMap<u64, u64>,
+    maps: Vec<(u64, u64, usize)>,
+    pairs: BTreeMap<u16, Pair>,
+    /// I/O commands that were fetched and are not answered.
+    pub(super) held: Vec<(u16, Command)>,
+    /// Fetched commands are answered at once, and well.
+    pub(super) obeys: bool,
+    /// CSTS.RDY never goes away again.
+    pub(super) stuck: bool,
+    pub(super) fatal: bool,
+    /// Every register reads as all ones.
+    pub(super) vanished: bool,
+    /// The link is broken.
+    pub(super) cut: bool,
+    /// What optional commands it has.
+    pub(super) oncs: u16,
+    /// How often it was enabled.
+    pub(super) starts: u32,
+    /// Doorbell writes of I/O queues.
+    pub(super) rings: u32,
+}
+
+/// The function that has it.
+pub(super) struct Fake(Arc<Space>);
+
+struct Space(Mutex<State>);
+
+impl Fake {
+    pub(super) fn new() -> Arc<Self> {
+        let state = State { obeys: true, oncs: 0x0d, ..State::default() };
+        Arc::new(Self(Arc::new(Space(Mutex::new(state)))))
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.0.lock().unwrap()
+    }
+}
+
+impl State {
+    pub(super) fn load(&self, iova: u64, len: usize) -> Vec<u8> {
+        let at = self.place(iova, len);
+        // SAFETY: a test's driver keeps what it maps mapped; nobody has references there.
+        (0..len).map(|i| unsafe { ((at + i) as *const u8).read_volatile() }).collect()
+    }
+
+    fn store(&self, iova: u64, bytes: &[u8]) {
+        let at = self.place(iova, bytes.len());
+        for (i, &byte) in bytes.iter().enumerate() {
+            // SAFETY: as in `load`.
+            unsafe { ((at + i) as *mut u8).write_volatile(byte) };
+        }
+    }
+
+    /// Panics for what was never mapped: a stray access.
+    fn place(&self, iova: u64, len: usize) -> usize {
+        let inside = |m: &&(u64, u64, usize)| m.0 <= iova && iova + len as u64 <= m.0 + m.1;
+        let map = self.maps.iter().find(inside).expect("the driver maps what it names");
+        map.2 + (iova - map.0) as usize
+    }
+
+    /// Posts a completion, right or wrong.
+    pub(super) fn post(&mut self, qid: u16, cqe: impl FnOnce(u16, bool) -> Cqe) {
+        let pair = self.pairs.get_mut(&qid).expect("the queue exists");
+        let cqe = cqe(pair.head as u16, pair.phase);
+        let at = pair.cq + u64::from(pair.tail) * Cqe::BYTES as u64;
+        pair.tail = (pair.tail + 1) % pair.cq_entries;
+        pair.phase ^= pair.tail == 0;
+        self.store(at, &cqe.to_bytes());
+    }
+
+    /// Completes a command of a queue.
+    pub(super) fn complete(&mut self, qid: u16, cid: u16, status: Status) {
+        self.post(qid, |head, phase| Cqe::new(0, head, qid, cid, status, phase));
+    }
+
+    /// Completes all that is held.
+    pub(super) fn complete_held(&mut self) {
+        for (qid, command) in std::mem::take(&mut self.held) {
+            self.complete(qid, command.cid(), Status::SUCCESS);
+        }
+    }
+
+    fn fetch(&mut self, qid: u16, tail: u32) {
+        while let Some(pair) = self.pairs.get_mut(&qid).filter(|pair| pair.head != tail) {
+            let at = pair.sq + u64::from(pair.head) * Command::BYTES as u64;
+            pair.head = (pair.head + 1) % pair.sq_entries;
+            let command = Command::from_bytes(&self.load(at, 64).try_into().unwrap());
+            match qid {
+                0 => self.administer(command),
+                _ if self.obeys => self.obey(qid, command),
+                _ => self.held.push((qid, command)),
+            }
+        }
+    }
+
+    fn obey(&mut self, qid: u16, command: Command) {
+        if command.opcode() == nvm::READ {
+            // One page says what was read; the rest stays.
+            self.store(command.prp1(), &command.slba().to_le_bytes());
+        }
+        self.complete(qid, command.cid(), Status::SUCCESS);
+    }
+
+    fn administer(&mut self, command: Command) {
+        let qid = command.cdw(10) as u16;
+        let entries = (command.cdw(10) >> 16) + 1;
+        match command.opcode() {
+            admin::IDENTIFY if command.cdw(10) == u32::from(cns::CONTROLLER) => {
+                let mut id = IdentifyController::new();
+                id.set_sqes(0x66);
+                id.set_cqes(0x44);
+                id.set_mdts(2);
+                id.set_oncs(self.oncs);
+                self.store(command.prp1(), id.as_bytes());
+            }
+            admin::IDENTIFY => {
+                let mut id = IdentifyNamespace::new();
+                id.set_nsze(BLOCKS);
+                id.set_lba_format(0, LbaFormat { metadata: 0, lbads: 12, performance: 0 });
+                self.store(command.prp1(), id.as_bytes());
+            }
+            admin::CREATE_CQ => {
+                let pair = Pair {
+                    cq: command.prp1(),
+                    cq_entries: entries,
+                    phase: true,
+                    ..Pair::default()
+                };
+                self.pairs.insert(qid, pair);
+            }
+            admin::CREATE_SQ => {
+                let pair = self.pairs.get_mut(&qid).expect("its completion queue exists");
+                (pair.sq, pair.sq_entries) = (command.prp1(), entries);
+            }
+            _ => {}
+        }
+        self.post(0, |head, phase| {
+            Cqe::new(0x0007_0007, head, 0, command.cid(), Status::SUCCESS, phase)
+        });
+    }
+
+    fn configure(&mut self, cc: Cc) {
+        let was = Cc(self.registers.get(&CC).map_or(0, |v| *v as u32));
+        self.registers.insert(CC, cc.0.into());
+        if cc.en() == 1 && was.en() == 0 {
+            self.starts += 1;
+            let (asq, acq) = (self.registers[&ASQ], self.registers[&ACQ]);
+            let entries = (self.registers[&AQA] as u32 & 0xfff) + 1;
+            let pair = Pair {
+                sq: asq,
+                cq: acq,
+                sq_entries: entries,
+                cq_entries: entries,
+                phase: true,
+                ..Pair::default()
+            };
+            self.pairs = BTreeMap::from([(0, pair)]);
+            self.held.clear();
+            self.fatal = false;
+        }
+    }
+
+    fn status(&self) -> u32 {
+        let enabled = Cc(self.registers.get(&CC).map_or(0, |v| *v as u32)).en();
+        let shut = self.registers.get(&CC).is_some_and(|v| Cc(*v as u32).shn() != 0);
+        Csts(0)
+            .with_rdy(if self.stuck { 1 } else { enabled })
+            .with_cfs(self.fatal.into())
+            .with_shst(if shut { 2 } else { 0 })
+            .0
+    }
+}
+
+fn broken() -> Error {
+    Error::new(ErrorKind::Gone, "the link is cut")
+}
+
+impl Registers for Space {
+    fn read(&self, _: u8, offset: u64, to: &mut [u8]) -> Result<()> {
+        let state = self.0.lock().unwrap();
+        if state.cut {
+            return Err(broken());
+        }
+        let value = match offset {
+            _ if state.vanished => u64::MAX,
+            CAP => Cap(0).with_mqes(63).with_cqr(1).with_to(1).with_css(1).0,
+            CSTS => state.status().into(),
+            _ => state.registers.get(&offset).copied().unwrap_or(0),
+        };
+        to.copy_from_slice(&value.to_le_bytes()[..to.len()]);
+        Ok(())
+    }
+
+    fn write(&self, _: u8, offset: u64, from: &[u8]) -> Result<()> {
+        let mut state = self.0.lock().unwrap();
+        if state.cut {
+            return Err(broken());
+        }
+        let mut bytes = [0; 8];
+        bytes[..from.len()].copy_from_slice(from);
+        let value = u64::from_le_bytes(bytes);
+        match offset {
+            CC => state.configure(Cc(value as u32)),
+            _ if offset >= DOORBELLS => {
+                let number = (offset - DOORBELLS) / 4;
+                state.rings += u32::from(number > 1);
+                if number.is_multiple_of(2) {
+                    state.fetch((number / 2) as u16, value as u32);
+                }
+            }
+            _ => drop(state.registers.insert(offset, value)),
+        }
+        Ok(())
+    }
+}
+
+impl Function for Fake {
+    fn name(&self) -> &str {
+        "fake"
+    }
+
+    fn config(&self, _: u16, to: &mut [u8]) -> Result<()> {
+        to.fill(0);
+        Ok(())
+    }
+
+    fn set_config(&self, _: u16, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn bar(&self, index: u8) -> Result<Bar> {
+        let space: Arc<dyn Registers> = Arc::<Space>::clone(&self.0);
+        Ok(Bar::new(index, BAR, Vec::new(), space))
+    }
+
+    fn dma_limits(&self) -> DmaLimits {
+        let ranges = std::iter::once(0..1 << 40).collect();
+        DmaLimits { ranges, page_sizes: 4096, max_maps: 16, foreign_memory: false }
+    }
+
+    unsafe fn map(&self, map: &DmaMap<'_>) -> Result<()> {
+        self.state().maps.push((map.iova, map.len, map.address));
+        Ok(())
+    }
+
+    fn unmap(&self, iova: u64, _: u64) -> Result<()> {
+        self.state().maps.retain(|map| map.0 != iova);
+        Ok(())
+    }
+
+    fn reset(&self) -> Result<()> {
+        Err(Error::new(ErrorKind::Unsupported, "it has no such reset"))
+    }
+
+    fn vectors(&self) -> u32 {
+        0
+    }
+
+    fn attach(&self, _: u32, _: Option<BorrowedFd<'_>>) -> Result<()> {
+        Err(Error::new(ErrorKind::Invalid, "it has no vectors"))
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.state().cut { Err(broken()) } else { Ok(()) }
+    }
+}
+
+impl std::fmt::Debug for Fake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fake").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,264 @@
+//! The store's crash promises on an emulated controller with a volatile cache that is
+//! killed at a random moment.
+//!
+//! Each 512 bytes of each file say which file, which block and which write they are
+//! of. What a `sync` confirmed is there after the kill, at least as new; what was only
+//! written is there or not, sector by sector; a copy that was synced has exactly what its
+//! source had; and `check` finds nothing.
+
+use crate::random::Random;
+use freehold::{FormatOptions, OpenOptions, Store};
+use std::collections::BTreeMap;
+
+const FILES: u64 = 5;
+const BLOCKS: u64 = 24;
+const BLOCK: usize = 4096;
+const SECTOR: usize = 512;
+/// Marks a sector that the story wrote.
+const MAGIC: u64 = 0x4655_4e4c_4f43_4b31;
+
+/// What is known of one block of a file.
+#[derive(Debug, Clone, Copy, Default)]
+struct Known {
+    /// The last write that a sync confirmed.
+    synced: u64,
+    /// The last write that was tried.
+    tried: u64,
+    /// The last write that was acknowledged.
+    written: u64,
+}
+
+/// What the store has promised.
+#[derive(Debug, Default)]
+pub struct Promises {
+    files: BTreeMap<u64, Vec<Known>>,
+    /// Copies that were confirmed: name, the file they are of, and its writes.
+    copies: Vec<(String, u64, Vec<u64>)>,
+    /// The number of the last write.
+    last: u64,
+    /// Syncs that were confirmed.
+    pub syncs: u64,
+}
+
+fn name(file: u64) -> String {
+    format!("file{file}")
+}
+
+fn fill(buf: &mut [u8], file: u64, block: u64, write: u64) {
+    for sector in buf.chunks_exact_mut(SECTOR) {
+        let words = [MAGIC, file, block, write];
+        for (chunk, i) in sector.chunks_exact_mut(8).zip(0..) {
+            let word = words.get(i).copied().unwrap_or(write.wrapping_mul(0x9e37_79b9 + i as u64));
+            chunk.copy_from_slice(&word.to_le_bytes());
+        }
+    }
+}
+
+/// The write that a sector is of, or what is wrong with it. Zeroes are write 0.
+fn write_of(sector: &[u8], file: u64, block: u64) -> Result<u64, String> {
+    if sector.iter().all(|byte| *byte == 0) {
+        return Ok(0);
+    }
+    let write = u64::from_le_bytes(sector[24..32].try_into().expect("eight bytes"));
+    let mut expected = [0; SECTOR];
+    fill(&mut expected, file, block, write);
+    if sector == expected { Ok(write) } else { Err("bytes that nobody wrote there".to_owned()) }
+}
+
+/// Formats the medium and makes the files.
+///
+/// # Errors
+/// What the store says.
+pub fn prepare(uri: &str) -> Result<Promises, String> {
+    let store = Store::format(uri, &FormatOptions::default()).map_err(|e| e.to_string())?;
+    let mut promises = Promises::default();
+    for file in 0..FILES {
+        let handle = store.create(name(file).as_bytes()).map_err(|e| e.to_string())?;
+        handle.sync().map_err(|e| e.to_string())?;
+        promises.files.insert(file, vec![Known::default(); BLOCKS as usize]);
+    }
+    store.close().map_err(|e| e.to_string())?;
+    Ok(promises)
+}
+
+/// Works on the store until it fails, because its device is killed, or so many steps
+/// are done. `step` is called before each.
+pub fn work(
+    uri: &str,
+    promises: &mut Promises,
+    random: &mut Random,
+    steps: u64,
+    mut step: impl FnMut(u64),
+) {
+    let Ok(store) = Store::open(uri, &OpenOptions::default()) else { return };
+    for i in 0..steps {
+        step(i);
+        let file = random.below(FILES);
+        let done = match random.below(8) {
+            0..=4 => overwrite(&store, promises, random, file),
+            5 | 6 => sync(&store, promises, file),
+            _ => copy(&store, promises, file),
+        };
+        if done.is_err() {
+            break;
+        }
+    }
+    // As a program that met an error: nothing is closed well.
+    drop(store);
+}
+
+fn overwrite(
+    store: &Store,
+    promises: &mut Promises,
+    random: &mut Random,
+    file: u64,
+) -> freehold::Result<()> {
+    let first = random.below(BLOCKS);
+    let count = 1 + random.below((BLOCKS - first).min(5));
+    promises.last += 1;
+    let write = promises.last;
+    let mut bytes = vec![0; count as usize * BLOCK];
+    let known = promises.files.get_mut(&file).expect("a file of the story");
+    for (chunk, block) in bytes.chunks_exact_mut(BLOCK).zip(first..) {
+        fill(chunk, file, block, write);
+        known[block as usize].tried = write;
+    }
+    store.open_file(name(file).as_bytes())?.write_at(&bytes, first * BLOCK as u64)?;
+    for block in first..first + count {
+        known[block as usize].written = write;
+    }
+    Ok(())
+}
+
+fn sync(store: &Store, promises: &mut Promises, file: u64) -> freehold::Result<()> {
+    store.open_file(name(file).as_bytes())?.sync()?;
+    promises.syncs += 1;
+    for known in promises.files.get_mut(&file).expect("a file of the story") {
+        known.synced = known.written;
+    }
+    Ok(())
+}
+
+fn copy(store: &Store, promises: &mut Promises, file: u64) -> freehold::Result<()> {
+    if promises.copies.len() > 6 {
+        let (old, ..) = promises.copies.remove(0);
+        store.remove(old.as_bytes())?;
+    }
+    let to = format!("copy{}", promises.last);
+    if promises.copies.iter().any(|(other, ..)| *other == to) {
+        return Ok(());
+    }
+    let writes = promises.files[&file].iter().map(|known| known.written).collect();
+    let handle = store.reflink(name(file).as_bytes(), to.as_bytes())?;
+    handle.sync()?;
+    promises.syncs += 1;
+    promises.copies.push((to, file, writes));
+    Ok(())
+}
+
+/// Opens what is left and compares it with what was promised.
+///
+/// # Errors
+/// The first promise that was broken.
+pub fn judge(uri: &str, promises: &mut Promises) -> Result<(), String> {
+    let store = Store::open(uri, &OpenOptions::default()).map_err(|e| format!("opening: {e}"))?;
+    let report = store.check().map_err(|e| format!("checking: {e}"))?;
+    if !report.findings.is_empty() {
+        return Err(format!("check finds {:?}", report.findings));
+    }
+    for (file, known) in &promises.files {
+        let writes = read(&store, &name(*file), *file)?;
+        for (block, (sectors, known)) in writes.iter().zip(known).enumerate() {
+            for write in sectors {
+                if *write < known.synced || *write > known.tried {
+                    return Err(format!(
+                        "file {file}, block {block}: a sector of write {write}; {} was \
+                         confirmed, {} was the last tried",
+                        known.synced, known.tried
+                    ));
+                }
+            }
+        }
+    }
+    for (copy, file, wanted) in &promises.copies {
+        let writes = read(&store, copy, *file)?;
+        for (block, (sectors, wanted)) in writes.iter().zip(wanted).enumerate() {
+            if sectors.iter().any(|write| write != wanted) {
+                return Err(format!("{copy}, block {block}: {sectors:?} and not {wanted}"));
+            }
+        }
+    }
+    // Sectors of several writes in one block are what the next story would not expect:
+    // each file begins anew.
+    for (file, known) in &mut promises.files {
+        let handle = store.open_file(name(*file).as_bytes()).map_err(|e| e.to_string())?;
+        promises.last += 1;
+        let mut bytes = vec![0; BLOCKS as usize * BLOCK];
+        for (chunk, block) in bytes.chunks_exact_mut(BLOCK).zip(0..) {
+            fill(chunk, *file, block, promises.last);
+            let write = promises.last;
+            known[block as usize] = Known { synced: write, tried: write, written: write };
+        }
+        handle.write_at(&bytes, 0).map_err(|e| e.to_string())?;
+        handle.sync().map_err(|e| e.to_string())?;
+    }
+    store.close().map_err(|e| e.to_string())
+}
+
+/// The writes of a file's sectors, by block; what is beyond its end is write 0.
+fn read(store: &Store, name: &str, file: u64) -> Result<Vec<Vec<u64>>, String> {
+    let fail = |e: freehold::Error| format!("reading {name}: {e}");
+    let handle = store.open_file(name.as_bytes()).map_err(fail)?;
+    let mut bytes = vec![0; BLOCKS as usize * BLOCK];
+    let mut done = 0;
+    while done < bytes.len() {
+        match handle.read_at(&mut bytes[done..], done as u64).map_err(fail)? {
+            0 => break,
+            n => done += n,
+        }
+    }
+    let blocks = bytes.chunks_exact(BLOCK).zip(0..).map(|(bytes, block)| {
+        let sectors = bytes.chunks_exact(SECTOR);
+        let writes = sectors.map(|sector| write_of(sector, file, block));
+        writes.collect::<Result<Vec<_>, _>>()
+    });
+    let blocks: Result<Vec<_>, _> = blocks.collect();
+    blocks.map_err(|what| format!("{name}: {what}"))
+}
+
+/// One history: an emulator with a volatile cache that loses it after a random command,
+/// several times over the same file.
+///
+/// # Errors
+/// The first promise that was broken.
+pub fn seed(seed: u64) -> Result<u64, String> {
+    use super::served::{Served, fresh_path};
+    use freehold_engine::emulator::{Backing, Options};
+    let mut random = Random::new(seed);
+    let path = fresh_path("img");
+    let mut options = Options::new("", 64 << 20);
+    options.backing = Backing::File(path.clone());
+    options.volatile_cache = true;
+    options.lba = *random.pick(&[512, 4096]);
+    options.shadow_doorbells = random.one_in(2);
+    let mut run = |options: &Options| -> Result<u64, String> {
+        let first = Served::new(options.clone());
+        let mut promises = prepare(&first.uri())?;
+        drop(first);
+        for _ in 0..3 {
+            let when = 10 + random.below(300);
+            let fault = format!("vanish:how=exit,nth={when}");
+            let faults = vec![fault.parse().map_err(|e| format!("{e}"))?];
+            let mortal = Options { faults, seed: random.next_u64(), ..options.clone() };
+            let served = Served::new(mortal);
+            work(&served.uri(), &mut promises, &mut random, 400, |_| {});
+            drop(served);
+            let next = Served::new(options.clone());
+            judge(&next.uri(), &mut promises)?;
+        }
+        Ok(promises.syncs)
+    };
+    let result = run(&options);
+    let _ = std::fs::remove_file(path);
+    result
+}

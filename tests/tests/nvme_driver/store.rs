@@ -1,0 +1,93 @@
+//! A store over the driver: what it makes of resets, and of a controller that is lost.
+
+use super::served::{Served, options};
+use freehold::{Access, ErrorKind, FormatOptions, LeaseOptions, OpenOptions, Store};
+use freehold_engine::emulator::{Fault, Options};
+
+const KIB: usize = 1024;
+
+fn faulty(fault: &str) -> Options {
+    let faults = vec![fault.parse::<Fault>().expect("a fault")];
+    Options { lba: 4096, faults, ..options() }
+}
+
+/// Bytes that say what they are of.
+fn bytes(salt: u8, len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at / 7) as u8 ^ salt).collect()
+}
+
+/// Resets are the driver's and the block map's business: nothing of them reaches a caller.
+#[test]
+fn a_store_lives_through_resets() {
+    for fault in ["duplicate:op=io,every=211", "fatal:op=write,nth=90"] {
+        let served = Served::new(faulty(fault));
+        let store = Store::format(&served.uri(), &FormatOptions::default()).unwrap();
+        let file = store.create(b"f").unwrap();
+        for round in 0..60u8 {
+            file.write_at(&bytes(round, 40 * KIB), u64::from(round) * 4096).unwrap();
+            file.sync().unwrap();
+            let mut back = vec![0; 40 * KIB];
+            file.read_at(&mut back, u64::from(round) * 4096).unwrap();
+            assert!(back == bytes(round, 40 * KIB), "{fault}: round {round}");
+        }
+        assert!(store.check().unwrap().clean(), "{fault}");
+        drop(file);
+        store.close().unwrap();
+        let store = Store::open(&served.uri(), &OpenOptions::default()).unwrap();
+        let file = store.open_file(b"f").unwrap();
+        let mut back = vec![0; 4096];
+        file.read_at(&mut back, 0).unwrap();
+        assert!(back == bytes(0, 40 * KIB)[..4096], "{fault}");
+    }
+}
+
+/// Part D, 3, and laws M3 and M4, from the top: plain I/O and I/O through a lease end in
+/// errors, some of it without its buffers; the store is poisoned, and opens again with
+/// what was synced.
+#[test]
+fn d3_m3_m4_a_store_whose_controller_vanishes_is_poisoned() {
+    let served = Served::new(faulty("vanish:op=write,nth=500"));
+    let store = Store::format(&served.uri(), &FormatOptions::default()).unwrap();
+    let (safe, busy) = (store.create(b"safe").unwrap(), store.create(b"busy").unwrap());
+    safe.write_at(&bytes(1, 256 * KIB), 0).unwrap();
+    busy.write_at(&bytes(2, 256 * KIB), 0).unwrap();
+    store.sync().unwrap();
+    let lease = busy.lease(.., Access::Write, &LeaseOptions::default()).unwrap();
+    let mut queue = store.queue(16).unwrap();
+    let (mut done, mut lost, mut tag) = (Vec::new(), 0, 0);
+    while lost == 0 {
+        for _ in 0..4 {
+            tag += 1;
+            if let Ok(buf) = queue.buffer(4096) {
+                let _ = queue.write(&safe, (1 << 20) + tag % 50 * 4096, buf, tag);
+            }
+            let place = tag % 32 * 8192;
+            if let Ok(buffer) = lease.buffer_at(place..place + 8192) {
+                let _ = queue.flush(buffer, tag);
+            }
+        }
+        if queue.poll(&mut done) == 0 && queue.wait(None).is_err() {
+            queue.poll(&mut done);
+        }
+        lost += done.drain(..).filter(|c| c.result.is_err()).count();
+    }
+    // What is in flight still ends.
+    for _ in 0..10_000 {
+        let _ = queue.wait(Some(std::time::Duration::from_millis(1)));
+        if queue.poll(&mut done) == 0 {
+            break;
+        }
+    }
+    let poisoned = store.sync().unwrap_err();
+    assert!(matches!(poisoned.kind(), ErrorKind::Poisoned | ErrorKind::Gone), "{poisoned}");
+    assert!(store.stats().withheld_bytes > 0, "{:?}", store.stats());
+    assert!(safe.write_at(b"more", 0).is_err());
+    assert!(safe.read_at(&mut [0; 4096], 0).is_err());
+    drop((done, lease, queue, safe, busy, store));
+    let store = Store::open(&served.uri(), &OpenOptions::default()).unwrap();
+    let mut back = vec![0; 256 * KIB];
+    store.open_file(b"safe").unwrap().read_at(&mut back, 0).unwrap();
+    assert!(back == bytes(1, 256 * KIB));
+    assert!(store.check().unwrap().clean());
+    assert_eq!(store.stats().withheld_bytes, 0);
+}

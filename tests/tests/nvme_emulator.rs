@@ -1,0 +1,10 @@
+//! The emulated controller, by commands that are made by hand: registers, queues, all
+//! commands with their refusals, shadow doorbells and sleep, faults, hostile memory.
+
+mod nvme_emulator {
+    mod admin;
+    mod hostile;
+    mod io;
+    mod registers;
+    mod sleeping;
+}
