@@ -213,7 +213,7 @@ impl Bed {
         while n < count {
             while let Some((mut share, buf)) = idle.pop() {
                 n += 1;
-                share.at.move_to(place(n) * B);
+                let _ = share.move_to(place(n) * B, buf.len());
                 queue.fill_share(share, buf, n).map_err(|r| r.error.unwrap_or_else(full))?;
             }
             queue.poll(&mut done);

@@ -5,10 +5,10 @@
 //! have, and a command is pinned and unpinned without any atomic read-modify-write.
 
 use super::state::{COMMAND, NotHeld, PinState};
-use super::table::{self, Chunk, Kind, NO_SLOT, Pair};
+use super::table::{self, ACQUIRED, Chunk, Kind, NO_SLOT, Pair};
 use super::word::{GATED, Word};
 use super::{fork::forked, sync::CHUNKS};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 /// The pins of one queue's commands.
 #[derive(Debug)]
@@ -21,21 +21,44 @@ pub struct IoPins {
 #[derive(Debug)]
 #[must_use = "a lease stays pinned until its commands are completed"]
 pub struct IoPin {
-    /// Address and slot of the lease: slots are not used again while a command of
-    /// theirs has a pin.
-    lease: usize,
+    /// Where it is counted: the address of the pair, or that of the lease, whose gate it is
+    /// then, and [`GATE`].
+    place: usize,
+    /// Of the lease: not used again while a command of its has a pin.
     slot: u32,
-    pair: Option<&'static Pair>,
+}
+
+/// A pair and a lease are at even addresses.
+const GATE: usize = 1;
+
+/// A lease as it was when it was looked at: held, at one number, and pinned by counting.
+/// While it is still the same it is pinned again by [`IoPins::again`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known(u64);
+
+impl PinState {
+    /// The lease as it is now, and its number. Nothing is known of one that is not held, or
+    /// whose pins are not only counted.
+    pub fn known(&self) -> (Known, u64) {
+        let word = self.load();
+        (Known(if word.plain() { word.0 } else { 0 }), word.seq())
+    }
+
+    /// Is it still so?
+    #[inline(always)]
+    pub fn is_still(&self, known: Known) -> bool {
+        self.word.load(Acquire) == known.0
+    }
 }
 
 impl IoPin {
-    fn new(state: &PinState, pair: Option<&'static Pair>) -> Self {
-        Self { lease: std::ptr::from_ref(state).addr(), slot: state.slot, pair }
+    #[inline(always)]
+    fn counted(state: &PinState, pair: &'static Pair) -> Self {
+        Self { place: std::ptr::from_ref(pair).addr(), slot: state.slot }
     }
 
-    #[cfg(all(test, not(loom)))]
-    pub(super) fn lease(&self) -> usize {
-        self.lease
+    fn at_gate(state: &PinState) -> Self {
+        Self { place: std::ptr::from_ref(state).addr() | GATE, slot: state.slot }
     }
 }
 
@@ -64,10 +87,24 @@ impl IoPins {
         {
             let pair = table::pair(chunk, state.slot);
             if table::published(pair) && state.enter(pair, word) {
-                return Ok(IoPin::new(state, Some(pair)));
+                return Ok(IoPin::counted(state, pair));
             }
         }
         self.submit_slowly(state)
+    }
+
+    /// As [`IoPins::submit`] of a lease that is still as it is known and was pinned by this
+    /// queue before; none, with nothing done, of any other. `known` is of this lease.
+    #[inline(always)]
+    pub fn again(&mut self, state: &PinState, known: Known) -> Option<IoPin> {
+        let pair = table::pair(self.chunks[table::place(state.slot)]?, state.slot);
+        let acquired = pair[ACQUIRED].load(Relaxed);
+        // Not published, or nothing is known, which may be of a lease with fences.
+        if acquired == 0 || known == Known::default() {
+            return None;
+        }
+        pair[ACQUIRED].store(acquired + 1, Relaxed);
+        if state.still(pair, Word(known.0)) { Some(IoPin::counted(state, pair)) } else { None }
     }
 
     #[cold]
@@ -82,10 +119,10 @@ impl IoPins {
             match pair {
                 None => {
                     state.enter_gate(COMMAND)?;
-                    return Ok(IoPin::new(state, None));
+                    return Ok(IoPin::at_gate(state));
                 }
                 Some(pair) if state.enter(pair, word) => {
-                    return Ok(IoPin::new(state, Some(pair)));
+                    return Ok(IoPin::counted(state, pair));
                 }
                 Some(_) => {}
             }
@@ -110,16 +147,21 @@ impl IoPins {
 
     /// Unpins a command of this queue whose completion was reaped. A pin of
     /// another queue, or of another lease than `state`, stays for ever.
-    #[inline]
+    #[inline(always)]
     pub fn complete(&mut self, state: &PinState, pin: IoPin) {
-        if pin.slot != state.slot || pin.lease != std::ptr::from_ref(state).addr() {
-            return;
+        // That the pair is this queue's and of this slot says whose pin it is.
+        let own = self.chunks[table::place(state.slot)].map(|own| table::pair(own, state.slot));
+        match own.filter(|pair| std::ptr::from_ref::<Pair>(pair).addr() == pin.place) {
+            Some(pair) => state.leave(pair),
+            None => complete_at_gate(state, &pin),
         }
-        let Some(pair) = pin.pair else { return state.leave_gate(COMMAND) };
-        let chunk = self.chunks[table::place(pin.slot)];
-        if chunk.is_some_and(|own| std::ptr::eq(table::pair(own, pin.slot), pair)) {
-            state.leave(pair);
-        }
+    }
+}
+
+#[cold]
+fn complete_at_gate(state: &PinState, pin: &IoPin) {
+    if pin.slot == state.slot && pin.place == std::ptr::from_ref(state).addr() | GATE {
+        state.leave_gate(COMMAND);
     }
 }
 
