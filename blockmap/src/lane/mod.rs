@@ -384,12 +384,12 @@ impl Inner {
         let n = self.dev.poll(&mut reaped);
         let mut ended = Ended::default();
         for c in reaped.drain(..) {
-            if c.tag & SLOW == 0 {
-                if let Some(finished) = self.end_plain(lane, c, &mut ended) {
-                    sink(finished);
-                }
-            } else {
-                self.end_slow(lane, c);
+            // Out of the bounds for a task's command.
+            let i = c.tag as usize;
+            if c.result.is_ok() && i < self.plain.len() {
+                sink(self.end_plain(lane, i, c.buf, &mut ended));
+            } else if let Some(finished) = self.end_other(lane, c, &mut ended) {
+                sink(finished);
             }
         }
         self.reaped = reaped;
@@ -397,8 +397,18 @@ impl Inner {
         n > 0
     }
 
-    #[cold]
-    fn end_slow(&mut self, lane: &Lane, c: medium::Completion) {
+    /// What is no plain success.
+    #[inline(never)]
+    fn end_other(
+        &mut self,
+        lane: &Lane,
+        c: medium::Completion,
+        ended: &mut Ended,
+    ) -> Option<Finished> {
+        if c.tag & SLOW == 0 {
+            let e = c.result.err()?;
+            return self.fail_plain(lane, c.tag as usize, (e, c.buf), ended);
+        }
         let at = (c.tag & !SLOW) as usize;
         if let Some(Slow { cell, task, lands }) = self.slow.get_mut(at).and_then(Option::take) {
             self.free_slow.push(at as u32);
@@ -407,6 +417,7 @@ impl Inner {
             }
             self.deliver(&cell, task, c);
         }
+        None
     }
 
     fn deliver(&mut self, cell: &Cell, task: u32, c: medium::Completion) {

@@ -54,6 +54,19 @@ pub(super) struct Ended {
 }
 
 impl Ended {
+    #[inline(always)]
+    fn count(&mut self, plain: &Plain, buf: &Option<Buffer>) {
+        let bytes = buf.as_ref().map_or(plain.bytes, |b| b.len()) as u64;
+        if plain.write {
+            self.writes += 1;
+            self.bytes_written += bytes;
+            self.landed += u64::from(!plain.fua);
+        } else {
+            self.reads += 1;
+            self.bytes_read += bytes;
+        }
+    }
+
     /// Before the latch is left, and before any task goes on: nobody has learnt of them yet.
     #[inline(always)]
     pub(super) fn publish(&self, t: &Traffic) {
@@ -148,56 +161,67 @@ impl Inner {
         }
     }
 
-    /// A plain operation completed: ends it, or issues it again after a reset.
+    /// A plain operation has succeeded.
     #[inline(always)]
     pub(super) fn end_plain(
         &mut self,
         lane: &Lane,
-        c: medium::Completion,
+        i: usize,
+        mut buf: Option<Buffer>,
+        ended: &mut Ended,
+    ) -> Finished {
+        let plain = &mut self.plain[i];
+        let (tag, bytes) = (plain.tag, plain.bytes);
+        ended.count(plain, &buf);
+        if let Some(b) = &mut buf
+            && bytes < b.len()
+            && !plain.write
+        {
+            b[bytes..].fill(0);
+        }
+        let lease = match plain.lease.take() {
+            Some(mut tag) => {
+                self.unpin(&mut tag);
+                tag.done();
+                Some(tag)
+            }
+            None => {
+                lane.slots.retire(i);
+                None
+            }
+        };
+        self.free_plain.push(i as u32);
+        Finished { tag, result: Ok(bytes), buf, lease }
+    }
+
+    /// A plain operation failed: ends it, or issues it again after a reset.
+    #[cold]
+    pub(super) fn fail_plain(
+        &mut self,
+        lane: &Lane,
+        i: usize,
+        (e, buf): (medium::Error, Option<Buffer>),
         ended: &mut Ended,
     ) -> Option<Finished> {
-        let i = c.tag as usize;
-        let (result, mut buf) = match c.result {
-            Ok(()) => (Ok(()), c.buf),
-            Err(e) => self.failed(i, e, c.buf)?,
-        };
+        let (result, buf) = self.failed(i, e, buf)?;
         let plain = self.plain.get_mut(i)?;
-        let (tag, bytes, ok) = (plain.tag, plain.bytes, result.is_ok());
-        let moved = buf.as_ref().map_or(bytes, |b| b.len()) as u64;
-        if plain.write {
-            ended.writes += 1;
-            ended.bytes_written += moved;
-            ended.landed += u64::from(!plain.fua);
-        } else {
-            ended.reads += 1;
-            ended.bytes_read += moved;
-            if let (true, Some(b)) = (ok && (bytes as u64) < moved, &mut buf) {
-                b[bytes..].fill(0);
-            }
-        }
-        let mut lease = plain.lease.take();
+        ended.count(plain, &buf);
+        let (tag, mut lease) = (plain.tag, plain.lease.take());
         match &mut lease {
-            Some(tag) => {
-                self.unpin(tag);
-                if ok {
-                    tag.done();
-                }
-            }
+            Some(tag) => self.unpin(tag),
             None => lane.slots.retire(i),
         }
         self.free_plain.push(i as u32);
-        let result = result.map(|()| bytes);
-        Some(Finished { tag, result, buf, lease })
+        Some(Finished { tag, result: Err(result), buf, lease })
     }
 
-    /// A plain operation failed, and is over; none if it was issued again.
-    #[cold]
+    /// Why a plain operation is over; none if it was issued again.
     fn failed(
         &mut self,
         i: usize,
         e: medium::Error,
         buf: Option<Buffer>,
-    ) -> Option<(Result<(), Error>, Option<Buffer>)> {
+    ) -> Option<(Error, Option<Buffer>)> {
         self.health.saw(&e);
         let plain = self.plain.get_mut(i)?;
         match buf {
@@ -215,9 +239,9 @@ impl Inner {
                     Op::Read { buf, .. } | Op::Write { buf, .. } => Some(buf),
                     _ => None,
                 };
-                Some((Err(r.error.unwrap_or(e).into()), buf))
+                Some((r.error.unwrap_or(e).into(), buf))
             }
-            buf => Some((Err(e.into()), buf)),
+            buf => Some((e.into(), buf)),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a buffer knows of the lease that it belongs to.
 
 use crate::volume::{LeaseAt, LeaseCore};
-use freehold_engine::pin::IoPin;
+use freehold_engine::pin::{IoPin, Seat};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +20,9 @@ pub struct LeaseShare {
     pub(crate) at: LeaseAt,
     /// Of the plain command that it goes with.
     pub(crate) pin: Option<IoPin>,
+    /// Where the queue that it last went through counts it. That queue's store is the
+    /// lease's.
+    pub(crate) seat: Option<Seat>,
     /// The last command was a flush.
     pub(crate) write: bool,
     dirty: AtomicBool,
@@ -35,7 +38,7 @@ impl LeaseTag {
         // It may be known from another lease.
         at.forget();
         let dirty = AtomicBool::new(false);
-        LeaseTag(Box::new(LeaseShare { lease, at, pin: None, write: false, dirty }))
+        LeaseTag(Box::new(LeaseShare { lease, at, pin: None, seat: None, write: false, dirty }))
     }
 }
 

@@ -46,12 +46,12 @@ struct Run {
     /// The lease when this was looked up: its number (0: never), and what pins it again.
     seq: u64,
     known: Known,
-    /// The lease's store, by its place in memory.
-    store: usize,
     start: u64,
     end: u64,
     /// Where the lease's bytes end.
     end_byte: u64,
+    /// So many bytes from `start` on are both the extent's and the lease's.
+    whole: u64,
     /// The block of the medium at `start`.
     block: u64,
 }
@@ -88,10 +88,9 @@ impl LeaseAt {
     #[inline(always)]
     fn go(&mut self, offset: u64, bytes: usize) -> bool {
         let run = &self.run;
-        let (into, room) = (offset.wrapping_sub(run.start), run.end.min(run.end_byte));
-        let inside = offset < room && bytes as u64 <= room - offset;
         // A run begins with a block.
-        if !inside || offset < run.start || !into.is_multiple_of(B) {
+        let into = offset.wrapping_sub(run.start);
+        if into >= run.whole || bytes as u64 > run.whole - into || !into.is_multiple_of(B) {
             return false;
         }
         (self.offset, self.end) = (offset, u64::MAX);
@@ -144,10 +143,11 @@ impl LeaseCore {
 
     /// Looks the place up in the lease, of which it was read before how it is.
     fn locate(&self, l: &Layout, at: &mut LeaseAt, (known, seq): (Known, u64)) {
-        let store = self.tenancy().place();
         at.run = l.extent_before(at.offset / B).map_or(Run::default(), |(k, e)| {
             let (start, end) = (k * B, (k + u64::from(e.len)) * B);
-            Run { seq, known, store, start, end, end_byte: l.end_byte(), block: e.phys }
+            let end_byte = l.end_byte();
+            let whole = end.min(end_byte).saturating_sub(start);
+            Run { seq, known, start, end, end_byte, whole, block: e.phys }
         });
     }
 }
@@ -274,18 +274,18 @@ impl VolumeQueue {
     ) -> std::result::Result<(), LeaseRefused> {
         let VolumeQueue { port, owner } = self;
         let (at, len, write) = (share.at, buf.len(), share.write);
-        // A share that was used in another store is none of this one, whatever it knows. In a
-        // forked child nothing is entered, and nothing pinned, by this way.
+        // A share that has a seat in this queue went through it before. In a forked child
+        // nothing is pinned by this way.
         let near = at.len == len
-            && at.run.store == Arc::as_ptr(&port.vol).addr()
             && len <= port.max_transfer
             && (!write || at.end == u64::MAX)
             && !Volume::acts();
         if near
+            && let Some(seat) = &share.seat
             && let Some(mut inner) = port.lane.enter_if_open(owner)
             && let Some(i) = inner.free_plain.pop()
         {
-            if let Some(pin) = inner.pins.again(share.lease().pins(), at.run.known) {
+            if let Some(pin) = inner.pins.again(share.lease().pins(), seat, at.run.known) {
                 let plain = match write {
                     true => Plain::write(how.0, at.block, len, how.1),
                     false => Plain::read(how.0, at.block, len),
@@ -327,6 +327,8 @@ impl VolumeQueue {
                     lease.locate(&lease.layout(), at, now);
                 }
                 share.at.run.known = now.0;
+                // Where pins have fences, or come by the gate, nothing is known.
+                share.seat = (now.0 != Known::default()).then(|| inner.pins.seat(&pin));
                 let place = share.at.known(now.1, len);
                 if let Some((at, valid)) = place.filter(|(_, n)| !write || share.at.has(*n)) {
                     let end = share.at.end;

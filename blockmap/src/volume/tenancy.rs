@@ -35,11 +35,6 @@ impl Tenancy {
         self.vol.upgrade()
     }
 
-    /// Where the store's memory is, which it keeps the place of, if no more.
-    pub(super) fn place(&self) -> usize {
-        self.vol.as_ptr().addr()
-    }
-
     /// It is of this store.
     pub(super) fn is_in(&self, vol: &Arc<Volume>) -> bool {
         // It keeps the place of the store's memory, if no more: no other store is there.

@@ -25,8 +25,7 @@ impl Scene {
     fn new() -> (Arc<Self>, Owner) {
         let (latch, owner) = Latch::owned(());
         let plain = || Plain::new(0);
-        let scene =
-            Scene { latch, inside: plain(), entries: plain(), written: AtomicU64::new(0) };
+        let scene = Scene { latch, inside: plain(), entries: plain(), written: AtomicU64::new(0) };
         (Arc::new(scene), owner)
     }
 

@@ -8,28 +8,42 @@ use super::state::{COMMAND, NotHeld, PinState};
 use super::table::{self, ACQUIRED, Chunk, Kind, NO_SLOT, Pair};
 use super::word::{GATED, Word};
 use super::{fork::forked, sync::CHUNKS};
+use std::num::NonZeroU64;
+use std::sync::atomic::AtomicU64 as Numbers;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 /// The pins of one queue's commands.
 #[derive(Debug)]
 pub struct IoPins {
     chunks: [Option<&'static Chunk>; CHUNKS],
+    /// Which queue this is, above the bits of a slot; 0: it has not pinned anything.
+    number: u64,
 }
 
 /// One command in flight. It goes to [`IoPins::complete`] of the same queue when
 /// its completion was reaped; dropping it instead pins the lease for ever.
 #[derive(Debug)]
 #[must_use = "a lease stays pinned until its commands are completed"]
-pub struct IoPin {
-    /// Where it is counted: the address of the pair, or that of the lease, whose gate it is
-    /// then, and [`GATE`].
-    place: usize,
-    /// Of the lease: not used again while a command of its has a pin.
-    slot: u32,
+pub struct IoPin(Place);
+
+/// Where a queue counts the pins of a lease that it has pinned.
+#[derive(Clone, Copy, Debug)]
+pub struct Seat(Place);
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// None: at the lease's gate.
+    pair: Option<&'static Pair>,
+    /// Queue and slot; at the gate the slot, or the address of a lease without one. Slots are
+    /// not used again while a command of theirs has a pin.
+    whose: NonZeroU64,
 }
 
-/// A pair and a lease are at even addresses.
-const GATE: usize = 1;
+/// A queue's number stands above these.
+const SLOT: u32 = 32;
+
+/// The number of the last queue that has pinned anything.
+static LAST: Numbers = Numbers::new(0);
 
 /// A lease as it was when it was looked at: held, at one number, and pinned by counting.
 /// While it is still the same it is pinned again by [`IoPins::again`].
@@ -51,17 +65,6 @@ impl PinState {
     }
 }
 
-impl IoPin {
-    #[inline(always)]
-    fn counted(state: &PinState, pair: &'static Pair) -> Self {
-        Self { place: std::ptr::from_ref(pair).addr(), slot: state.slot }
-    }
-
-    fn at_gate(state: &PinState) -> Self {
-        Self { place: std::ptr::from_ref(state).addr() | GATE, slot: state.slot }
-    }
-}
-
 impl Default for IoPins {
     fn default() -> Self {
         Self::new()
@@ -71,7 +74,7 @@ impl Default for IoPins {
 impl IoPins {
     /// No pins. Takes memory when leases are first used.
     pub const fn new() -> Self {
-        Self { chunks: [None; CHUNKS] }
+        Self { chunks: [None; CHUNKS], number: 0 }
     }
 
     /// Pins a lease for one command, before it is submitted. The caller keeps
@@ -87,24 +90,43 @@ impl IoPins {
         {
             let pair = table::pair(chunk, state.slot);
             if table::published(pair) && state.enter(pair, word) {
-                return Ok(IoPin::counted(state, pair));
+                return Ok(self.counted(state, pair));
             }
         }
         self.submit_slowly(state)
     }
 
-    /// As [`IoPins::submit`] of a lease that is still as it is known and was pinned by this
-    /// queue before; none, with nothing done, of any other. `known` is of this lease.
+    /// As [`IoPins::submit`] of a lease that is still as it is known, and has a seat in this
+    /// queue; none, with nothing done, of any other.
     #[inline(always)]
-    pub fn again(&mut self, state: &PinState, known: Known) -> Option<IoPin> {
-        let pair = table::pair(self.chunks[table::place(state.slot)]?, state.slot);
+    pub fn again(&mut self, state: &PinState, seat: &Seat, known: Known) -> Option<IoPin> {
+        if seat.0.whose.get() != self.whose(state) {
+            return None;
+        }
+        let pair = seat.0.pair?;
         let acquired = pair[ACQUIRED].load(Relaxed);
-        // Not published, or nothing is known, which may be of a lease with fences.
-        if acquired == 0 || known == Known::default() {
+        // As a forked child finds it.
+        if acquired == 0 {
             return None;
         }
         pair[ACQUIRED].store(acquired + 1, Relaxed);
-        if state.still(pair, Word(known.0)) { Some(IoPin::counted(state, pair)) } else { None }
+        // What is known is of no lease with fences.
+        if state.still(pair, Word(known.0), false) { Some(IoPin(seat.0)) } else { None }
+    }
+
+    /// Where a pin of this queue is counted.
+    pub fn seat(&self, pin: &IoPin) -> Seat {
+        Seat(pin.0)
+    }
+
+    #[inline(always)]
+    fn whose(&self, state: &PinState) -> u64 {
+        self.number | u64::from(state.slot)
+    }
+
+    fn counted(&self, state: &PinState, pair: &'static Pair) -> IoPin {
+        let whose = NonZeroU64::new(self.whose(state)).expect("a queue that pins has a number");
+        IoPin(Place { pair: Some(pair), whose })
     }
 
     #[cold]
@@ -119,10 +141,10 @@ impl IoPins {
             match pair {
                 None => {
                     state.enter_gate(COMMAND)?;
-                    return Ok(IoPin::at_gate(state));
+                    return Ok(IoPin(Place { pair: None, whose: at_gate(state) }));
                 }
                 Some(pair) if state.enter(pair, word) => {
-                    return Ok(IoPin::counted(state, pair));
+                    return Ok(self.counted(state, pair));
                 }
                 Some(_) => {}
             }
@@ -132,6 +154,9 @@ impl IoPins {
     fn published(&mut self, slot: u32) -> Option<&'static Pair> {
         if slot == NO_SLOT {
             return None;
+        }
+        if self.number == 0 {
+            self.number = (LAST.fetch_add(1, Relaxed) + 1) << SLOT;
         }
         let place = &mut self.chunks[table::place(slot)];
         if place.is_none() {
@@ -149,20 +174,19 @@ impl IoPins {
     /// another queue, or of another lease than `state`, stays for ever.
     #[inline(always)]
     pub fn complete(&mut self, state: &PinState, pin: IoPin) {
-        // That the pair is this queue's and of this slot says whose pin it is.
-        let own = self.chunks[table::place(state.slot)].map(|own| table::pair(own, state.slot));
-        match own.filter(|pair| std::ptr::from_ref::<Pair>(pair).addr() == pin.place) {
-            Some(pair) => state.leave(pair),
-            None => complete_at_gate(state, &pin),
+        match pin.0.pair {
+            Some(pair) if pin.0.whose.get() == self.whose(state) => state.leave(pair),
+            None if pin.0.whose == at_gate(state) => state.leave_gate(COMMAND),
+            _ => {}
         }
     }
 }
 
 #[cold]
-fn complete_at_gate(state: &PinState, pin: &IoPin) {
-    if pin.slot == state.slot && pin.place == std::ptr::from_ref(state).addr() | GATE {
-        state.leave_gate(COMMAND);
-    }
+fn at_gate(state: &PinState) -> NonZeroU64 {
+    let address = std::ptr::from_ref(state).addr() as u64;
+    let whose = if state.slot == NO_SLOT { address } else { u64::from(state.slot) + 1 };
+    NonZeroU64::new(whose).expect("neither is zero")
 }
 
 impl Drop for IoPins {

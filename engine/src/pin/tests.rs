@@ -220,25 +220,32 @@ fn commands_at_the_gate_are_commands() {
 #[test]
 fn what_is_known_holds_until_the_lease_changes() {
     let [lease, fenced] = both();
-    let mut pins = IoPins::new();
+    let other = PinState::new(&Waiter::none()).shared();
+    let (mut pins, mut others) = (IoPins::new(), IoPins::new());
     let (known, seq) = lease.known();
     assert!(seq == 1 && lease.is_still(known));
-    assert!(pins.again(&lease, known).is_none(), "its counters are not published");
     let first = pins.submit(&lease).unwrap();
-    let second = pins.again(&lease, known).unwrap();
+    let seat = pins.seat(&first);
+    let second = pins.again(&lease, &seat, known).unwrap();
     assert_eq!(lease.counts(), Counts { io: 2, ..Counts::default() });
-    assert!(pins.again(&lease, fenced.known().0).is_none(), "nothing is known of one with fences");
+    assert!(others.again(&lease, &seat, known).is_none(), "the seat is another queue's");
+    assert!(pins.again(&other, &seat, known).is_none(), "the seat is another lease's");
+    let third = pins.submit(&fenced).unwrap();
+    let (seat_there, there) = (pins.seat(&third), fenced.known().0);
+    assert!(pins.again(&fenced, &seat_there, there).is_none(), "one with fences");
+    pins.complete(&fenced, third);
+    assert!(fenced.counts().is_empty() && other.counts().is_empty());
     recall(&[&lease]).unwrap();
-    assert!(pins.again(&lease, known).is_none() && !lease.is_still(known));
+    assert!(pins.again(&lease, &seat, known).is_none() && !lease.is_still(known));
     pins.complete(&lease, first);
     pins.complete(&lease, second);
     assert!(lease.is_quiet());
     lease.renew().unwrap();
-    assert!(pins.again(&lease, known).is_none(), "another number");
+    assert!(pins.again(&lease, &seat, known).is_none(), "another number");
     let (known, _) = lease.known();
-    let pin = pins.again(&lease, known).unwrap();
+    let pin = pins.again(&lease, &seat, known).unwrap();
     pins.complete(&lease, pin);
     drop(lease.pin_exclusive().unwrap());
-    assert!(pins.again(&lease, known).is_none(), "behind the gate");
+    assert!(pins.again(&lease, &seat, known).is_none(), "behind the gate");
     assert!(lease.counts().is_empty());
 }

@@ -168,9 +168,11 @@ fn seal() {
     let submits = body(move || {
         let mut pins = IoPins::new();
         let (known, _) = queue.lease.known();
+        let mut seat = None;
         for _ in 0..2 {
-            let pin = pins.again(&queue.lease, known).ok_or(());
+            let pin = seat.and_then(|seat| pins.again(&queue.lease, &seat, known)).ok_or(());
             if let Ok(pin) = pin.or_else(|()| pins.submit(&queue.lease)) {
+                seat = Some(pins.seat(&pin));
                 queue.enter();
                 queue.leave();
                 pins.complete(&queue.lease, pin);
