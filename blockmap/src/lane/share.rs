@@ -69,6 +69,11 @@ impl LeaseShare {
         &self.at
     }
 
+    /// Was the last command a flush?
+    pub fn is_flush(&self) -> bool {
+        self.write
+    }
+
     /// So many of the buffer's bytes are the file's; what may come behind them is not in it.
     pub fn has_only(&mut self, valid: usize, bytes: usize) {
         self.at.has_only(valid, bytes);

@@ -272,7 +272,7 @@ impl VolumeQueue {
         buf: Buffer,
         how: (u64, bool),
     ) -> std::result::Result<(), LeaseRefused> {
-        let VolumeQueue { port, owner } = self;
+        let VolumeQueue { port, owner, .. } = self;
         let (at, len, write) = (share.at, buf.len(), share.write);
         // A share that has a seat in this queue went through it before. In a forked child
         // nothing is pinned by this way.
@@ -310,7 +310,7 @@ impl VolumeQueue {
         buf: Buffer,
         (tag, durable): (u64, bool),
     ) -> std::result::Result<(), LeaseRefused> {
-        let VolumeQueue { port, owner } = self;
+        let VolumeQueue { port, owner, .. } = self;
         let (write, len) = (share.write, buf.len());
         if let Err(e) = port.vol.not_in_action() {
             return Err(LeaseRefused { share, buf, error: Some(e) });

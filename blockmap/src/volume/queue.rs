@@ -35,11 +35,16 @@ impl Refused {
     }
 }
 
+/// Of so many polls that find nothing one looks after the lanes of others.
+const LOOKS: u32 = 16;
+
 /// Submission and completion of reads, writes and syncs. One thread at a time;
 /// may move between threads. Dropping it waits for nothing.
 pub struct VolumeQueue {
     pub(super) port: Port,
     pub(super) owner: Owner,
+    /// Polls that found nothing while something waited.
+    idle: u32,
 }
 
 /// What a queue is for, apart from the right to enter its lane.
@@ -57,7 +62,7 @@ impl Volume {
     pub fn queue(self: &Arc<Self>, depth: u32) -> Result<VolumeQueue> {
         let (lane, owner) = self.new_owned_lane(depth.max(1))?;
         let max_transfer = self.medium.geometry().max_transfer as usize;
-        Ok(VolumeQueue { port: Port { vol: self.clone(), lane, max_transfer }, owner })
+        Ok(VolumeQueue { port: Port { vol: self.clone(), lane, max_transfer }, owner, idle: 0 })
     }
 }
 
@@ -82,7 +87,7 @@ impl VolumeQueue {
         buf: Buffer,
         tag: u64,
     ) -> std::result::Result<(), Refused> {
-        let VolumeQueue { port, owner } = self;
+        let VolumeQueue { port, owner, .. } = self;
         if let Err(e) = port.vol.not_in_action() {
             return Err(Refused::because(buf, e));
         }
@@ -143,7 +148,7 @@ impl VolumeQueue {
         buf: Buffer,
         (tag, durable): (u64, bool),
     ) -> std::result::Result<(), Refused> {
-        let VolumeQueue { port, owner } = self;
+        let VolumeQueue { port, owner, .. } = self;
         if let Err(e) = port.vol.not_in_action() {
             return Err(Refused::because(buf, e));
         }
@@ -175,7 +180,7 @@ impl VolumeQueue {
     /// # Errors
     /// [`Refused`] without an error when the queue is full.
     pub fn sync(&mut self, file: &FileHandle, tag: u64) -> std::result::Result<(), Refused> {
-        let VolumeQueue { port, owner } = self;
+        let VolumeQueue { port, owner, .. } = self;
         if let Err(e) = port.vol.not_in_action() {
             return Err(Refused { buf: None, error: Some(e) });
         }
@@ -195,7 +200,7 @@ impl VolumeQueue {
     /// Drives this queue and the store's own work; appends what has finished and
     /// says how many. Never sleeps.
     pub fn poll<T: From<Finished>>(&mut self, done: &mut Vec<T>) -> usize {
-        let VolumeQueue { port, owner } = self;
+        let VolumeQueue { port, owner, idle } = self;
         if port.vol.not_in_action().is_err() {
             return 0;
         }
@@ -209,8 +214,12 @@ impl VolumeQueue {
         port.vol.maintain();
         if waits {
             port.vol.act();
+            // Not each time: to look into the lane of another user interrupts that.
             if n == 0 {
-                port.vol.assist(&port.lane);
+                if idle.is_multiple_of(LOOKS) {
+                    port.vol.assist(&port.lane);
+                }
+                *idle = idle.wrapping_add(1);
             }
         }
         n
@@ -221,7 +230,7 @@ impl VolumeQueue {
     /// # Errors
     /// `Gone` when the medium has vanished.
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<()> {
-        let VolumeQueue { port, owner } = self;
+        let VolumeQueue { port, owner, .. } = self;
         port.vol.not_in_action()?;
         let end = timeout.map(|t| Instant::now() + t);
         let mut idle = Idle::default();
