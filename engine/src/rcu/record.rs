@@ -31,7 +31,9 @@ impl Record {
     pub(super) fn enter(&self) {
         let word = self.word.load(Relaxed);
         assert!(word & GUARDS < GUARDS, "a thread has forgotten too many guards");
-        self.word.store(word + 1, Relaxed);
+        // Release: who finds this mark instead of the end of the reading before it has seen
+        // that end, and all that was done under it.
+        self.word.store(word + 1, Release);
         barrier::light(barrier::fenced());
     }
 

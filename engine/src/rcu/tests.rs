@@ -60,7 +60,7 @@ fn shares_are_counted() {
     let slot = Slot::empty();
     assert!(slot.shares() == 0 && !slot.evict());
     slot.fill(Watched::new(1, &gone)).ok().expect("it was empty");
-    let there = slot.fill(Watched::new(2, &gone)).err().expect("it is full");
+    let there = slot.fill(Watched::new(2, &gone)).expect_err("it is full");
     assert_eq!((there.value.load(Ordering::Relaxed), slot.shares()), (1, 2));
     assert_eq!(gone.load(Ordering::Relaxed), 1, "what found no place is gone");
     slot.evict();
