@@ -413,7 +413,7 @@ impl Inner {
         if let Some(Slow { cell, task, lands }) = self.slow.get_mut(at).and_then(Option::take) {
             self.free_slow.push(at as u32);
             if lands {
-                landed(&lane.traffic, 1);
+                landed(&lane.traffic);
             }
             self.deliver(&cell, task, c);
         }
@@ -511,9 +511,9 @@ impl Inner {
     }
 }
 
-/// So many writes completed; published before anybody can learn of it.
-fn landed(t: &Traffic, n: u64) {
-    t.landed.store(t.landed.load(Ordering::Relaxed) + n, Ordering::Release);
+/// A write completed; published before anybody can learn of it.
+fn landed(t: &Traffic) {
+    t.landed.store(t.landed.load(Ordering::Relaxed) + 1, Ordering::Release);
 }
 
 fn count(t: &Traffic, op: &Op) {

@@ -50,17 +50,20 @@ pub(super) struct Ended {
     writes: u64,
     bytes_read: u64,
     bytes_written: u64,
-    landed: u64,
 }
 
 impl Ended {
     #[inline(always)]
-    fn count(&mut self, plain: &Plain, buf: &Option<Buffer>) {
+    fn count(&mut self, t: &Traffic, plain: &Plain, buf: &Option<Buffer>) {
         let bytes = buf.as_ref().map_or(plain.bytes, |b| b.len()) as u64;
         if plain.write {
             self.writes += 1;
             self.bytes_written += bytes;
-            self.landed += u64::from(!plain.fua);
+            // Before its slot is retired or its lease unpinned: who finds the write over, and
+            // makes durable what has landed, must find it here.
+            if !plain.fua {
+                landed(t);
+            }
         } else {
             self.reads += 1;
             self.bytes_read += bytes;
@@ -79,7 +82,6 @@ impl Ended {
             bump(&t.writes, self.writes);
             bump(&t.user_writes, self.writes);
             bump(&t.bytes_written, self.bytes_written);
-            landed(t, self.landed);
         }
     }
 }
@@ -172,7 +174,7 @@ impl Inner {
     ) -> Finished {
         let plain = &mut self.plain[i];
         let (tag, bytes) = (plain.tag, plain.bytes);
-        ended.count(plain, &buf);
+        ended.count(&lane.traffic, plain, &buf);
         if let Some(b) = &mut buf
             && bytes < b.len()
             && !plain.write
@@ -205,7 +207,7 @@ impl Inner {
     ) -> Option<Finished> {
         let (result, buf) = self.failed(i, e, buf)?;
         let plain = self.plain.get_mut(i)?;
-        ended.count(plain, &buf);
+        ended.count(&lane.traffic, plain, &buf);
         let (tag, mut lease) = (plain.tag, plain.lease.take());
         match &mut lease {
             Some(tag) => self.unpin(tag),
