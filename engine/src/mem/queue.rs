@@ -22,12 +22,12 @@ pub(super) struct MemQueue {
     waiting: VecDeque<(u64, Op)>,
     /// One block, for comparisons.
     scratch: Box<[u8; BLOCK]>,
-    done: VecDeque<Completion>,
+    done: Vec<Completion>,
 }
 
 impl MemQueue {
     pub(super) fn new(memory: Arc<SharedMemory>, geometry: Geometry, depth: usize) -> Self {
-        let (waiting, done) = (VecDeque::with_capacity(depth), VecDeque::with_capacity(depth));
+        let (waiting, done) = (VecDeque::with_capacity(depth), Vec::with_capacity(depth));
         let scratch = Box::new([0; BLOCK]);
         Self { port: Port::new(memory), geometry, depth, waiting, scratch, done }
     }
@@ -85,14 +85,14 @@ impl Queue for MemQueue {
     fn ring(&mut self) {
         while let Some((tag, op)) = self.waiting.pop_front() {
             let completion = self.run(tag, op);
-            self.done.push_back(completion);
+            self.done.push(completion);
         }
     }
 
     fn poll(&mut self, done: &mut Vec<Completion>) -> usize {
         self.ring();
         let count = self.done.len();
-        done.extend(self.done.drain(..));
+        done.append(&mut self.done);
         count
     }
 
