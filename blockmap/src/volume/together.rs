@@ -116,6 +116,8 @@ impl Port {
             inner.together.file = Some(file.clone());
         }
         inner.together.reads.push(Read { slot, tag, off, buf });
+        // Whoever waits for its slot looks for it only where something is begun (law M2).
+        self.lane.begin();
         if inner.together.len() == TOGETHER {
             look_up(inner, &self.lane);
         }
