@@ -49,7 +49,7 @@ impl SglDescriptor {
 /// DPTR of a command with the bits that say what it is (4.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataPointer {
-    /// PSDT: one of [`PSDT_PRP`](super::command::PSDT_PRP) and its like.
+    /// PSDT: one of [`PSDT_PRP`](super::command) and its like.
     pub psdt: u8,
     /// Its two words, lower first.
     pub words: [u64; 2],
