@@ -58,12 +58,20 @@ pub enum ErrorKind {
 }
 
 /// An error: its kind and a sentence.
+///
+/// One word: results come back with every operation.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Error {
+pub struct Error(Box<Said>);
+
+/// What an error says.
+#[derive(Clone, PartialEq, Eq)]
+struct Said {
     kind: ErrorKind,
     message: Box<str>,
-    place: Option<Box<Place>>,
+    place: Option<Place>,
 }
+
+const _: () = assert!(size_of::<Result<()>>() == size_of::<usize>());
 
 /// Which structure is damaged, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,27 +84,29 @@ pub struct Place {
 
 impl Error {
     /// An error of a kind with its sentence.
+    #[cold]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into().into_boxed_str(), place: None }
+        Self(Box::new(Said { kind, message: message.into().into_boxed_str(), place: None }))
     }
 
     /// A damaged structure: its name, its block, and what is wrong with it.
     pub fn corrupt(what: &str, at: u64, why: &str) -> Self {
-        let place = Some(Box::new(Place { what: what.to_owned(), at }));
+        let place = Some(Place { what: what.to_owned(), at });
         let message = format!(
             "the {what} at block {at} is damaged ({why}); run `freehold check` and restore from a backup"
         );
-        Self { kind: ErrorKind::Corrupt, message: message.into_boxed_str(), place }
+        let (kind, message) = (ErrorKind::Corrupt, message.into_boxed_str());
+        Self(Box::new(Said { kind, message, place }))
     }
 
     /// What kind of trouble it is.
     pub fn kind(&self) -> ErrorKind {
-        self.kind
+        self.0.kind
     }
 
     /// For `Corrupt`: which structure, and where.
     pub fn place(&self) -> Option<&Place> {
-        self.place.as_deref()
+        self.0.place.as_ref()
     }
 }
 
@@ -121,13 +131,13 @@ impl From<medium::Error> for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.kind, self.message)
+        write!(f, "{:?}: {}", self.0.kind, self.0.message)
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.0.message)
     }
 }
 

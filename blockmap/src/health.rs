@@ -10,6 +10,7 @@
 use crate::error::{Error, ErrorKind};
 use freehold_engine::medium;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Set once, never cleared.
 #[derive(Debug, Default)]
@@ -17,11 +18,13 @@ pub(crate) struct Health {
     poison: OnceLock<Error>,
     spoiled: OnceLock<Error>,
     read_only: bool,
+    /// One of these may be so. Raised before it is.
+    unfit: AtomicBool,
 }
 
 impl Health {
     pub(crate) fn new(read_only: bool) -> Self {
-        Health { read_only, ..Health::default() }
+        Health { read_only, unfit: AtomicBool::new(read_only), ..Health::default() }
     }
 
     /// A write or flush of the store's own failed.
@@ -30,6 +33,7 @@ impl Health {
             "the store is poisoned: {what} failed ({cause}); nothing after it is durable: \
              close the store and open it again to recover"
         );
+        self.unfit.store(true, Ordering::Release);
         if self.poison.set(Error::new(ErrorKind::Poisoned, message)).is_ok() {
             tracing::error!(what, %cause, "store poisoned");
         }
@@ -39,11 +43,13 @@ impl Health {
     pub(crate) fn give_up(&self) {
         let why =
             "the store was given up while a commit or a checkpoint was under way: open it again";
+        self.unfit.store(true, Ordering::Release);
         let _ = self.poison.set(Error::new(ErrorKind::Poisoned, why));
     }
 
     /// A structure that all changes depend on is damaged.
     pub(crate) fn spoil(&self, cause: &Error) {
+        self.unfit.store(true, Ordering::Release);
         if self.spoiled.set(cause.clone()).is_ok() {
             tracing::error!(%cause, "store is read-only from now on");
         }
@@ -56,10 +62,10 @@ impl Health {
         }
     }
 
-    /// [`Health::writable`], in three loads.
-    #[inline]
+    /// [`Health::writable`], in one load; if not, that is to be asked.
+    #[inline(always)]
     pub(crate) fn is_writable(&self) -> bool {
-        self.poison.get().is_none() && self.spoiled.get().is_none() && !self.read_only
+        !self.unfit.load(Ordering::Acquire)
     }
 
     /// May anything be changed?

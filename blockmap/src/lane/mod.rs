@@ -28,7 +28,7 @@ pub(crate) use wish::Wish;
 use crate::error::Error;
 use crate::health::Health;
 use crate::volume::{Together, forget, look_up};
-use freehold_engine::latch::{Entered, Latch, Locked, Owner};
+use freehold_engine::latch::{Entered, Inside, Latch, Locked, Owner};
 use freehold_engine::medium::{self, Op, Queue};
 use freehold_engine::memory::Buffer;
 use freehold_engine::pin::IoPins;
@@ -147,8 +147,10 @@ struct Mail {
 
 pub(crate) struct Inner {
     pub(crate) dev: Box<dyn Queue>,
-    pub(crate) plain: Vec<Plain>,
-    pub(crate) free_plain: Vec<u32>,
+    /// Places of plain operations.
+    pub(crate) plain: Box<[Plain]>,
+    /// The first of them that is free, which names the next; behind the last: none.
+    pub(crate) free_plain: u32,
     /// Plain reads that were taken and not looked up yet.
     pub(crate) together: Together,
     /// What this lane has pinned.
@@ -200,7 +202,7 @@ impl Lane {
 
     /// The same, if that waits for nobody and takes no lock.
     #[inline(always)]
-    pub(crate) fn enter_if_open<'a>(&'a self, owner: &'a mut Owner) -> Option<Entered<'a, Inner>> {
+    pub(crate) fn enter_if_open<'a>(&'a self, owner: &'a mut Owner) -> Option<Inside<'a, Inner>> {
         self.latch.enter_if_open(owner)
     }
 
@@ -273,8 +275,8 @@ impl Inner {
         let n = depth as u32;
         Inner {
             dev,
-            plain: (0..depth).map(|_| Plain::default()).collect(),
-            free_plain: (0..n).rev().collect(),
+            plain: (0..n).map(Plain::before).collect(),
+            free_plain: 0,
             together: Together::default(),
             pins: IoPins::new(),
             health,
@@ -337,7 +339,7 @@ impl Inner {
             look_up(self, lane);
         }
         self.give(out);
-        self.reap(lane, |finished| out.push(T::from(finished)));
+        self.reap(lane, out);
         if self.running > 0 || !self.backlog.is_empty() {
             self.go_on(lane);
             self.give(out);
@@ -348,9 +350,10 @@ impl Inner {
         }
     }
 
+    #[inline(always)]
     fn give<T: From<Finished>>(&mut self, out: &mut Vec<T>) {
         if !self.done.is_empty() {
-            out.extend(self.done.drain(..).map(T::from));
+            give_all(&mut self.done, out);
         }
     }
 
@@ -359,7 +362,7 @@ impl Inner {
     pub(crate) fn advance(&mut self, lane: &Arc<Lane>) -> bool {
         let mut moved = self.together.len() > 0 && look_up(self, lane);
         let mut done = std::mem::take(&mut self.done);
-        moved |= self.reap(lane, |finished| done.push(finished));
+        moved |= self.reap(lane, &mut done);
         self.done = done;
         moved | self.go_on(lane)
     }
@@ -377,9 +380,9 @@ impl Inner {
         moved | self.submit(lane)
     }
 
-    /// Takes what the device has completed; what that finishes for the user goes to `sink`.
+    /// Takes what the device has completed; what that finishes for the user goes `out`.
     #[inline]
-    fn reap(&mut self, lane: &Lane, mut sink: impl FnMut(Finished)) -> bool {
+    fn reap<T: From<Finished>>(&mut self, lane: &Lane, out: &mut Vec<T>) -> bool {
         let mut reaped = std::mem::take(&mut self.reaped);
         let n = self.dev.poll(&mut reaped);
         let mut ended = Ended::default();
@@ -387,9 +390,9 @@ impl Inner {
             // Out of the bounds for a task's command.
             let i = c.tag as usize;
             if c.result.is_ok() && i < self.plain.len() {
-                sink(self.end_plain(lane, i, c.buf, &mut ended));
+                self.end_plain(lane, i, c.buf, &mut ended, out);
             } else if let Some(finished) = self.end_other(lane, c, &mut ended) {
-                sink(finished);
+                out.push(T::from(finished));
             }
         }
         self.reaped = reaped;
@@ -511,7 +514,14 @@ impl Inner {
     }
 }
 
+/// What has finished, to the user.
+#[cold]
+fn give_all<T: From<Finished>>(done: &mut Vec<Finished>, out: &mut Vec<T>) {
+    out.extend(done.drain(..).map(T::from));
+}
+
 /// A write completed; published before anybody can learn of it.
+#[inline(always)]
 fn landed(t: &Traffic) {
     t.landed.store(t.landed.load(Ordering::Relaxed) + 1, Ordering::Release);
 }

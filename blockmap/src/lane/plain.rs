@@ -2,35 +2,63 @@
 
 use super::{Finished, Inner, Lane, LeaseTag, RETRIES, Traffic, bump, landed};
 use crate::error::Error;
-use freehold_engine::medium::{self, Op};
+use freehold_engine::medium::{self, Op, Rejected};
 use freehold_engine::memory::Buffer;
 use freehold_engine::pin::IoPin;
 
-/// A plain operation in flight. Its number is also its slot's and its tag.
+/// The place of a plain operation. Its number is also its slot's, and its tag at the device.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub(crate) struct Plain {
     /// The user's tag.
     tag: u64,
     at: u64,
     /// Bytes of the file that the buffer holds; zeroes behind them on reads.
     bytes: usize,
+    /// Through a lease: pinned by it, and in no slot. None in a place that is free.
+    lease: Option<Leased>,
     write: bool,
     /// With forced unit access.
     fua: bool,
+    /// A read: the buffer has more.
+    short: bool,
     tries: u8,
-    /// Through a lease: pinned by it, and in no slot.
-    lease: Option<LeaseTag>,
+    /// While the place is free: the next that is.
+    next: u32,
+}
+
+const _: () = assert!(size_of::<Plain>() == 64);
+
+/// What pins a lease for a command.
+#[derive(Debug)]
+struct Leased {
+    tag: LeaseTag,
+    pin: IoPin,
 }
 
 impl Plain {
+    /// A free place, before the one behind it.
+    pub(super) fn before(i: u32) -> Self {
+        Plain { next: i + 1, ..Plain::default() }
+    }
+
+    /// So many bytes into a buffer of a length.
     #[inline(always)]
-    pub(crate) fn read(tag: u64, at: u64, bytes: usize) -> Self {
-        Plain { tag, at, bytes, write: false, fua: false, tries: 0, lease: None }
+    pub(crate) fn read(tag: u64, at: u64, (bytes, len): (usize, usize)) -> Self {
+        Plain { tag, at, bytes, short: bytes < len, ..Plain::default() }
     }
 
     #[inline(always)]
     pub(crate) fn write(tag: u64, at: u64, bytes: usize, fua: bool) -> Self {
-        Plain { tag, at, bytes, write: true, fua, tries: 0, lease: None }
+        Plain { tag, at, bytes, write: true, fua, ..Plain::default() }
+    }
+
+    /// Begins here, in a place that was free.
+    #[inline(always)]
+    fn begin(&mut self, plain: Plain) {
+        let before = std::mem::replace(self, plain);
+        debug_assert!(before.lease.is_none(), "it was free");
+        std::mem::forget(before);
     }
 
     #[inline(always)]
@@ -54,11 +82,10 @@ pub(super) struct Ended {
 
 impl Ended {
     #[inline(always)]
-    fn count(&mut self, t: &Traffic, plain: &Plain, buf: &Option<Buffer>) {
-        let bytes = buf.as_ref().map_or(plain.bytes, |b| b.len()) as u64;
+    fn count(&mut self, t: &Traffic, plain: &Plain, bytes: usize) {
         if plain.write {
             self.writes += 1;
-            self.bytes_written += bytes;
+            self.bytes_written += bytes as u64;
             // Before its slot is retired or its lease unpinned: who finds the write over, and
             // makes durable what has landed, must find it here.
             if !plain.fua {
@@ -66,7 +93,7 @@ impl Ended {
             }
         } else {
             self.reads += 1;
-            self.bytes_read += bytes;
+            self.bytes_read += bytes as u64;
         }
     }
 
@@ -105,29 +132,92 @@ impl Inner {
         })
     }
 
-    /// Gives back a slot that was published for a plain operation which is none.
-    pub(crate) fn give_up(&mut self, lane: &Lane, i: u32) {
-        lane.slots.retire(i as usize);
-        self.free_plain.push(i);
+    /// A place for a plain operation, unless all are taken.
+    #[inline(always)]
+    pub(crate) fn take_place(&mut self) -> Option<u32> {
+        let i = self.free_plain;
+        self.free_plain = self.plain.get(i as usize)?.next;
+        Some(i)
     }
 
-    /// Submits a command through a lease that it has pinned.
+    /// Gives back a place that was taken for a plain operation which is none.
+    pub(crate) fn give_place(&mut self, i: u32) {
+        if let Some(plain) = self.plain.get_mut(i as usize) {
+            plain.next = self.free_plain;
+            self.free_plain = i;
+        }
+    }
+
+    /// The same, with its slot that was published.
+    pub(crate) fn give_up(&mut self, lane: &Lane, i: u32) {
+        lane.slots.retire(i as usize);
+        self.give_place(i);
+    }
+
+    /// Pins the lease for a whole transfer of a share's known place, which is begun next: if
+    /// the lease is still as it is known, and there is room. Otherwise nothing was done.
     #[inline(always)]
+    pub(crate) fn pin_known(&mut self, share: &LeaseTag) -> Option<IoPin> {
+        if self.free_plain as usize >= self.plain.len() || share.write && !self.health.is_writable()
+        {
+            return None;
+        }
+        self.pins.again(share.lease().pins(), share.seat.as_ref()?, share.at.held())
+    }
+
+    /// Submits it. On refusal all comes back; without an error, the queue is full.
+    #[inline(always)]
+    pub(crate) fn begin_known(
+        &mut self,
+        lane: &Lane,
+        (share, pin): (LeaseTag, IoPin),
+        buf: Buffer,
+        (tag, fua): (u64, bool),
+    ) -> Result<(), (Buffer, Option<Error>, LeaseTag)> {
+        let (i, at, bytes) = (self.free_plain, share.at.block(), buf.len());
+        let place = &mut self.plain[i as usize];
+        let op = match share.write {
+            true => Op::Write { at, buf, fua },
+            false => Op::Read { at, buf },
+        };
+        // All that is written down is before the call: little has to be kept over it.
+        self.free_plain = place.next;
+        let write = share.write;
+        let lease = Some(Leased { tag: share, pin });
+        place.begin(Plain { tag, at, bytes, lease, write, fua, ..Plain::default() });
+        lane.begin();
+        match self.dev.submit_checked(u64::from(i), op) {
+            Ok(()) => Ok(()),
+            Err(refused) => Err(self.not_begun(i, refused)),
+        }
+    }
+
+    /// Takes back what was begun through a lease, and refused.
+    #[cold]
+    fn not_begun(&mut self, i: u32, r: Rejected) -> (Buffer, Option<Error>, LeaseTag) {
+        let leased = self.plain[i as usize].lease.take();
+        self.give_place(i);
+        let Leased { tag, pin } = leased.expect("it was begun with its lease");
+        self.pins.complete(tag.lease().pins(), pin);
+        (given_back(r.op), r.error.map(Error::from), tag)
+    }
+
+    /// Submits a command through a lease that it has pinned, in a place that it has taken.
     pub(crate) fn begin_leased(
         &mut self,
         lane: &Lane,
         i: u32,
         plain: Plain,
         buf: Buffer,
-        (mut tag, pin): (LeaseTag, IoPin),
+        (tag, pin): (LeaseTag, IoPin),
     ) -> Result<(), (Buffer, Option<Error>, LeaseTag)> {
-        tag.pin = Some(pin);
-        match self.start(lane, i, Plain { lease: Some(tag), ..plain }, buf) {
+        let lease = Some(Leased { tag, pin });
+        match self.start(lane, i, Plain { lease, ..plain }, buf) {
             Ok(()) => Ok(()),
             Err((plain, (buf, error))) => {
-                let mut tag = plain.lease.expect("it was given above");
-                self.unpin(&mut tag);
-                self.free_plain.push(i);
+                let Leased { tag, pin } = plain.lease.expect("it was given above");
+                self.pins.complete(tag.lease().pins(), pin);
+                self.give_place(i);
                 Err((buf, error, tag))
             }
         }
@@ -143,48 +233,35 @@ impl Inner {
         buf: Buffer,
     ) -> Result<(), (Plain, (Buffer, Option<Error>))> {
         let Err(r) = self.dev.submit(u64::from(i), plain.op(buf)) else {
-            self.plain[i as usize] = plain;
+            self.plain[i as usize].begin(plain);
             lane.begin();
             return Ok(());
         };
-        match r.op {
-            Op::Read { buf, .. } | Op::Write { buf, .. } => {
-                Err((plain, (buf, r.error.map(Error::from))))
-            }
-            _ => unreachable!("a plain operation carries a buffer"),
-        }
-    }
-
-    /// The command that a lease was pinned for is over, or was none.
-    #[inline(always)]
-    fn unpin(&mut self, tag: &mut LeaseTag) {
-        if let Some(pin) = tag.pin.take() {
-            self.pins.complete(tag.lease().pins(), pin);
-        }
+        Err((plain, (given_back(r.op), r.error.map(Error::from))))
     }
 
     /// A plain operation has succeeded.
     #[inline(always)]
-    pub(super) fn end_plain(
+    pub(super) fn end_plain<T: From<Finished>>(
         &mut self,
         lane: &Lane,
         i: usize,
-        mut buf: Option<Buffer>,
+        buf: Option<Buffer>,
         ended: &mut Ended,
-    ) -> Finished {
+        out: &mut Vec<T>,
+    ) {
         let plain = &mut self.plain[i];
-        let (tag, bytes) = (plain.tag, plain.bytes);
-        ended.count(&lane.traffic, plain, &buf);
-        if let Some(b) = &mut buf
-            && bytes < b.len()
-            && !plain.write
-        {
-            b[bytes..].fill(0);
-        }
+        let (buf, moved) = match plain.short {
+            true => clear_behind(buf, plain.bytes),
+            false => (buf, plain.bytes),
+        };
+        ended.count(&lane.traffic, plain, moved);
         let lease = match plain.lease.take() {
-            Some(mut tag) => {
-                self.unpin(&mut tag);
-                tag.done();
+            Some(Leased { mut tag, pin }) => {
+                self.pins.complete(tag.lease().pins(), pin);
+                if plain.write {
+                    tag.wash();
+                }
                 Some(tag)
             }
             None => {
@@ -192,8 +269,9 @@ impl Inner {
                 None
             }
         };
-        self.free_plain.push(i as u32);
-        Finished { tag, result: Ok(bytes), buf, lease }
+        plain.next = self.free_plain;
+        self.free_plain = i as u32;
+        put(out, plain.tag, plain.bytes, buf, lease);
     }
 
     /// A plain operation failed: ends it, or issues it again after a reset.
@@ -207,13 +285,19 @@ impl Inner {
     ) -> Option<Finished> {
         let (result, buf) = self.failed(i, e, buf)?;
         let plain = self.plain.get_mut(i)?;
-        ended.count(&lane.traffic, plain, &buf);
-        let (tag, mut lease) = (plain.tag, plain.lease.take());
-        match &mut lease {
-            Some(tag) => self.unpin(tag),
-            None => lane.slots.retire(i),
-        }
-        self.free_plain.push(i as u32);
+        ended.count(&lane.traffic, plain, buf.as_ref().map_or(plain.bytes, |b| b.len()));
+        let tag = plain.tag;
+        let lease = match plain.lease.take() {
+            Some(Leased { tag, pin }) => {
+                self.pins.complete(tag.lease().pins(), pin);
+                Some(tag)
+            }
+            None => {
+                lane.slots.retire(i);
+                None
+            }
+        };
+        self.give_place(i as u32);
         Some(Finished { tag, result: Err(result), buf, lease })
     }
 
@@ -246,4 +330,49 @@ impl Inner {
             buf => Some((e.into(), buf)),
         }
     }
+}
+
+/// The buffer of a plain operation that was not taken.
+#[cold]
+fn given_back(op: Op) -> Buffer {
+    op.into_buffer().expect("a plain operation carries a buffer")
+}
+
+/// Zeroes behind the bytes of a short read; with it, how many were read in all.
+#[cold]
+fn clear_behind(mut buf: Option<Buffer>, bytes: usize) -> (Option<Buffer>, usize) {
+    let len = buf.as_mut().map_or(bytes, |b| {
+        b[bytes..].fill(0);
+        b.len()
+    });
+    (buf, len)
+}
+
+/// Adds what has finished. Built in its place: there is room but for users who poll into
+/// less than they have submitted.
+#[inline(always)]
+fn put<T: From<Finished>>(
+    out: &mut Vec<T>,
+    tag: u64,
+    bytes: usize,
+    buf: Option<Buffer>,
+    lease: Option<LeaseTag>,
+) {
+    if out.len() == out.capacity() {
+        put_more(out, tag, bytes, buf, lease);
+    } else {
+        out.push(T::from(Finished { tag, result: Ok(bytes), buf, lease }));
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn put_more<T: From<Finished>>(
+    out: &mut Vec<T>,
+    tag: u64,
+    bytes: usize,
+    buf: Option<Buffer>,
+    lease: Option<LeaseTag>,
+) {
+    out.push(T::from(Finished { tag, result: Ok(bytes), buf, lease }));
 }

@@ -1,7 +1,7 @@
 //! What a buffer knows of the lease that it belongs to.
 
 use crate::volume::{LeaseAt, LeaseCore};
-use freehold_engine::pin::{IoPin, Seat};
+use freehold_engine::pin::Seat;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,13 +18,13 @@ pub struct LeaseShare {
     lease: Arc<LeaseCore>,
     /// What is known there is of this lease.
     pub(crate) at: LeaseAt,
-    /// Of the plain command that it goes with.
-    pub(crate) pin: Option<IoPin>,
     /// Where the queue that it last went through counts it. That queue's store is the
     /// lease's.
     pub(crate) seat: Option<Seat>,
     /// The last command was a flush.
     pub(crate) write: bool,
+    /// The lease is one that writes.
+    pub(crate) writes: bool,
     dirty: AtomicBool,
 }
 
@@ -37,8 +37,8 @@ impl LeaseTag {
     pub(crate) fn new_at(lease: Arc<LeaseCore>, mut at: LeaseAt) -> Self {
         // It may be known from another lease.
         at.forget();
-        let dirty = AtomicBool::new(false);
-        LeaseTag(Box::new(LeaseShare { lease, at, pin: None, seat: None, write: false, dirty }))
+        let (writes, dirty) = (lease.access().writes(), AtomicBool::new(false));
+        LeaseTag(Box::new(LeaseShare { lease, at, seat: None, write: false, writes, dirty }))
     }
 }
 
@@ -93,6 +93,7 @@ impl LeaseShare {
     }
 
     /// They were flushed, or are given up.
+    #[inline(always)]
     pub fn wash(&mut self) {
         if std::mem::take(self.dirty.get_mut()) {
             self.lease.clean();
@@ -102,14 +103,6 @@ impl LeaseShare {
     /// It has such bytes.
     pub fn is_dirty(&self) -> bool {
         self.dirty.load(Ordering::Acquire)
-    }
-
-    /// The command that it went with has succeeded.
-    #[inline(always)]
-    pub(crate) fn done(&mut self) {
-        if self.write {
-            self.wash();
-        }
     }
 }
 

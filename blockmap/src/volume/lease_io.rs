@@ -29,8 +29,9 @@ pub struct LeaseAt {
     /// Where the buffer's bytes end, in the file. What its session wrote behind that since is
     /// not in the buffer.
     end: u64,
-    /// So many bytes from the offset on are the lease's and one command; or [`NOWHERE`].
-    len: usize,
+    /// So many blocks from the offset on, one or more, are the lease's and one extent's, and
+    /// the buffer has all their bytes; or [`NOWHERE`].
+    blocks: u32,
     /// The block of the medium where they are.
     block: u64,
     /// What was found there when it was last looked up.
@@ -38,7 +39,7 @@ pub struct LeaseAt {
 }
 
 /// The length of a place of which it is not known where it is. No buffer is so long.
-const NOWHERE: usize = usize::MAX;
+const NOWHERE: u32 = u32::MAX;
 
 /// One written extent of a lease, as far as the lease has it. Bytes of the file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,7 +51,7 @@ struct Run {
     end: u64,
     /// Where the lease's bytes end.
     end_byte: u64,
-    /// So many bytes from `start` on are both the extent's and the lease's.
+    /// So many blocks from `start` on are both the extent's and the lease's.
     whole: u64,
     /// The block of the medium at `start`.
     block: u64,
@@ -59,12 +60,12 @@ struct Run {
 impl LeaseAt {
     /// A place in a file, not yet looked up, of a buffer that has all bytes of its blocks.
     pub fn new(offset: u64) -> Self {
-        LeaseAt { offset, end: u64::MAX, len: NOWHERE, block: 0, run: Run::default() }
+        LeaseAt { offset, end: u64::MAX, blocks: NOWHERE, block: 0, run: Run::default() }
     }
 
     /// Nothing is known of it.
     pub(crate) fn forget(&mut self) {
-        (self.len, self.run) = (NOWHERE, Run::default());
+        (self.blocks, self.run) = (NOWHERE, Run::default());
     }
 
     /// Where the buffer's bytes end; a byte of the file.
@@ -75,7 +76,32 @@ impl LeaseAt {
     /// So many of the buffer's bytes are the file's; what may come behind them is not in it.
     pub(crate) fn has_only(&mut self, valid: usize, bytes: usize) {
         let end = self.offset.saturating_add(valid as u64);
-        self.end = if valid < bytes { end } else { u64::MAX };
+        self.ends_at(if valid < bytes { end } else { u64::MAX });
+    }
+
+    fn ends_at(&mut self, end: u64) {
+        self.end = end;
+        if end != u64::MAX {
+            self.blocks = NOWHERE;
+        }
+    }
+
+    /// So many blocks are there, as far as known; more than any buffer has, where they are not.
+    #[inline(always)]
+    pub(crate) fn blocks(&self) -> u32 {
+        self.blocks
+    }
+
+    /// The block of the medium, where that is known.
+    #[inline(always)]
+    pub(crate) fn block(&self) -> u64 {
+        self.block
+    }
+
+    /// The lease when it was looked up.
+    #[inline(always)]
+    pub(crate) fn held(&self) -> Known {
+        self.run.known
     }
 
     /// The buffer has all of so many bytes.
@@ -88,13 +114,14 @@ impl LeaseAt {
     #[inline(always)]
     fn go(&mut self, offset: u64, bytes: usize) -> bool {
         let run = &self.run;
-        // A run begins with a block.
-        let into = offset.wrapping_sub(run.start);
-        if into >= run.whole || bytes as u64 > run.whole - into || !into.is_multiple_of(B) {
+        // A run begins with a block. What is not whole blocks becomes more than there are.
+        let blocks = |bytes: u64| bytes.rotate_right(B.trailing_zeros());
+        let (into, count) = (blocks(offset.wrapping_sub(run.start)), blocks(bytes as u64));
+        if into >= run.whole || count.wrapping_sub(1) >= run.whole - into {
             return false;
         }
         (self.offset, self.end) = (offset, u64::MAX);
-        (self.len, self.block) = (bytes, run.block + into / B);
+        (self.blocks, self.block) = (count as u32, run.block + into);
         true
     }
 
@@ -146,7 +173,7 @@ impl LeaseCore {
         at.run = l.extent_before(at.offset / B).map_or(Run::default(), |(k, e)| {
             let (start, end) = (k * B, (k + u64::from(e.len)) * B);
             let end_byte = l.end_byte();
-            let whole = end.min(end_byte).saturating_sub(start);
+            let whole = end.min(end_byte).saturating_sub(start) / B;
             Run { seq, known, start, end, end_byte, whole, block: e.phys }
         });
     }
@@ -251,15 +278,6 @@ impl VolumeQueue {
         (tag, durable): (u64, bool),
     ) -> std::result::Result<(), LeaseRefused> {
         share.write = true;
-        if !share.lease().access().writes() || !self.port.vol.health.is_writable() {
-            let error = match share.lease().access().writes() {
-                true => self.port.vol.health.writable().err(),
-                false => Some(share.lease().writes_not()),
-            };
-            if error.is_some() {
-                return Err(LeaseRefused { share, buf, error });
-            }
-        }
         self.through(share, buf, (tag, durable))
     }
 
@@ -273,32 +291,17 @@ impl VolumeQueue {
         how: (u64, bool),
     ) -> std::result::Result<(), LeaseRefused> {
         let VolumeQueue { port, owner, .. } = self;
-        let (at, len, write) = (share.at, buf.len(), share.write);
         // A share that has a seat in this queue went through it before. In a forked child
         // nothing is pinned by this way.
-        let near = at.len == len
-            && len <= port.max_transfer
-            && (!write || at.end == u64::MAX)
-            && !Volume::acts();
-        if near
-            && let Some(seat) = &share.seat
+        if share.at.blocks == buf.blocks()
+            && share.at.blocks <= port.max_blocks
+            && (!share.write || share.writes)
+            && !Volume::acts()
             && let Some(mut inner) = port.lane.enter_if_open(owner)
-            && let Some(i) = inner.free_plain.pop()
+            && let Some(pin) = inner.pin_known(&share)
         {
-            if let Some(pin) = inner.pins.again(share.lease().pins(), seat, at.run.known) {
-                let plain = match write {
-                    true => Plain::write(how.0, at.block, len, how.1),
-                    false => Plain::read(how.0, at.block, len),
-                };
-                let (mut share, end) = (share, at.end);
-                share.at.end = u64::MAX;
-                let begun = inner.begin_leased(&port.lane, i, plain, buf, (share, pin));
-                return begun.map_err(|(buf, error, mut share)| {
-                    share.at.end = end;
-                    LeaseRefused { share, buf, error }
-                });
-            }
-            inner.free_plain.push(i);
+            let begun = inner.begin_known(&port.lane, (share, pin), buf, how);
+            return begun.map_err(|(buf, error, share)| LeaseRefused { share, buf, error });
         }
         self.through_looked_up(share, buf, how)
     }
@@ -312,13 +315,18 @@ impl VolumeQueue {
     ) -> std::result::Result<(), LeaseRefused> {
         let VolumeQueue { port, owner, .. } = self;
         let (write, len) = (share.write, buf.len());
-        if let Err(e) = port.vol.not_in_action() {
+        let unfit = match write {
+            true if !share.writes => Err(share.lease().writes_not()),
+            true => port.vol.health.writable(),
+            false => Ok(()),
+        };
+        if let Err(e) = unfit.and_then(|()| port.vol.not_in_action()) {
             return Err(LeaseRefused { share, buf, error: Some(e) });
         }
         let mut inner = port.lane.enter(owner);
         if len <= port.max_transfer
             && share.lease().is_in(&port.vol)
-            && let Some(i) = inner.free_plain.pop()
+            && let Some(i) = inner.take_place()
         {
             if let Ok(pin) = inner.pins.submit(share.lease().pins()) {
                 let now = share.lease().pins().known();
@@ -328,27 +336,31 @@ impl VolumeQueue {
                 }
                 share.at.run.known = now.0;
                 // Where pins have fences, or come by the gate, nothing is known.
-                share.seat = (now.0 != Known::default()).then(|| inner.pins.seat(&pin));
+                let counted = now.0 != Known::default();
+                share.seat = inner.pins.seat(share.lease().pins(), &pin).filter(|_| counted);
                 let place = share.at.known(now.1, len);
                 if let Some((at, valid)) = place.filter(|(_, n)| !write || share.at.has(*n)) {
                     let end = share.at.end;
-                    (share.at.len, share.at.block) = (if valid == len { len } else { NOWHERE }, at);
-                    if !write {
-                        share.at.has_only(valid, len);
+                    let whole = valid == len && len > 0;
+                    let blocks = if whole { buf.blocks() } else { NOWHERE };
+                    (share.at.blocks, share.at.block) = (blocks, at);
+                    match write {
+                        true => share.at.ends_at(end),
+                        false => share.at.has_only(valid, len),
                     }
                     let plain = match write {
                         true => Plain::write(tag, at, len, durable),
-                        false => Plain::read(tag, at, valid),
+                        false => Plain::read(tag, at, (valid, len)),
                     };
                     let begun = inner.begin_leased(&port.lane, i, plain, buf, (share, pin));
                     return begun.map_err(|(buf, error, mut share)| {
-                        share.at.end = end;
+                        share.at.ends_at(end);
                         LeaseRefused { share, buf, error }
                     });
                 }
                 inner.pins.complete(share.lease().pins(), pin);
             }
-            inner.free_plain.push(i);
+            inner.give_place(i);
         }
         if let Err(e) = may_go_through(&port.vol, &share, len) {
             return Err(LeaseRefused { share, buf, error: Some(e) });
@@ -362,8 +374,8 @@ impl VolumeQueue {
             let (lease, at) = share.parts();
             let command = (write, durable);
             let result = vol.command_task(&io, lease, at, &mut buf, command).await;
-            if result.is_ok() {
-                share.done();
+            if result.is_ok() && write {
+                share.wash();
             }
             io.finish(Finished { tag, result, buf: Some(buf), lease: Some(share) });
         });

@@ -52,6 +52,8 @@ pub(super) struct Port {
     pub(super) vol: Arc<Volume>,
     pub(super) lane: Arc<Lane>,
     pub(super) max_transfer: usize,
+    /// The same in blocks.
+    pub(super) max_blocks: u32,
 }
 
 impl Volume {
@@ -61,8 +63,10 @@ impl Volume {
     /// `Limit` and the like, from the medium, with what to raise.
     pub fn queue(self: &Arc<Self>, depth: u32) -> Result<VolumeQueue> {
         let (lane, owner) = self.new_owned_lane(depth.max(1))?;
-        let max_transfer = self.medium.geometry().max_transfer as usize;
-        Ok(VolumeQueue { port: Port { vol: self.clone(), lane, max_transfer }, owner, idle: 0 })
+        let most = self.medium.geometry().max_transfer;
+        let (max_transfer, max_blocks) = (most as usize, most / BLOCK as u32);
+        let port = Port { vol: self.clone(), lane, max_transfer, max_blocks };
+        Ok(VolumeQueue { port, owner, idle: 0 })
     }
 }
 
@@ -273,7 +277,7 @@ impl Port {
         if !off.is_multiple_of(BLOCK as u64) || buf.len() > self.max_transfer {
             return Err(buf);
         }
-        let Some(i) = inner.free_plain.pop() else { return Err(buf) };
+        let Some(i) = inner.take_place() else { return Err(buf) };
         // Published before the look-up (law B3), and before asking who has the bytes.
         self.lane.slots.publish(i as usize, &self.vol.epoch);
         if inner.together.is_of(file) && self.may_keep_back(inner, file) {
@@ -296,7 +300,8 @@ impl Port {
             inner.give_up(&self.lane, i);
             return Err(buf);
         };
-        inner.begin_plain(&self.lane, i, Plain::read(tag, at, bytes), buf).map_err(|(b, _)| b)
+        let plain = Plain::read(tag, at, (bytes, buf.len()));
+        inner.begin_plain(&self.lane, i, plain, buf).map_err(|(b, _)| b)
     }
 }
 
@@ -339,7 +344,7 @@ impl Volume {
         if !off.is_multiple_of(BLOCK as u64) || buf.len() > most {
             return Err(buf);
         }
-        let Some(i) = inner.free_plain.pop() else { return Err(buf) };
+        let Some(i) = inner.take_place() else { return Err(buf) };
         // Published before the look at the copiers and the look-up (laws B3, B6).
         let end = start + blocks;
         lane.slots.publish_write(i as usize, &self.epoch, file.id, start, end);

@@ -62,7 +62,7 @@ impl Together {
 impl Inner {
     /// May a read that has its slot expect others beside it?
     pub(super) fn has_company(&self) -> bool {
-        self.together.company || self.free_plain.len() + 1 < self.plain.len()
+        self.together.company || self.together.len() > 0 || self.dev.in_flight() > 0
     }
 }
 
@@ -143,7 +143,7 @@ pub(crate) fn look_up(inner: &mut Inner, lane: &Arc<Lane>) -> bool {
         let Read { slot, tag, off, buf } = read;
         let buf = match place {
             Some((at, bytes)) => {
-                match inner.begin_plain(lane, slot, Plain::read(tag, at, bytes), buf) {
+                match inner.begin_plain(lane, slot, Plain::read(tag, at, (bytes, buf.len())), buf) {
                     Ok(()) => continue,
                     Err((buf, _)) => buf,
                 }

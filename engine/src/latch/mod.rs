@@ -96,6 +96,15 @@ pub struct Entered<'a, T> {
     _here: PhantomData<*const ()>,
 }
 
+/// The value, entered by its owner while nobody else was there: as [`Entered`], without the
+/// lock that the owner may have had to take.
+#[must_use = "the latch is left at once"]
+pub struct Inside<'a, T> {
+    latch: &'a Latch<T>,
+    /// A guard stays where it was made, and is shared with no other thread.
+    _here: PhantomData<*const ()>,
+}
+
 /// The value, locked by somebody else than the owner.
 #[must_use = "the latch is left at once"]
 pub struct Locked<'a, T> {
@@ -145,9 +154,9 @@ impl<T> Latch<T> {
     /// If it is the owner of another latch.
     #[inline(always)]
     pub fn enter<'a>(&'a self, owner: &'a mut Owner) -> Entered<'a, T> {
-        match self.enter_if_open(owner) {
-            Some(entered) => entered,
-            None => self.enter_locked(),
+        match self.comes_in(owner) {
+            true => Entered { latch: self, held: None, _here: PhantomData },
+            false => self.enter_locked(),
         }
     }
 
@@ -156,8 +165,8 @@ impl<T> Latch<T> {
     /// # Panics
     /// As there.
     pub fn try_enter<'a>(&'a self, owner: &'a mut Owner) -> Option<Entered<'a, T>> {
-        if let Some(entered) = self.enter_if_open(owner) {
-            return Some(entered);
+        if self.comes_in(owner) {
+            return Some(Entered { latch: self, held: None, _here: PhantomData });
         }
         let held = Some(unpoisoned(self.lock.try_lock())?);
         Some(Entered { latch: self, held, _here: PhantomData })
@@ -169,7 +178,16 @@ impl<T> Latch<T> {
     /// # Panics
     /// If it is the owner of another latch.
     #[inline(always)]
-    pub fn enter_if_open<'a>(&'a self, owner: &'a mut Owner) -> Option<Entered<'a, T>> {
+    pub fn enter_if_open<'a>(&'a self, owner: &'a mut Owner) -> Option<Inside<'a, T>> {
+        match self.comes_in(owner) {
+            true => Some(Inside { latch: self, _here: PhantomData }),
+            false => None,
+        }
+    }
+
+    /// The owner is inside, unless somebody else is.
+    #[inline(always)]
+    fn comes_in(&self, owner: &mut Owner) -> bool {
         if owner.number != self.number {
             stranger();
         }
@@ -178,10 +196,10 @@ impl<T> Latch<T> {
         // Acquire: what was done by who had closed the door is seen.
         let door = self.door.load(Acquire);
         if door == OPEN || broken(Fault::NoSecondLoad) || door == FENCED && self.still_open() {
-            return Some(Entered { latch: self, held: None, _here: PhantomData });
+            return true;
         }
         self.inside.store(0, Release);
-        None
+        false
     }
 
     #[cold]
@@ -323,6 +341,33 @@ impl<T> Drop for Entered<'_, T> {
             // Release: what was done inside is seen by who finds the owner outside.
             self.latch.inside.store(0, Release);
         }
+    }
+}
+
+impl<T> Deref for Inside<'_, T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        // SAFETY: as for `Entered`.
+        unsafe { &*self.latch.value.get() }
+    }
+}
+
+impl<T> DerefMut for Inside<'_, T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as for `Entered`.
+        unsafe { &mut *self.latch.value.get() }
+    }
+}
+
+impl<T> Drop for Inside<'_, T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        step();
+        // Release: what was done inside is seen by who finds the owner outside.
+        self.latch.inside.store(0, Release);
     }
 }
 

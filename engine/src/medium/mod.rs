@@ -228,6 +228,17 @@ pub trait Queue: Send + fmt::Debug {
     /// medium is gone.
     fn submit(&mut self, tag: u64, op: Op) -> std::result::Result<(), Rejected>;
 
+    /// As [`Queue::submit`], of a read or write that the caller has checked: its blocks are
+    /// the medium's, one or more and at most [`Geometry::max_transfer`]. A queue need not look
+    /// again; if it was not so, the operation is refused, or completes with an error, and
+    /// reaches nothing outside the medium.
+    ///
+    /// # Errors
+    /// As there.
+    fn submit_checked(&mut self, tag: u64, op: Op) -> std::result::Result<(), Rejected> {
+        self.submit(tag, op)
+    }
+
     /// Gives all that was submitted to the device, as one batch. Never blocks.
     fn ring(&mut self);
 

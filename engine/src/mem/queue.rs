@@ -75,6 +75,11 @@ impl Queue for MemQueue {
         if let Err(error) = check(&op, &self.geometry) {
             return Err(reject(op, error));
         }
+        self.submit_checked(tag, op)
+    }
+
+    /// Where the bytes are moved the range is looked at in any case.
+    fn submit_checked(&mut self, tag: u64, op: Op) -> std::result::Result<(), Rejected> {
         if self.in_flight() == self.depth {
             return Err(full(op));
         }

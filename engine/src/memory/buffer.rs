@@ -79,6 +79,12 @@ impl Buffer {
         self.blocks as u32 as usize * BLOCK
     }
 
+    /// Its length in blocks of 4096 bytes.
+    #[inline]
+    pub fn blocks(&self) -> u32 {
+        self.blocks as u32
+    }
+
     /// True for what [`split_off`](Self::split_off) leaves when it takes all.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -8,7 +8,6 @@ use super::state::{COMMAND, NotHeld, PinState};
 use super::table::{self, ACQUIRED, Chunk, Kind, NO_SLOT, Pair};
 use super::word::{GATED, Word};
 use super::{fork::forked, sync::CHUNKS};
-use std::num::NonZeroU64;
 use std::sync::atomic::AtomicU64 as Numbers;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
@@ -26,17 +25,21 @@ pub struct IoPins {
 #[must_use = "a lease stays pinned until its commands are completed"]
 pub struct IoPin(Place);
 
+#[derive(Debug)]
+enum Place {
+    /// Where the queue counts.
+    Pair(&'static Pair),
+    /// At the gate of the lease of this slot, or address if it has none. Slots are not used
+    /// again while a command of theirs has a pin.
+    Gate(u64),
+}
+
 /// Where a queue counts the pins of a lease that it has pinned.
 #[derive(Clone, Copy, Debug)]
-pub struct Seat(Place);
-
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    /// None: at the lease's gate.
-    pair: Option<&'static Pair>,
-    /// Queue and slot; at the gate the slot, or the address of a lease without one. Slots are
-    /// not used again while a command of theirs has a pin.
-    whose: NonZeroU64,
+pub struct Seat {
+    pair: &'static Pair,
+    /// Queue and slot.
+    whose: u64,
 }
 
 /// A queue's number stands above these.
@@ -90,7 +93,7 @@ impl IoPins {
         {
             let pair = table::pair(chunk, state.slot);
             if table::published(pair) && state.enter(pair, word) {
-                return Ok(self.counted(state, pair));
+                return Ok(IoPin(Place::Pair(pair)));
             }
         }
         self.submit_slowly(state)
@@ -100,10 +103,10 @@ impl IoPins {
     /// queue; none, with nothing done, of any other.
     #[inline(always)]
     pub fn again(&mut self, state: &PinState, seat: &Seat, known: Known) -> Option<IoPin> {
-        if seat.0.whose.get() != self.whose(state) {
+        if seat.whose != self.whose(state) {
             return None;
         }
-        let pair = seat.0.pair?;
+        let pair = seat.pair;
         let acquired = pair[ACQUIRED].load(Relaxed);
         // As a forked child finds it.
         if acquired == 0 {
@@ -111,22 +114,23 @@ impl IoPins {
         }
         pair[ACQUIRED].store(acquired + 1, Relaxed);
         // What is known is of no lease with fences.
-        if state.still(pair, Word(known.0), false) { Some(IoPin(seat.0)) } else { None }
+        match state.still(pair, Word(known.0), false) {
+            true => Some(IoPin(Place::Pair(pair))),
+            false => None,
+        }
     }
 
-    /// Where a pin of this queue is counted.
-    pub fn seat(&self, pin: &IoPin) -> Seat {
-        Seat(pin.0)
+    /// Where a pin of this queue, of this lease, is counted; none at the gate.
+    pub fn seat(&self, state: &PinState, pin: &IoPin) -> Option<Seat> {
+        match pin.0 {
+            Place::Pair(pair) => Some(Seat { pair, whose: self.whose(state) }),
+            Place::Gate(_) => None,
+        }
     }
 
     #[inline(always)]
     fn whose(&self, state: &PinState) -> u64 {
         self.number | u64::from(state.slot)
-    }
-
-    fn counted(&self, state: &PinState, pair: &'static Pair) -> IoPin {
-        let whose = NonZeroU64::new(self.whose(state)).expect("a queue that pins has a number");
-        IoPin(Place { pair: Some(pair), whose })
     }
 
     #[cold]
@@ -141,10 +145,10 @@ impl IoPins {
             match pair {
                 None => {
                     state.enter_gate(COMMAND)?;
-                    return Ok(IoPin(Place { pair: None, whose: at_gate(state) }));
+                    return Ok(IoPin(Place::Gate(at_gate(state))));
                 }
                 Some(pair) if state.enter(pair, word) => {
-                    return Ok(self.counted(state, pair));
+                    return Ok(IoPin(Place::Pair(pair)));
                 }
                 Some(_) => {}
             }
@@ -170,23 +174,31 @@ impl IoPins {
         Some(pair)
     }
 
-    /// Unpins a command of this queue whose completion was reaped. A pin of
-    /// another queue, or of another lease than `state`, stays for ever.
+    /// Unpins a command of this queue, of this lease, whose completion was reaped.
+    ///
+    /// It ends where it was counted, and there alone: what else is pinned stays so whatever
+    /// is passed here. With another lease's `state` nobody is woken who waits for the right
+    /// one, and at a gate the pin stays for ever; in another queue than the one that counted
+    /// it, beside which that may count too, so may it anywhere.
     #[inline(always)]
     pub fn complete(&mut self, state: &PinState, pin: IoPin) {
-        match pin.0.pair {
-            Some(pair) if pin.0.whose.get() == self.whose(state) => state.leave(pair),
-            None if pin.0.whose == at_gate(state) => state.leave_gate(COMMAND),
-            _ => {}
+        match pin.0 {
+            Place::Pair(pair) => state.leave(pair),
+            Place::Gate(whose) => complete_at_gate(state, whose),
         }
     }
 }
 
 #[cold]
-fn at_gate(state: &PinState) -> NonZeroU64 {
+fn complete_at_gate(state: &PinState, whose: u64) {
+    if whose == at_gate(state) {
+        state.leave_gate(COMMAND);
+    }
+}
+
+fn at_gate(state: &PinState) -> u64 {
     let address = std::ptr::from_ref(state).addr() as u64;
-    let whose = if state.slot == NO_SLOT { address } else { u64::from(state.slot) + 1 };
-    NonZeroU64::new(whose).expect("neither is zero")
+    if state.slot == NO_SLOT { address } else { u64::from(state.slot) + 1 }
 }
 
 impl Drop for IoPins {

@@ -172,7 +172,7 @@ fn seal() {
         for _ in 0..2 {
             let pin = seat.and_then(|seat| pins.again(&queue.lease, &seat, known)).ok_or(());
             if let Ok(pin) = pin.or_else(|()| pins.submit(&queue.lease)) {
-                seat = Some(pins.seat(&pin));
+                seat = pins.seat(&queue.lease, &pin);
                 queue.enter();
                 queue.leave();
                 pins.complete(&queue.lease, pin);
