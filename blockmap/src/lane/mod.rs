@@ -20,7 +20,7 @@ mod slots;
 mod wish;
 
 pub(crate) use io::{Io, RETRIES, Seen, all};
-pub(crate) use plain::Plain;
+pub(crate) use plain::{Kind, Plain};
 pub use share::{LeaseShare, LeaseTag};
 pub(crate) use slots::Slots;
 pub(crate) use wish::Wish;

@@ -17,17 +17,46 @@ pub(crate) struct Plain {
     bytes: usize,
     /// Through a lease: pinned by it, and in no slot. None in a place that is free.
     lease: Option<Leased>,
-    write: bool,
-    /// With forced unit access.
-    fua: bool,
-    /// A read: the buffer has more.
-    short: bool,
+    kind: Kind,
     tries: u8,
     /// While the place is free: the next that is.
     next: u32,
 }
 
 const _: () = assert!(size_of::<Plain>() == 64);
+
+/// What it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Kind {
+    /// Reads.
+    #[default]
+    Read,
+    /// Writes; durable after a flush.
+    Write,
+    /// Writes with forced unit access.
+    Durable,
+    /// Reads less than the buffer has room for.
+    Short,
+}
+
+impl Kind {
+    pub(crate) fn write(durable: bool) -> Self {
+        if durable { Kind::Durable } else { Kind::Write }
+    }
+
+    #[inline(always)]
+    pub(crate) fn writes(self) -> bool {
+        matches!(self, Kind::Write | Kind::Durable)
+    }
+
+    #[inline(always)]
+    pub(crate) fn op(self, at: u64, buf: Buffer) -> Op {
+        match self.writes() {
+            true => Op::Write { at, buf, fua: self == Kind::Durable },
+            false => Op::Read { at, buf },
+        }
+    }
+}
 
 /// What pins a lease for a command.
 #[derive(Debug)]
@@ -45,12 +74,13 @@ impl Plain {
     /// So many bytes into a buffer of a length.
     #[inline(always)]
     pub(crate) fn read(tag: u64, at: u64, (bytes, len): (usize, usize)) -> Self {
-        Plain { tag, at, bytes, short: bytes < len, ..Plain::default() }
+        let kind = if bytes < len { Kind::Short } else { Kind::Read };
+        Plain { tag, at, bytes, kind, ..Plain::default() }
     }
 
     #[inline(always)]
     pub(crate) fn write(tag: u64, at: u64, bytes: usize, fua: bool) -> Self {
-        Plain { tag, at, bytes, write: true, fua, ..Plain::default() }
+        Plain { tag, at, bytes, kind: Kind::write(fua), ..Plain::default() }
     }
 
     /// Begins here, in a place that was free.
@@ -63,11 +93,29 @@ impl Plain {
 
     #[inline(always)]
     fn op(&self, buf: Buffer) -> Op {
-        if self.write {
-            Op::Write { at: self.at, buf, fua: self.fua }
-        } else {
-            Op::Read { at: self.at, buf }
-        }
+        self.kind.op(self.at, buf)
+    }
+}
+
+/// A pinned lease, and a free place for a command through it.
+pub(crate) struct Ready<'a> {
+    i: u32,
+    place: &'a mut Plain,
+    free: &'a mut u32,
+    pin: IoPin,
+}
+
+impl Ready<'_> {
+    /// Writes down the read or write of the share's known place, which is submitted next, with
+    /// the tag that this gives: little has to be kept over that call.
+    #[inline(always)]
+    pub(crate) fn note(self, share: LeaseTag, (tag, kind): (u64, Kind)) -> u64 {
+        let Ready { i, place, free, pin } = self;
+        let (at, bytes) = (share.at.block(), share.at.bytes());
+        *free = place.next;
+        let lease = Some(Leased { tag: share, pin });
+        place.begin(Plain { tag, at, bytes, lease, kind, tries: 0, next: 0 });
+        u64::from(i)
     }
 }
 
@@ -81,19 +129,20 @@ pub(super) struct Ended {
 }
 
 impl Ended {
+    /// Counts one, of so many bytes.
     #[inline(always)]
-    fn count(&mut self, t: &Traffic, plain: &Plain, bytes: usize) {
-        if plain.write {
-            self.writes += 1;
-            self.bytes_written += bytes as u64;
-            // Before its slot is retired or its lease unpinned: who finds the write over, and
-            // makes durable what has landed, must find it here.
-            if !plain.fua {
-                landed(t);
-            }
-        } else {
+    fn count(&mut self, t: &Traffic, kind: Kind, bytes: usize) {
+        if !kind.writes() {
             self.reads += 1;
             self.bytes_read += bytes as u64;
+            return;
+        }
+        self.writes += 1;
+        self.bytes_written += bytes as u64;
+        // Before its slot is retired or its lease unpinned: who finds the write over, and
+        // makes durable what has landed, must find it here.
+        if kind == Kind::Write {
+            landed(t);
         }
     }
 
@@ -154,50 +203,26 @@ impl Inner {
         self.give_place(i);
     }
 
-    /// Pins the lease for a whole transfer of a share's known place, which is begun next: if
-    /// the lease is still as it is known, and there is room. Otherwise nothing was done.
+    /// Pins the lease for a whole transfer of a share's known place: if the lease is still as
+    /// it is known, and there is room. Otherwise nothing was done.
     #[inline(always)]
-    pub(crate) fn pin_known(&mut self, share: &LeaseTag) -> Option<IoPin> {
-        if self.free_plain as usize >= self.plain.len() || share.write && !self.health.is_writable()
-        {
+    pub(crate) fn ready(&mut self, share: &LeaseTag, write: bool) -> Option<Ready<'_>> {
+        let i = self.free_plain;
+        let place = self.plain.get_mut(i as usize)?;
+        if write && !self.health.is_writable() {
             return None;
         }
-        self.pins.again(share.lease().pins(), share.seat.as_ref()?, share.at.held())
+        let seat = share.seats[usize::from(write)].as_ref()?;
+        let pin = self.pins.again(share.lease().pins(), seat, share.at.held())?;
+        Some(Ready { i, place, free: &mut self.free_plain, pin })
     }
 
-    /// Submits it. On refusal all comes back; without an error, the queue is full.
-    #[inline(always)]
-    pub(crate) fn begin_known(
-        &mut self,
-        lane: &Lane,
-        (share, pin): (LeaseTag, IoPin),
-        buf: Buffer,
-        (tag, fua): (u64, bool),
-    ) -> Result<(), (Buffer, Option<Error>, LeaseTag)> {
-        let (i, at, bytes) = (self.free_plain, share.at.block(), buf.len());
-        let place = &mut self.plain[i as usize];
-        let op = match share.write {
-            true => Op::Write { at, buf, fua },
-            false => Op::Read { at, buf },
-        };
-        // All that is written down is before the call: little has to be kept over it.
-        self.free_plain = place.next;
-        let write = share.write;
-        let lease = Some(Leased { tag: share, pin });
-        place.begin(Plain { tag, at, bytes, lease, write, fua, ..Plain::default() });
-        lane.begin();
-        match self.dev.submit_checked(u64::from(i), op) {
-            Ok(()) => Ok(()),
-            Err(refused) => Err(self.not_begun(i, refused)),
-        }
-    }
-
-    /// Takes back what was begun through a lease, and refused.
+    /// Takes back what was noted and then refused. Without an error, the queue is full.
     #[cold]
-    fn not_begun(&mut self, i: u32, r: Rejected) -> (Buffer, Option<Error>, LeaseTag) {
-        let leased = self.plain[i as usize].lease.take();
-        self.give_place(i);
-        let Leased { tag, pin } = leased.expect("it was begun with its lease");
+    pub(crate) fn not_begun(&mut self, tag: u64, r: Rejected) -> (Buffer, Option<Error>, LeaseTag) {
+        let leased = self.plain[tag as usize].lease.take();
+        self.give_place(tag as u32);
+        let Leased { tag, pin } = leased.expect("it was noted with its lease");
         self.pins.complete(tag.lease().pins(), pin);
         (given_back(r.op), r.error.map(Error::from), tag)
     }
@@ -251,15 +276,21 @@ impl Inner {
         out: &mut Vec<T>,
     ) {
         let plain = &mut self.plain[i];
-        let (buf, moved) = match plain.short {
-            true => clear_behind(buf, plain.bytes),
-            false => (buf, plain.bytes),
-        };
-        ended.count(&lane.traffic, plain, moved);
+        let (mut buf, mut moved) = (buf, plain.bytes);
+        match plain.kind {
+            Kind::Read => ended.count(&lane.traffic, Kind::Read, moved),
+            Kind::Write => ended.count(&lane.traffic, Kind::Write, moved),
+            kind => {
+                if kind == Kind::Short {
+                    (buf, moved) = clear_behind(buf, moved);
+                }
+                ended.count(&lane.traffic, kind, moved);
+            }
+        }
         let lease = match plain.lease.take() {
             Some(Leased { mut tag, pin }) => {
                 self.pins.complete(tag.lease().pins(), pin);
-                if plain.write {
+                if tag.is_soiled() && plain.kind.writes() {
                     tag.wash();
                 }
                 Some(tag)
@@ -285,7 +316,7 @@ impl Inner {
     ) -> Option<Finished> {
         let (result, buf) = self.failed(i, e, buf)?;
         let plain = self.plain.get_mut(i)?;
-        ended.count(&lane.traffic, plain, buf.as_ref().map_or(plain.bytes, |b| b.len()));
+        ended.count(&lane.traffic, plain.kind, buf.as_ref().map_or(plain.bytes, |b| b.len()));
         let tag = plain.tag;
         let lease = match plain.lease.take() {
             Some(Leased { tag, pin }) => {

@@ -18,13 +18,10 @@ pub struct LeaseShare {
     lease: Arc<LeaseCore>,
     /// What is known there is of this lease.
     pub(crate) at: LeaseAt,
-    /// Where the queue that it last went through counts it. That queue's store is the
+    /// Where the queue that it last went through counts it: in fills, and in flushes, of
+    /// which there are none through a lease that does not write. That queue's store is the
     /// lease's.
-    pub(crate) seat: Option<Seat>,
-    /// The last command was a flush.
-    pub(crate) write: bool,
-    /// The lease is one that writes.
-    pub(crate) writes: bool,
+    pub(crate) seats: [Option<Seat>; 2],
     dirty: AtomicBool,
 }
 
@@ -37,8 +34,8 @@ impl LeaseTag {
     pub(crate) fn new_at(lease: Arc<LeaseCore>, mut at: LeaseAt) -> Self {
         // It may be known from another lease.
         at.forget();
-        let (writes, dirty) = (lease.access().writes(), AtomicBool::new(false));
-        LeaseTag(Box::new(LeaseShare { lease, at, seat: None, write: false, writes, dirty }))
+        let (seats, dirty) = ([None; 2], AtomicBool::new(false));
+        LeaseTag(Box::new(LeaseShare { lease, at, seats, dirty }))
     }
 }
 
@@ -69,11 +66,6 @@ impl LeaseShare {
         &self.at
     }
 
-    /// Was the last command a flush?
-    pub fn is_flush(&self) -> bool {
-        self.write
-    }
-
     /// So many of the buffer's bytes are the file's; what may come behind them is not in it.
     pub fn has_only(&mut self, valid: usize, bytes: usize) {
         self.at.has_only(valid, bytes);
@@ -93,11 +85,16 @@ impl LeaseShare {
     }
 
     /// They were flushed, or are given up.
-    #[inline(always)]
     pub fn wash(&mut self) {
         if std::mem::take(self.dirty.get_mut()) {
             self.lease.clean();
         }
+    }
+
+    /// As [`LeaseShare::is_dirty`], by who has it alone.
+    #[inline(always)]
+    pub(crate) fn is_soiled(&mut self) -> bool {
+        *self.dirty.get_mut()
     }
 
     /// It has such bytes.

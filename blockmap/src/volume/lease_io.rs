@@ -15,7 +15,8 @@ use super::lease::LeaseCore;
 use super::queue::{Refused, VolumeQueue};
 use super::write::B;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lane::{Finished, Io, LeaseShare, LeaseTag, Plain, all};
+use crate::lane::{Finished, Io, Kind, LeaseShare, LeaseTag, Plain, all};
+use freehold_engine::medium::Op;
 use freehold_engine::memory::Buffer;
 use freehold_engine::pin::{CommandPin, Known, PinRef};
 use std::pin::Pin;
@@ -86,10 +87,10 @@ impl LeaseAt {
         }
     }
 
-    /// So many blocks are there, as far as known; more than any buffer has, where they are not.
+    /// So many bytes are there, where that is known.
     #[inline(always)]
-    pub(crate) fn blocks(&self) -> u32 {
-        self.blocks
+    pub(crate) fn bytes(&self) -> usize {
+        self.blocks as usize * B as usize
     }
 
     /// The block of the medium, where that is known.
@@ -257,12 +258,11 @@ impl VolumeQueue {
     #[inline]
     pub fn fill_share(
         &mut self,
-        mut share: LeaseTag,
+        share: LeaseTag,
         buf: Buffer,
         tag: u64,
     ) -> std::result::Result<(), LeaseRefused> {
-        share.write = false;
-        self.through(share, buf, (tag, false))
+        self.through(share, buf, tag, Kind::Read)
     }
 
     /// As [`VolumeQueue::flush`], of a buffer with its share, which is clean when that has
@@ -273,12 +273,11 @@ impl VolumeQueue {
     #[inline]
     pub fn flush_share(
         &mut self,
-        mut share: LeaseTag,
+        share: LeaseTag,
         buf: Buffer,
         (tag, durable): (u64, bool),
     ) -> std::result::Result<(), LeaseRefused> {
-        share.write = true;
-        self.through(share, buf, (tag, durable))
+        self.through(share, buf, tag, Kind::write(durable))
     }
 
     /// What is where it was when the lease was last looked at, and one command, goes without
@@ -288,35 +287,61 @@ impl VolumeQueue {
         &mut self,
         share: LeaseTag,
         buf: Buffer,
-        how: (u64, bool),
+        tag: u64,
+        kind: Kind,
     ) -> std::result::Result<(), LeaseRefused> {
         let VolumeQueue { port, owner, .. } = self;
+        let (lane, blocks, op) = (&*port.lane, buf.blocks(), kind.op(share.at.block(), buf));
         // A share that has a seat in this queue went through it before. In a forked child
         // nothing is pinned by this way.
-        if share.at.blocks == buf.blocks()
-            && share.at.blocks <= port.max_blocks
-            && (!share.write || share.writes)
+        if share.at.blocks == blocks
+            && blocks <= port.max_blocks
             && !Volume::acts()
-            && let Some(mut inner) = port.lane.enter_if_open(owner)
-            && let Some(pin) = inner.pin_known(&share)
+            && let Some(mut inner) = lane.enter_if_open(owner)
+            && let Some(ready) = inner.ready(&share, kind.writes())
         {
-            let begun = inner.begin_known(&port.lane, (share, pin), buf, how);
-            return begun.map_err(|(buf, error, share)| LeaseRefused { share, buf, error });
+            let place = ready.note(share, (tag, kind));
+            lane.begin();
+            let refused = match inner.dev.submit_checked(place, op) {
+                Ok(()) => {
+                    drop(inner);
+                    return Ok(());
+                }
+                Err(refused) => inner.not_begun(place, refused),
+            };
+            let (buf, error, share) = refused;
+            return Err(LeaseRefused { share, buf, error });
         }
-        self.through_looked_up(share, buf, how)
+        let mut refused = None;
+        self.through_looked_up(share, op, (tag, kind), &mut refused);
+        refused.map_or(Ok(()), Err)
     }
 
+    /// Where it is looked up first. What is refused goes to `refused`, not by a result: that
+    /// would be one in memory for the short way too.
     #[inline(never)]
     fn through_looked_up(
         &mut self,
+        share: LeaseTag,
+        op: Op,
+        how: (u64, Kind),
+        refused: &mut Option<LeaseRefused>,
+    ) {
+        let buf = op.into_buffer().expect("a read or a write has one");
+        *refused = self.look_up_and_go(share, buf, how).err();
+    }
+
+    fn look_up_and_go(
+        &mut self,
         mut share: LeaseTag,
         buf: Buffer,
-        (tag, durable): (u64, bool),
+        (tag, kind): (u64, Kind),
     ) -> std::result::Result<(), LeaseRefused> {
         let VolumeQueue { port, owner, .. } = self;
-        let (write, len) = (share.write, buf.len());
+        let (write, durable) = (kind.writes(), kind == Kind::Durable);
+        let len = buf.len();
         let unfit = match write {
-            true if !share.writes => Err(share.lease().writes_not()),
+            true if !share.lease().access().writes() => Err(share.lease().writes_not()),
             true => port.vol.health.writable(),
             false => Ok(()),
         };
@@ -337,7 +362,8 @@ impl VolumeQueue {
                 share.at.run.known = now.0;
                 // Where pins have fences, or come by the gate, nothing is known.
                 let counted = now.0 != Known::default();
-                share.seat = inner.pins.seat(share.lease().pins(), &pin).filter(|_| counted);
+                let seat = inner.pins.seat(share.lease().pins(), &pin).filter(|_| counted);
+                share.seats[usize::from(write)] = seat;
                 let place = share.at.known(now.1, len);
                 if let Some((at, valid)) = place.filter(|(_, n)| !write || share.at.has(*n)) {
                     let end = share.at.end;

@@ -156,7 +156,7 @@ impl<T> Latch<T> {
     pub fn enter<'a>(&'a self, owner: &'a mut Owner) -> Entered<'a, T> {
         match self.comes_in(owner) {
             true => Entered { latch: self, held: None, _here: PhantomData },
-            false => self.enter_locked(),
+            false => self.enter_locked(owner),
         }
     }
 
@@ -168,15 +168,13 @@ impl<T> Latch<T> {
         if self.comes_in(owner) {
             return Some(Entered { latch: self, held: None, _here: PhantomData });
         }
+        self.is_own(owner);
         let held = Some(unpoisoned(self.lock.try_lock())?);
         Some(Entered { latch: self, held, _here: PhantomData })
     }
 
     /// Enters as the owner if nobody else is inside, or about to be; never waits, and takes
-    /// no lock.
-    ///
-    /// # Panics
-    /// If it is the owner of another latch.
+    /// no lock. The owner of another latch stays out.
     #[inline(always)]
     pub fn enter_if_open<'a>(&'a self, owner: &'a mut Owner) -> Option<Inside<'a, T>> {
         match self.comes_in(owner) {
@@ -189,7 +187,7 @@ impl<T> Latch<T> {
     #[inline(always)]
     fn comes_in(&self, owner: &mut Owner) -> bool {
         if owner.number != self.number {
-            stranger();
+            return false;
         }
         self.inside.store(1, Relaxed);
         light(false);
@@ -202,6 +200,12 @@ impl<T> Latch<T> {
         false
     }
 
+    fn is_own(&self, owner: &Owner) {
+        if owner.number != self.number {
+            stranger();
+        }
+    }
+
     #[cold]
     fn still_open(&self) -> bool {
         light(true);
@@ -209,7 +213,8 @@ impl<T> Latch<T> {
     }
 
     #[cold]
-    fn enter_locked(&self) -> Entered<'_, T> {
+    fn enter_locked(&self, owner: &Owner) -> Entered<'_, T> {
+        self.is_own(owner);
         step();
         let held = barrier::blocked(|| self.lock.lock()).unwrap_or_else(PoisonError::into_inner);
         Entered { latch: self, held: Some(held), _here: PhantomData }

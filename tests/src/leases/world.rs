@@ -227,6 +227,9 @@ pub(super) fn sound(vol: &Arc<Volume>) -> Verdict {
     demand(report.clean(), || format!("check finds {:?}", report.findings))
 }
 
+/// The tag of a flush.
+pub(super) const FLUSH: u64 = 7;
+
 /// Submits a flush of one byte over some blocks, and does not wait for it.
 pub(super) fn flush(
     queue: &mut VolumeQueue,
@@ -236,7 +239,7 @@ pub(super) fn flush(
 ) -> Result<(), Error> {
     let mut buf = queue.buffer((blocks * B) as usize)?;
     buf.fill(byte);
-    queue.flush(lease, LeaseAt::new(first * B), buf, (7, false)).map_err(why)
+    queue.flush(lease, LeaseAt::new(first * B), buf, (FLUSH, false)).map_err(why)
 }
 
 pub(super) fn fill(
