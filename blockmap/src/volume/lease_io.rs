@@ -16,7 +16,7 @@ use super::queue::{Refused, VolumeQueue};
 use super::write::B;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lane::{Finished, Io, Kind, LeaseShare, LeaseTag, Plain, all};
-use freehold_engine::medium::Op;
+use freehold_engine::medium::Rejected;
 use freehold_engine::memory::Buffer;
 use freehold_engine::pin::{CommandPin, Known, PinRef};
 use std::pin::Pin;
@@ -143,6 +143,14 @@ impl LeaseAt {
     pub fn offset(&self) -> u64 {
         self.offset
     }
+}
+
+/// A fill or flush that does not go the short way.
+enum Slow {
+    /// It has to be looked up, or is no single command.
+    LookUp(LeaseTag, Buffer),
+    /// The device did not take what was noted at a place.
+    Refused(u64, Rejected),
 }
 
 /// A fill or flush that was not taken. Nothing happened.
@@ -291,44 +299,46 @@ impl VolumeQueue {
         kind: Kind,
     ) -> std::result::Result<(), LeaseRefused> {
         let VolumeQueue { port, owner, .. } = self;
-        let (lane, blocks, op) = (&*port.lane, buf.blocks(), kind.op(share.at.block(), buf));
+        let lane = &*port.lane;
         // A share that has a seat in this queue went through it before. In a forked child
         // nothing is pinned by this way.
-        if share.at.blocks == blocks
-            && blocks <= port.max_blocks
+        let slow = if share.at.blocks == buf.blocks()
+            && share.at.blocks <= port.max_blocks
             && !Volume::acts()
             && let Some(mut inner) = lane.enter_if_open(owner)
             && let Some(ready) = inner.ready(&share, kind.writes())
         {
+            let op = kind.op(share.at.block(), buf);
             let place = ready.note(share, (tag, kind));
             lane.begin();
-            let refused = match inner.dev.submit_checked(place, op) {
-                Ok(()) => {
-                    drop(inner);
-                    return Ok(());
-                }
-                Err(refused) => inner.not_begun(place, refused),
-            };
-            let (buf, error, share) = refused;
-            return Err(LeaseRefused { share, buf, error });
-        }
-        let mut refused = None;
-        self.through_looked_up(share, op, (tag, kind), &mut refused);
-        refused.map_or(Ok(()), Err)
+            match inner.dev.submit_checked(place, op) {
+                Ok(()) => return Ok(()),
+                Err(refused) => Slow::Refused(place, refused),
+            }
+        } else {
+            Slow::LookUp(share, buf)
+        };
+        self.slowly(slow, (tag, kind))
     }
 
-    /// Where it is looked up first. What is refused goes to `refused`, not by a result: that
-    /// would be one in memory for the short way too.
+    #[cold]
     #[inline(never)]
-    fn through_looked_up(
+    fn slowly(
         &mut self,
-        share: LeaseTag,
-        op: Op,
+        slow: Slow,
         how: (u64, Kind),
-        refused: &mut Option<LeaseRefused>,
-    ) {
-        let buf = op.into_buffer().expect("a read or a write has one");
-        *refused = self.look_up_and_go(share, buf, how).err();
+    ) -> std::result::Result<(), LeaseRefused> {
+        match slow {
+            Slow::LookUp(share, buf) => {
+                share.lease().pins().missed();
+                self.look_up_and_go(share, buf, how)
+            }
+            Slow::Refused(place, refused) => {
+                let mut inner = self.port.lane.enter(&mut self.owner);
+                let (buf, error, share) = inner.not_begun(place, refused);
+                Err(LeaseRefused { share, buf, error })
+            }
+        }
     }
 
     fn look_up_and_go(

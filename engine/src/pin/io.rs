@@ -5,7 +5,8 @@
 //! have, and a command is pinned and unpinned without any atomic read-modify-write.
 
 use super::state::{COMMAND, NotHeld, PinState};
-use super::table::{self, ACQUIRED, Chunk, Kind, NO_SLOT, Pair};
+use super::barrier::step;
+use super::table::{self, ACQUIRED, RELEASED, Chunk, Kind, NO_SLOT, Pair};
 use super::word::{GATED, Word};
 use super::{fork::forked, sync::CHUNKS};
 use std::sync::atomic::AtomicU64 as Numbers;
@@ -100,7 +101,8 @@ impl IoPins {
     }
 
     /// As [`IoPins::submit`] of a lease that is still as it is known, and has a seat in this
-    /// queue; none, with nothing done, of any other.
+    /// queue; none of any other. Who gets none calls [`PinState::missed`] next: this may have
+    /// looked like a use for a moment, and wakes nobody itself.
     #[inline(always)]
     pub fn again(&mut self, state: &PinState, seat: &Seat, known: Known) -> Option<IoPin> {
         if seat.whose != self.whose(state) {
@@ -114,10 +116,12 @@ impl IoPins {
         }
         pair[ACQUIRED].store(acquired + 1, Relaxed);
         // What is known is of no lease with fences.
-        match state.still(pair, Word(known.0), false) {
-            true => Some(IoPin(Place::Pair(pair))),
-            false => None,
+        if state.still(Word(known.0), false) {
+            return Some(IoPin(Place::Pair(pair)));
         }
+        step();
+        table::add(pair, RELEASED);
+        None
     }
 
     /// Where a pin of this queue, of this lease, is counted; none at the gate.

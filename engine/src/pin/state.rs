@@ -124,24 +124,30 @@ impl PinState {
     #[inline(always)]
     pub(super) fn enter(&self, pair: &Pair, word: Word) -> bool {
         table::add(pair, ACQUIRED);
-        self.still(pair, word, word.has(FENCED))
+        let still = self.still(word, word.has(FENCED));
+        if !still {
+            self.undo(pair);
+        }
+        still
     }
 
-    /// After a pin was counted: reads the state again. If it changed the count is undone.
+    /// After a pin was counted: reads the state again. If it changed the count is to be undone.
     #[inline(always)]
-    pub(super) fn still(&self, pair: &Pair, word: Word, fenced: bool) -> bool {
+    pub(super) fn still(&self, word: Word, fenced: bool) -> bool {
         light(fenced);
         // Acquire: what the last revoker did before it was held is seen.
-        if self.word.load(Acquire) == word.0 || broken(Fault::NoSecondLoad) {
-            return true;
-        }
-        self.undo(pair);
-        false
+        self.word.load(Acquire) == word.0 || broken(Fault::NoSecondLoad)
     }
 
     #[cold]
     fn undo(&self, pair: &Pair) {
         self.leave(pair);
+    }
+
+    /// Wakes who waits, as the end of a pin does: for who did not get one by
+    /// [`IoPins::again`](super::IoPins::again).
+    pub fn missed(&self) {
+        self.left();
     }
 
     /// Counts the end of a pin; wakes who waits for it.

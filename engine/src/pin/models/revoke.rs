@@ -170,8 +170,11 @@ fn seal() {
         let (known, _) = queue.lease.known();
         let mut seat = None;
         for _ in 0..2 {
-            let pin = seat.and_then(|seat| pins.again(&queue.lease, &seat, known)).ok_or(());
-            if let Ok(pin) = pin.or_else(|()| pins.submit(&queue.lease)) {
+            let pin = seat.and_then(|seat| pins.again(&queue.lease, &seat, known));
+            if pin.is_none() {
+                queue.lease.missed();
+            }
+            if let Ok(pin) = pin.map_or_else(|| pins.submit(&queue.lease), Ok) {
                 seat = pins.seat(&queue.lease, &pin);
                 queue.enter();
                 queue.leave();
