@@ -1,7 +1,7 @@
 //! The devices under a Freehold store.
 //!
 //! `medium` is the waist: what every device promises, written as a
-//! specification. `bus` is a PCI function and its registers; `vfio_user` carries one
+//! specification; `window` is the queue of media that are memory. `bus` is a PCI function and its registers; `vfio_user` carries one
 //! over a socket, from both ends. `memory` is the memory that devices read and write.
 //! `pin` counts what is in use and takes it back. Each medium lives in a module of its
 //! own.
@@ -27,6 +27,7 @@ mod probe;
 pub mod sim;
 pub mod uri;
 pub mod vfio_user;
+mod window;
 
 pub use holder::{HOLDER_BYTES, Holder};
 pub use open::{FormatOptions, OpenOptions, format_target, open};

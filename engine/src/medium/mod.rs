@@ -72,7 +72,8 @@ pub struct Geometry {
     /// Most operations that one queue can have in flight.
     pub max_depth: u32,
     /// Bytes that the device writes all or nothing, across a crash too, where that does
-    /// not cross [`Geometry::atomic_boundary`].
+    /// not cross [`Geometry::atomic_boundary`]. Less than [`Geometry::lba_bytes`] on windows
+    /// alone.
     pub atomic_bytes: u32,
     /// Where writes are not atomic although they are small enough.
     pub atomic_boundary: Option<Boundary>,

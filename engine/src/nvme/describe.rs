@@ -17,7 +17,7 @@ pub(super) fn describe(controller: &Controller, space: &Namespace) -> Vec<Fact> 
     facts
 }
 
-fn identity(controller: &Controller) -> Vec<Fact> {
+pub(super) fn identity(controller: &Controller) -> Vec<Fact> {
     let id = controller.identity();
     let version = Version(id.ver());
     let version = format!("{}.{}.{}", version.major(), version.minor(), version.tertiary());
@@ -66,7 +66,7 @@ fn limits(controller: &Controller, space: &Namespace) -> Vec<Fact> {
     facts
 }
 
-fn health(controller: &Controller) -> Vec<Fact> {
+pub(super) fn health(controller: &Controller) -> Vec<Fact> {
     let fact = |name, value: Value| Fact::new("health", name, value);
     let log = match controller.health() {
         Ok(log) => log,

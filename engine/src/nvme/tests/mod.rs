@@ -2,6 +2,7 @@
 //! at the moment that the test chooses.
 
 mod fake;
+mod region;
 
 use super::spec::command::Cqe;
 use super::spec::status::Status;
