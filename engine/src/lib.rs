@@ -23,6 +23,7 @@ pub mod nvme;
 mod open;
 pub mod pin;
 mod probe;
+pub mod sabotage;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod uri;

@@ -7,10 +7,12 @@ mod nvme_driver {
     pub(crate) mod trouble;
 }
 
+use freehold_engine::OpenOptions;
 use freehold_engine::counting::{Counting, allocations};
-use freehold_engine::emulator::{Options, Profile};
+use freehold_engine::emulator::{Options, Profile, RegionOptions};
 use freehold_engine::medium::Op;
-use freehold_tests::conformance::run_all;
+use freehold_tests::conformance::{MIN_BLOCKS, run_all};
+use freehold_tests::nvme::served::fresh_path;
 use nvme_driver::served::{Served, options};
 use std::sync::Mutex;
 
@@ -26,6 +28,32 @@ fn conforms(make: impl Fn() -> Options) {
         served.lock().expect("no holder panics").push(one);
         medium
     });
+}
+
+/// The suite on the Persistent Memory Region of emulators of this kind.
+fn region_conforms(volatile_cache: bool) {
+    let served = Mutex::new(Vec::new());
+    run_all(&|| {
+        let path = fresh_path("pmr");
+        let region = Some(RegionOptions::new(&path, MIN_BLOCKS * 4096));
+        let one = Served::new(Options { region, volatile_cache, ..options() });
+        let uri = format!("pmr:{}", one.uri());
+        let medium = freehold_engine::open(&uri, &OpenOptions::default()).expect("it opens");
+        // It is open, and nobody else needs its name.
+        std::fs::remove_file(&path).expect("it was made");
+        served.lock().expect("no holder panics").push(one);
+        medium
+    });
+}
+
+#[test]
+fn conformance_of_a_region() {
+    region_conforms(false);
+}
+
+#[test]
+fn conformance_of_a_region_with_a_volatile_cache() {
+    region_conforms(true);
 }
 
 #[test]

@@ -53,7 +53,7 @@ pub(crate) use pool::MAX_REGIONS;
 pub use pool::{MAX_BUFFER, Pool};
 pub use reach::Reach;
 pub use sealed::huge_pages;
-pub(crate) use sealed::sealed_memory;
+pub(crate) use sealed::{sealed_file, sealed_memory};
 pub(crate) use shared::{Port, SharedMemory};
 pub use view::{Booking, HeldBytes, View, ViewHold, ViewPin, ViewPinMut};
 pub use window::{Piece, WindowMemory};

@@ -102,6 +102,8 @@ impl Controller {
             }
             Action::Status(status) => self.complete(qid, cid, Err(status), guest)?,
             Action::Fatal => self.fail(),
+            // It strikes barriers alone.
+            Action::Region { .. } => {}
             Action::Vanish { exit } => {
                 self.vanish = Some(if exit { Vanish::Exit } else { Vanish::Close });
             }
