@@ -18,13 +18,17 @@
 //! the account may pass the budget by what operations in flight hold, by what a
 //! replay makes, and by nothing else.
 
+use freehold_engine::rcu;
 use std::any::Any;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 /// Steps of the hand in one slice.
 const STEPS: usize = 64;
+
+/// Evictions after which what was evicted is freed.
+const SWEEP: usize = 8;
 
 /// What one place in the circle costs, with room for it to grow.
 pub(crate) const PLACE: usize = 2 * size_of::<Weak<dyn Evict>>();
@@ -43,6 +47,8 @@ pub(crate) struct Cache {
     budget: u64,
     clean: AtomicU64,
     dirty: AtomicU64,
+    /// Evicted, and not freed yet.
+    leaving: AtomicU64,
     evictions: AtomicU64,
     circle: Mutex<VecDeque<Weak<dyn Evict>>>,
 }
@@ -54,6 +60,7 @@ impl Cache {
             budget,
             clean: AtomicU64::new(0),
             dirty: AtomicU64::new(0),
+            leaving: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
             circle: Mutex::default(),
         })
@@ -63,9 +70,21 @@ impl Cache {
         self.budget
     }
 
-    /// Bytes in memory, dirty ones included.
+    /// Bytes in memory, dirty ones and those that leave included.
     pub(crate) fn used(&self) -> u64 {
+        self.staying() + self.leaving.load(Ordering::Relaxed)
+    }
+
+    fn staying(&self) -> u64 {
         self.clean.load(Ordering::Relaxed) + self.dirty()
+    }
+
+    fn account(&self, state: u8) -> &AtomicU64 {
+        match state {
+            DIRTY => &self.dirty,
+            LEAVING => &self.leaving,
+            _ => &self.clean,
+        }
     }
 
     /// Bytes of nodes that are on no medium yet.
@@ -80,7 +99,7 @@ impl Cache {
 
     /// More is in memory than should be.
     pub(crate) fn is_over(&self) -> bool {
-        self.used() > self.budget
+        self.staying() > self.budget
     }
 
     /// Bytes that are on the medium as well came into memory.
@@ -108,22 +127,30 @@ impl Cache {
 
     /// Moves the hand a few steps if there is need. True if there is need still.
     pub(crate) fn trim(&self) -> bool {
+        let mut evicted = 0;
         for _ in 0..STEPS {
+            // What waits takes others along when it goes: how much is known then.
+            if evicted == SWEEP {
+                evicted = 0;
+                rcu::sweep();
+            }
             if !self.is_over() {
-                return false;
+                break;
             }
             // Whoever has the circle does this very work.
-            let Ok(mut circle) = self.circle.try_lock() else { return true };
-            let Some(w) = circle.pop_front() else { return true };
+            let Ok(mut circle) = self.circle.try_lock() else { break };
+            let Some(w) = circle.pop_front() else { break };
             let Some(what) = w.upgrade() else { continue };
             if what.evict() {
                 self.evictions.fetch_add(1, Ordering::Relaxed);
+                evicted += 1;
             } else {
                 circle.push_back(w);
             }
             // What goes with it may be a large subtree: not under the latch.
             drop(circle);
         }
+        rcu::sweep();
         self.is_over()
     }
 }
@@ -139,35 +166,49 @@ impl std::fmt::Debug for Cache {
 pub(crate) struct Charge {
     cache: Arc<Cache>,
     bytes: u32,
-    dirty: AtomicBool,
+    state: AtomicU8,
 }
+
+/// On which account a charge stands.
+const CLEAN: u8 = 0;
+const DIRTY: u8 = 1;
+const LEAVING: u8 = 2;
 
 impl Charge {
     /// A node that was made.
     pub(crate) fn dirty(cache: &Arc<Cache>, bytes: usize) -> Self {
         cache.dirty.fetch_add(bytes as u64, Ordering::Relaxed);
-        Charge { cache: cache.clone(), bytes: bytes as u32, dirty: AtomicBool::new(true) }
+        Charge { cache: cache.clone(), bytes: bytes as u32, state: AtomicU8::new(DIRTY) }
     }
 
     /// A node that was read.
     pub(crate) fn clean(cache: &Arc<Cache>, bytes: usize) -> Self {
         cache.add(bytes as u64);
-        Charge { cache: cache.clone(), bytes: bytes as u32, dirty: AtomicBool::new(false) }
+        Charge { cache: cache.clone(), bytes: bytes as u32, state: AtomicU8::new(CLEAN) }
     }
 
     /// It is on the medium now; the account that it is on.
     pub(crate) fn written(&self) -> &Arc<Cache> {
-        if self.dirty.swap(false, Ordering::Relaxed) {
-            self.cache.add(u64::from(self.bytes));
-            self.cache.dirty.fetch_sub(u64::from(self.bytes), Ordering::Relaxed);
-        }
+        self.move_on(DIRTY, CLEAN);
         &self.cache
+    }
+
+    /// It was evicted, and goes when the last look-up that may have found it is over.
+    pub(crate) fn leaves(&self) {
+        self.move_on(CLEAN, LEAVING);
+    }
+
+    fn move_on(&self, from: u8, to: u8) {
+        if self.state.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            self.cache.account(to).fetch_add(u64::from(self.bytes), Ordering::Relaxed);
+            self.cache.account(from).fetch_sub(u64::from(self.bytes), Ordering::Relaxed);
+        }
     }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        let account = if *self.dirty.get_mut() { &self.cache.dirty } else { &self.cache.clean };
+        let account = self.cache.account(*self.state.get_mut());
         account.fetch_sub(u64::from(self.bytes), Ordering::Relaxed);
     }
 }

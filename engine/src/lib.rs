@@ -3,8 +3,8 @@
 //! `medium` is the waist: what every device promises, written as a
 //! specification; `window` is the queue of media that are memory. `bus` is a PCI function and its registers; `vfio_user` carries one
 //! over a socket, from both ends. `memory` is the memory that devices read and write.
-//! `pin` counts what is in use and takes it back. Each medium lives in a module of its
-//! own.
+//! `pin` counts what is in use and takes it back; `rcu` reads without a lock what may be
+//! taken away. Each medium lives in a module of its own.
 //! Nothing here knows what a file is.
 
 pub mod bus;
@@ -23,6 +23,7 @@ pub mod nvme;
 mod open;
 pub mod pin;
 mod probe;
+pub mod rcu;
 pub mod sabotage;
 #[cfg(feature = "sim")]
 pub mod sim;

@@ -25,7 +25,7 @@ pub(crate) use wish::Wish;
 
 use crate::error::Error;
 use crate::health::Health;
-use crate::volume::{LeaseAt, LeaseCore};
+use crate::volume::{LeaseAt, LeaseCore, Together, forget, look_up};
 use freehold_engine::medium::{self, Op, Queue};
 use freehold_engine::memory::Buffer;
 use freehold_engine::pin::{IoPin, IoPins};
@@ -230,6 +230,8 @@ pub(crate) struct Inner {
     pub(crate) free_plain: Vec<u32>,
     /// Plain commands that go through leases, by their slots.
     pub(crate) leased: Vec<Option<Leased>>,
+    /// Plain reads that were taken and not looked up yet.
+    pub(crate) together: Together,
     /// What this lane has pinned.
     pub(crate) pins: IoPins,
     pub(crate) health: Arc<Health>,
@@ -258,6 +260,7 @@ impl Lane {
                 plain: (0..depth).map(|_| Plain::default()).collect(),
                 free_plain: (0..n).rev().collect(),
                 leased: (0..depth).map(|_| None).collect(),
+                together: Together::default(),
                 pins: IoPins::new(),
                 health,
                 slow: Vec::new(),
@@ -311,14 +314,21 @@ impl Lane {
 
     /// May it be forgotten?
     pub(crate) fn is_dead(&self) -> bool {
-        self.orphan.load(Ordering::Acquire) && self.try_lock().is_some_and(|i| i.idle())
+        self.orphan.load(Ordering::Acquire)
+            && self.try_lock().is_some_and(|mut inner| {
+                forget(&mut inner, self);
+                inner.idle()
+            })
     }
 }
 
 impl Inner {
     /// Is nothing in flight and nobody waiting?
     pub(crate) fn idle(&self) -> bool {
-        self.running == 0 && self.dev.in_flight() == 0 && self.backlog.is_empty()
+        self.running == 0
+            && self.dev.in_flight() == 0
+            && self.backlog.is_empty()
+            && self.together.len() == 0
     }
 
     /// Does any task wait for something else than the device?
@@ -326,8 +336,9 @@ impl Inner {
         self.running > 0
     }
 
+    /// Is there room for a task, or for a read that may become one?
     pub(crate) fn has_room(&self) -> bool {
-        !self.free_tasks.is_empty()
+        self.free_tasks.len() > self.together.len()
     }
 
     /// Begins a task. False, with nothing done, when all places are taken.
@@ -342,8 +353,8 @@ impl Inner {
         true
     }
 
-    /// Reaps, runs what can go on, submits. True if anything moved.
-    pub(crate) fn step(&mut self, lane: &Lane) -> bool {
+    /// Looks up, reaps, runs what can go on, submits. True if anything moved.
+    pub(crate) fn step(&mut self, lane: &Arc<Lane>) -> bool {
         let moved = self.advance(lane);
         self.dev.ring();
         moved
@@ -351,8 +362,9 @@ impl Inner {
 
     /// As [`Inner::step`], for a driver that sleeps next: the device need not begin
     /// before [`Inner::wait`], which tells it, in the same system call.
-    pub(crate) fn advance(&mut self, lane: &Lane) -> bool {
-        let mut moved = self.reap(lane);
+    pub(crate) fn advance(&mut self, lane: &Arc<Lane>) -> bool {
+        let mut moved = self.together.len() > 0 && look_up(self, lane);
+        moved |= self.reap(lane);
         // A task's end may be what another one waits for, so look twice.
         for _ in 0..2 {
             if self.running == 0 || !self.run(lane) {
@@ -459,7 +471,8 @@ impl Inner {
     }
 
     /// Drops all tasks; what they had in flight completes to nobody.
-    pub(crate) fn forget_tasks(&mut self) {
+    pub(crate) fn forget_tasks(&mut self, lane: &Lane) {
+        forget(self, lane);
         for (i, t) in self.tasks.iter_mut().enumerate() {
             if t.take().is_some() {
                 self.running -= 1;

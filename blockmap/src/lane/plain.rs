@@ -52,6 +52,12 @@ impl Inner {
         self.start(lane, i, plain, buf).inspect_err(|_| lane.slots.retire(i as usize))
     }
 
+    /// Gives back a slot that was published for a plain operation which is none.
+    pub(crate) fn give_up(&mut self, lane: &Lane, i: u32) {
+        lane.slots.retire(i as usize);
+        self.free_plain.push(i);
+    }
+
     /// Submits a command through a lease that it has pinned.
     pub(crate) fn begin_leased(
         &mut self,

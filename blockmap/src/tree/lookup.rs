@@ -1,9 +1,12 @@
 //! Finding entries without changing anything and without a lock.
 
 use super::node::{Body, Child, Kept};
+use super::way::Way;
 use super::{Fault, Link, Schema, Tree};
 use crate::format::EntryCodec;
 use crate::format::types::Addr;
+use freehold_engine::rcu;
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// An entry, and the stamp of its leaf.
@@ -11,56 +14,57 @@ pub(crate) type Hit<S> = (<S as EntryCodec>::Key, <S as EntryCodec>::Val, u64);
 
 /// The child that contains `key`: the last one that starts at or before it.
 pub(crate) fn child_index<S: Schema>(children: &[Child<S>], key: &S::Key) -> usize {
-    child_between(children, key, None)
-}
-
-/// As [`child_index`], with the numbers between which the children's keys lie.
-fn child_between<S: Schema>(
-    children: &[Child<S>],
-    key: &S::Key,
-    bounds: Option<(u64, u64)>,
-) -> usize {
-    S::after(children, |c| &c.key, key, bounds).saturating_sub(1)
+    S::after(children, |c| &c.key, key, None).saturating_sub(1)
 }
 
 /// The last entry whose key is at or before `key`, with its leaf's stamp.
 pub(crate) fn floor<S: Schema>(root: &Arc<Link<S>>, key: &S::Key) -> Result<Option<Hit<S>>, Fault> {
-    // A guard keeps the node that it was loaded for; no reference count is touched.
-    let mut guard = root.peek();
-    if guard.is_none() {
-        return Err(Fault::Missing(root.clone()));
-    }
-    // The keys of the node at hand are moved by `shift` and lie between `bounds`.
-    let (mut shift, mut bounds) = (0u64, None);
-    while let Some(node) = guard.as_ref() {
-        // Moved back by as much, the key is counted as this node does.
-        let here = S::moved(key, shift.wrapping_neg());
-        match &node.body {
-            Body::Leaf(e) => {
-                let i = S::after(e, |(k, _)| k, &here, bounds);
-                let hit = i.checked_sub(1).map(|i| &e[i]);
-                return Ok(hit.map(|(k, v)| (S::moved(k, shift), v.clone(), node.stamp)));
-            }
-            Body::Inner(c) => {
-                let i = child_between(c, &here, bounds);
-                let child = &c[i];
-                if child.key > here {
-                    return Ok(None);
-                }
-                let end = c.get(i + 1).map(|c| S::number(&c.key)).or(bounds.map(|(_, hi)| hi));
-                let back = |n: u64| n.wrapping_sub(child.shift);
-                bounds = end.map(|hi| (back(S::number(&child.key)), back(hi)));
-                shift = shift.wrapping_add(child.shift);
-                let below = child.link.peek();
-                match below.as_ref() {
-                    Some(node) => child.check(node)?,
-                    None => return Err(Fault::Missing(child.link.clone())),
-                }
-                guard = below;
-            }
+    // One guard keeps all nodes on the way; no reference count is touched.
+    let reading = rcu::reading();
+    let mut way = Way::to(root, key.clone());
+    loop {
+        way.arrive(&reading)?;
+        if let Some(end) = way.step()? {
+            return Ok(end.hit());
         }
     }
-    Ok(None)
+}
+
+/// Look-ups that go on together.
+pub(crate) const TOGETHER: usize = 32;
+
+/// As [`floor`] for many keys. They go down level by level in step: what one of them will
+/// load next is asked for before the turn of the others, so that the waits for memory of
+/// [`TOGETHER`] look-ups are one. `found` is told the number of a key and its answer, in
+/// any order.
+pub(crate) fn floor_all<S: Schema>(
+    root: &Arc<Link<S>>,
+    keys: &[S::Key],
+    mut found: impl FnMut(usize, Result<Option<Hit<S>>, Fault>),
+) {
+    for (g, group) in keys.chunks(TOGETHER).enumerate() {
+        let reading = rcu::reading();
+        let way = |(i, key): (usize, &S::Key)| (g * TOGETHER + i, Way::to(root, key.clone()));
+        let mut ways: SmallVec<[(usize, Way<'_, S>); TOGETHER]> =
+            group.iter().enumerate().map(way).collect();
+        while !ways.is_empty() {
+            ways.retain(|(i, way)| {
+                way.arrive(&reading).map_err(|fault| found(*i, Err(fault))).is_ok()
+            });
+            ways.iter().for_each(|(_, way)| way.aim());
+            ways.retain(|(i, way)| match way.step() {
+                Ok(None) => true,
+                Ok(Some(end)) => {
+                    found(*i, Ok(end.hit()));
+                    false
+                }
+                Err(fault) => {
+                    found(*i, Err(fault));
+                    false
+                }
+            });
+        }
+    }
 }
 
 /// The entry with exactly this key.

@@ -35,10 +35,13 @@ mod schema;
 mod search;
 mod share;
 mod splice;
+mod way;
 
 pub(crate) use diff::{Diff, Walker};
 pub(crate) use join::{join, shift, slice, split};
-pub(crate) use lookup::{Cursor, find, floor, last_leaf_start, path_all, path_nodes};
+pub(crate) use lookup::{
+    Cursor, Hit, TOGETHER, find, floor, floor_all, last_leaf_start, path_all, path_nodes,
+};
 pub(crate) use node::{Body, Filled, Kept, Link, Load, Node, Tree};
 pub(crate) use schema::Schema;
 

@@ -6,7 +6,7 @@ use crate::format::bitmap::WORDS;
 use crate::format::header::PAYLOAD;
 use crate::format::node as codec;
 use crate::format::types::{self, Addr, Kind, NodeRef};
-use arc_swap::{ArcSwapOption, Guard};
+use freehold_engine::rcu::{self, Reading, Slot};
 use std::fmt;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -68,8 +68,9 @@ impl<S: Schema> Child<S> {
     }
 
     /// Is the node's first key the one that stands here?
-    pub(super) fn check(&self, node: &Node<S>) -> Result<(), Fault> {
-        if node.first_key().is_some_and(|k| S::moved(k, self.shift) == self.key) {
+    pub(super) fn check(&self, node: &Kept<S>) -> Result<(), Fault> {
+        let first = node.first.as_ref().or_else(|| node.first_key());
+        if first.is_some_and(|k| S::moved(k, self.shift) == self.key) {
             return Ok(());
         }
         Err(Fault::corrupt(S::WHAT, self.link.at.addr, FIRST_KEY))
@@ -109,6 +110,9 @@ pub(crate) struct Node<S: Schema> {
 pub(crate) struct Kept<S: Schema> {
     node: Node<S>,
     charge: Charge,
+    /// The node's first key, where keys are small: a look-up that comes by need not load
+    /// the beginning of the list for it.
+    first: Option<S::Key>,
 }
 
 impl<S: Schema> Deref for Kept<S> {
@@ -120,6 +124,18 @@ impl<S: Schema> Deref for Kept<S> {
 }
 
 impl<S: Schema> Kept<S> {
+    /// A node and its charge.
+    fn new(node: Node<S>, charge: Charge) -> Arc<Self> {
+        let first = node.first_key().filter(|_| S::is_run()).cloned();
+        Arc::new(Kept { node, charge, first })
+    }
+
+    /// Asks for what a look-up will load of it.
+    pub(super) fn prefetch(&self) {
+        rcu::prefetch(&self.node.body);
+        rcu::prefetch(&self.first);
+    }
+
     /// The node, which nobody keeps any more.
     pub(super) fn into_node(self) -> Node<S> {
         self.node
@@ -129,7 +145,7 @@ impl<S: Schema> Kept<S> {
 /// A node's identity, and the node where it is in memory.
 pub(crate) struct Link<S: Schema> {
     pub(crate) at: NodeRef,
-    node: ArcSwapOption<Kept<S>>,
+    node: Slot<Kept<S>>,
     written: AtomicBool,
     /// Somebody came by since the cache last looked.
     used: AtomicBool,
@@ -189,7 +205,7 @@ impl<S: Schema> Link<S> {
     pub(crate) fn unloaded(at: NodeRef) -> Arc<Self> {
         Arc::new(Link {
             at,
-            node: ArcSwapOption::const_empty(),
+            node: Slot::empty(),
             written: AtomicBool::new(true),
             used: AtomicBool::new(false),
         })
@@ -199,20 +215,25 @@ impl<S: Schema> Link<S> {
     pub(crate) fn fresh(cache: &Arc<Cache>, at: NodeRef, mut node: Node<S>) -> Arc<Self> {
         let cost = node.settle();
         let charge = Charge::dirty(cache, cost);
-        let node = ArcSwapOption::from(Some(Arc::new(Kept { node, charge })));
+        let node = Slot::new(Kept::new(node, charge));
         Arc::new(Link { at, node, written: AtomicBool::new(false), used: AtomicBool::new(false) })
     }
 
     /// The node, or the fault that names what to read.
     pub(crate) fn get(self: &Arc<Self>) -> Result<Arc<Kept<S>>, Fault> {
         self.mark();
-        self.node.load_full().ok_or_else(|| Fault::Missing(self.clone()))
+        self.node.share().ok_or_else(|| Fault::Missing(self.clone()))
     }
 
-    /// The node without counting a reference; for look-ups.
-    pub(crate) fn peek(&self) -> Guard<Option<Arc<Kept<S>>>> {
+    /// The node without counting a reference; for look-ups. One plain load.
+    pub(crate) fn peek<'a>(&'a self, reading: &'a Reading) -> Option<&'a Kept<S>> {
         self.mark();
-        self.node.load()
+        self.node.get(reading)
+    }
+
+    /// Asks for what [`Link::peek`] will load.
+    pub(super) fn prefetch(&self) {
+        rcu::prefetch(&self.node);
     }
 
     /// Leaves the mark that keeps it from being evicted next. Many may come by at
@@ -237,7 +258,7 @@ impl<S: Schema> Link<S> {
     /// it may be evicted.
     pub(crate) fn set_written(self: &Arc<Self>) {
         self.written.store(true, Ordering::Release);
-        if let Some(node) = self.node.load_full() {
+        if let Some(node) = self.node.share() {
             node.charge.written().enter(self.place());
         }
     }
@@ -249,7 +270,7 @@ impl<S: Schema> Link<S> {
 
     /// The node's block, ready to be written.
     pub(crate) fn encode(&self, block: &mut [u8], id: &[u8; 16]) -> Result<(), Fault> {
-        let node = self.node.load_full().ok_or_else(|| {
+        let node = self.node.share().ok_or_else(|| {
             Fault::corrupt(S::WHAT, self.at.addr, "a node that was never written is gone")
         })?;
         let done = match &node.body {
@@ -364,13 +385,13 @@ impl<S: Schema> Load for Link<S> {
     ) -> Result<Filled, Fault> {
         let mut node = Self::decode(self.at, block, id)?;
         let cost = node.settle();
-        let node = Arc::new(Kept { node, charge: Charge::clean(cache, cost) });
+        let node = Kept::new(node, Charge::clean(cache, cost));
         // Two readers may have read it at once: the first stays.
-        let before = self.node.compare_and_swap(&None::<Arc<Kept<S>>>, Some(node.clone()));
+        let filled = self.node.fill(node.clone());
         self.mark();
-        Ok(Filled::InPlace(match &*before {
-            Some(first) => first.clone(),
-            None => {
+        Ok(Filled::InPlace(match filled {
+            Err(first) => first,
+            Ok(()) => {
                 cache.enter(self.place());
                 node
             }
@@ -383,12 +404,14 @@ impl<S: Schema> Evict for Link<S> {
         if self.used.swap(false, Ordering::Relaxed) {
             return false;
         }
-        let Some(node) = self.node.load_full() else { return true };
-        // This one, and the link's own: while others hold it, nothing is gained.
-        if Arc::strong_count(&node) > 2 {
+        // The link's own: while others hold it, nothing is gained.
+        if self.node.shares() > 1 {
             return false;
         }
-        self.node.store(None);
+        if let Some(node) = self.node.get(&rcu::reading()) {
+            node.charge.leaves();
+        }
+        self.node.evict();
         true
     }
 }

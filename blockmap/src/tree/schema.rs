@@ -43,6 +43,9 @@ pub(crate) trait Schema:
         entries.partition_point(|e| of(e) <= key)
     }
 
+    /// Asks for the entries at which `after` looks first, where that can be known.
+    fn prefetch<T>(_entries: &[T], _key: &Self::Key, _bounds: Option<(u64, u64)>) {}
+
     /// Bytes of memory that a key takes apart from itself.
     fn apart(_k: &Self::Key) -> usize {
         0
@@ -134,6 +137,10 @@ impl Schema for Counts {
         super::search::after(entries, |e| *of(e), *key, bounds)
     }
 
+    fn prefetch<T>(entries: &[T], key: &u64, bounds: Option<(u64, u64)>) {
+        super::search::prefetch(entries, *key, bounds);
+    }
+
     fn is_run() -> bool {
         true
     }
@@ -173,6 +180,10 @@ impl Schema for Extents {
         bounds: Option<(u64, u64)>,
     ) -> usize {
         super::search::after(entries, |e| *of(e), *key, bounds)
+    }
+
+    fn prefetch<T>(entries: &[T], key: &u64, bounds: Option<(u64, u64)>) {
+        super::search::prefetch(entries, *key, bounds);
     }
 
     fn is_run() -> bool {

@@ -1,7 +1,13 @@
 //! Finding a number's place among ascending ones, for maps too large for the
 //! processor's caches: what counts is how many lines are waited for one by one.
 
-/// How far from the guess a walk goes on before the search is halved: about two lines.
+use freehold_engine::rcu;
+
+/// Entries around the guess that are looked at without a branch that depends on them: one
+/// before it and those behind.
+const WINDOW: usize = 4;
+
+/// How far from there a walk goes on before the search is halved: about two lines.
 const NEAR: usize = 5;
 
 /// How many of the entries have a key at or before `key`.
@@ -18,24 +24,44 @@ pub(super) fn after<T>(
     bounds: Option<(u64, u64)>,
 ) -> usize {
     let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return 0 };
-    let (lo, hi) = bounds.unwrap_or_else(|| (of(first), of(last)));
-    let part = key.saturating_sub(lo) as f64 / hi.saturating_sub(lo).max(1) as f64;
-    let guess = ((part * entries.len() as f64) as usize).min(entries.len() - 1);
-    if of(&entries[guess]) <= key {
-        let near = &entries[guess..(guess + NEAR).min(entries.len())];
-        match near.iter().position(|e| of(e) > key) {
-            Some(i) => guess + i,
-            None => {
-                let from = guess + near.len();
-                from + entries[from..].partition_point(|e| of(e) <= key)
-            }
-        }
-    } else {
-        let from = guess.saturating_sub(NEAR);
-        match entries[from..guess].iter().rposition(|e| of(e) <= key) {
+    let bounds = bounds.unwrap_or_else(|| (of(first), of(last)));
+    let start = start(entries.len(), key, bounds);
+    let end = (start + WINDOW).min(entries.len());
+    let below = entries[start..end].iter().filter(|e| of(e) <= key).count();
+    if below == 0 {
+        let from = start.saturating_sub(NEAR);
+        match entries[from..start].iter().rposition(|e| of(e) <= key) {
             Some(i) => from + i + 1,
             None => entries[..from].partition_point(|e| of(e) <= key),
         }
+    } else if start + below < end {
+        start + below
+    } else {
+        let near = &entries[end..(end + NEAR).min(entries.len())];
+        match near.iter().position(|e| of(e) > key) {
+            Some(i) => end + i,
+            None => {
+                let from = end + near.len();
+                from + entries[from..].partition_point(|e| of(e) <= key)
+            }
+        }
+    }
+}
+
+/// Where the window begins in which the key would be, if so many keys were even.
+fn start(len: usize, key: u64, (lo, hi): (u64, u64)) -> usize {
+    let part = key.saturating_sub(lo) as f64 / hi.saturating_sub(lo).max(1) as f64;
+    ((part * len as f64) as usize).min(len - 1).saturating_sub(1)
+}
+
+/// Asks for the entries at which [`after`] looks first. Without bounds that is not known.
+pub(super) fn prefetch<T>(entries: &[T], key: u64, bounds: Option<(u64, u64)>) {
+    let (false, Some(bounds)) = (entries.is_empty(), bounds) else { return };
+    let start = start(entries.len(), key, bounds);
+    let window = &entries[start..(start + WINDOW).min(entries.len())];
+    // The lines of a window are two or three; entries are as long as half of one.
+    for e in window.iter().step_by(2).chain(window.last()) {
+        rcu::prefetch(e);
     }
 }
 

@@ -5,6 +5,7 @@ use super::node::{Child, SMALL, SPARE};
 use super::share::{Children, OwnedBody, root_of};
 use super::{Fault, Schema, Tree, build, own};
 use crate::txn::Txn;
+use freehold_engine::rcu;
 use smallvec::SmallVec;
 
 /// Everything with a key in `[lo, hi)`, or the part of it that lies inside,
@@ -126,7 +127,7 @@ fn merge_small<S: Schema>(
         if i >= children.len() || children.len() < 2 {
             continue;
         }
-        let size = |c: &Child<S>| c.link.peek().as_ref().map(|n| n.bytes());
+        let size = |c: &Child<S>| c.link.peek(&rcu::reading()).map(|n| n.bytes());
         let Some(mine) = size(&children[i]).filter(|n| *n < SMALL) else { continue };
         let left = if i > 0 { i - 1 } else { i };
         let other = if left == i { i + 1 } else { left };

@@ -315,7 +315,7 @@ impl Volume {
             if self.duty.is_at_work() {
                 self.health.give_up();
             }
-            inner.forget_tasks();
+            inner.forget_tasks(&self.maint);
             // A removal goes on from where its last record has left it.
             if self.duty.reaping.swap(false, Ordering::AcqRel) {
                 self.ask_reap();
@@ -323,7 +323,7 @@ impl Volume {
         }
         self.tell_waiters();
         for lane in self.all_lanes() {
-            lane.lock().forget_tasks();
+            lane.lock().forget_tasks(&lane);
         }
         self.forget_kept();
     }

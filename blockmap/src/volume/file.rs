@@ -7,7 +7,9 @@ use super::logged::LoggedRange;
 use crate::arbiter::SessionId;
 use crate::format::BLOCK_LIMIT;
 use crate::format::types::{Extent, FileId, FileMap, FileRecord, INLINE_EXTENTS, Seq};
-use crate::tree::{Fault, Link, Splice, Tree, build_leaf, edit_entries, floor, root_of, splice};
+use crate::tree::{
+    Fault, Hit, Link, Splice, Tree, build_leaf, edit_entries, floor, floor_all, root_of, splice,
+};
 use crate::txn::Txn;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -151,14 +153,33 @@ impl Version {
             Map::Tree(Tree { root: Some(root) }) => floor(root, &block)?,
             Map::Tree(Tree { root: None }) => None,
         };
-        Ok(match found {
+        Ok(self.piece(block, found))
+    }
+
+    /// As [`Version::lookup`] of many blocks, which wait for memory together; `found`
+    /// is told the number of each and its answer, in any order.
+    pub(crate) fn lookup_all(
+        &self,
+        blocks: &[u64],
+        mut found: impl FnMut(usize, Result<Piece, Fault>),
+    ) {
+        match self.root() {
+            Some(root) => floor_all(root, blocks, |i, hit| {
+                found(i, hit.map(|hit| self.piece(blocks[i], hit)));
+            }),
+            None => blocks.iter().enumerate().for_each(|(i, block)| found(i, self.lookup(*block))),
+        }
+    }
+
+    fn piece(&self, block: u64, found: Option<Hit<crate::format::Extents>>) -> Piece {
+        match found {
             Some((k, e, stamp)) if k + u64::from(e.len) > block => {
                 let skip = block - k;
                 let e = Extent { phys: e.phys + skip, len: e.len - skip as u32, ..e };
                 Piece::Extent { e, current: stamp >= self.share_gen }
             }
             _ => Piece::Hole(1),
-        })
+        }
     }
 
     /// The number of blocks, if it is known without a walk.

@@ -64,6 +64,7 @@ mod shelf;
 mod shift;
 mod stats;
 mod tenancy;
+mod together;
 mod waiters;
 mod warm;
 mod write;
@@ -89,6 +90,7 @@ pub use register::{Action, not_forked};
 pub use seal::{SealCore, SealSpec};
 pub use sessions::{Event, MOST_HELD, SessionCore};
 pub use stats::{FileStat, Space, Stats, VolumeInfo};
+pub(crate) use together::{Together, forget, look_up};
 
 use crate::cache::Cache;
 use crate::format::types::{Seq, Superblock};

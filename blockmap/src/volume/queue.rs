@@ -4,6 +4,7 @@
 use super::Volume;
 use super::drive::Idle;
 use super::file::{FileHandle, FileState, Piece};
+use super::together::{self, place_of};
 use super::write::check_range;
 use crate::arbiter::Flags;
 use crate::error::{Error, Result};
@@ -78,22 +79,14 @@ impl VolumeQueue {
             return Err(Refused::because(buf, e));
         }
         let mut inner = self.lane.lock();
-        let state = file.state();
-        let buf = match self.plain_read(&mut inner, state, off, buf, tag) {
+        let buf = match self.plain_read(&mut inner, file, off, buf, tag) {
             Ok(()) => return Ok(()),
             Err(buf) => buf,
         };
         if !inner.has_room() {
             return Err(Refused::full(buf));
         }
-        // The task's own handle: the file keeps its blocks until it is done (law B10).
-        let (vol, file) = (self.vol.clone(), file.clone());
-        let want = buf.len();
-        inner.spawn(&self.lane, |io| async move {
-            let io = io.of(file.session());
-            let (result, buf) = vol.read_task(&io, file.state(), off, buf, want).await;
-            io.finish(Finished { tag, result, buf, lease: None });
-        });
+        self.vol.spawn_read(&mut inner, &self.lane, file, (off, tag), buf);
         Ok(())
     }
 
@@ -249,39 +242,60 @@ impl VolumeQueue {
     fn plain_read(
         &self,
         inner: &mut Inner,
-        file: &FileState,
+        file: &FileHandle,
         off: u64,
         buf: Buffer,
         tag: u64,
     ) -> std::result::Result<(), Buffer> {
-        let blocks = (buf.len() / BLOCK) as u64;
         if !off.is_multiple_of(BLOCK as u64) || buf.len() > self.max_transfer {
             return Err(buf);
         }
         let Some(i) = inner.free_plain.pop() else { return Err(buf) };
         // Published before the look-up (law B3), and before asking who has the bytes.
         self.lane.slots.publish(i as usize, &self.vol.epoch);
-        let found = if file.guards.hinder(Flags::READS) {
+        if inner.together.is_of(file) && self.may_keep_back(inner, file) {
+            self.keep_back(inner, file, (i, off, tag), buf);
+            return Ok(());
+        }
+        let state = file.state();
+        let place = if state.guards.hinder(Flags::READS) {
             None
         } else {
-            let v = file.version.load();
-            let left = v.size.saturating_sub(off);
-            match v.lookup(off / BLOCK as u64) {
-                Ok(Piece::Extent { e, .. })
-                    if left > 0 && !e.unwritten && u64::from(e.len) >= blocks =>
-                {
-                    Some((e.phys, left.min(buf.len() as u64) as usize))
-                }
-                _ => None,
+            let v = state.version.load();
+            if v.is_large() && inner.has_company() && self.may_keep_back(inner, file) {
+                self.keep_back(inner, file, (i, off, tag), buf);
+                return Ok(());
             }
+            let found = v.lookup(off / BLOCK as u64);
+            place_of(&self.vol, &v, (off, buf.len()), found)
         };
-        // After the look-up: what is not late is at home.
-        let Some((at, bytes)) = found.filter(|(at, _)| !self.vol.late.may_have(*at, blocks)) else {
-            self.lane.slots.retire(i as usize);
-            inner.free_plain.push(i);
+        let Some((at, bytes)) = place else {
+            inner.give_up(&self.lane, i);
             return Err(buf);
         };
         inner.begin_plain(&self.lane, i, Plain::read(tag, at, bytes), buf).map_err(|(b, _)| b)
+    }
+}
+
+impl Volume {
+    /// A read as a task. There is room for one.
+    pub(super) fn spawn_read(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        lane: &Arc<Lane>,
+        file: &FileHandle,
+        (off, tag): (u64, u64),
+        buf: Buffer,
+    ) {
+        let want = buf.len();
+        // The task's own handle: the file keeps its blocks until it is done (law B10).
+        let (vol, file) = (self.clone(), file.clone());
+        let taken = inner.spawn(lane, |io| async move {
+            let io = io.of(file.session());
+            let (result, buf) = vol.read_task(&io, file.state(), off, buf, want).await;
+            io.finish(Finished { tag, result, buf, lease: None });
+        });
+        debug_assert!(taken, "room was kept for it");
     }
 }
 
@@ -316,8 +330,7 @@ impl Volume {
         // The version names its record before it is shown: looked at afterwards.
         let settled = !durable || file.last_seq.load(Ordering::Acquire) <= self.durable();
         let Some(at) = found.filter(|_| settled) else {
-            lane.slots.retire(i as usize);
-            inner.free_plain.push(i);
+            inner.give_up(lane, i);
             return Err(buf);
         };
         let plain = Plain::write(tag, at, buf.len(), durable);
@@ -343,8 +356,12 @@ fn in_place(file: &FileState, off: u64, len: u64) -> Option<u64> {
 
 impl Drop for VolumeQueue {
     fn drop(&mut self) {
-        // What is in flight is driven to its end by others, or by nobody (R3).
+        // What is in flight is driven to its end by others, or by nobody (R3). What was
+        // not begun is forgotten, now or by who finds the lane dead.
         self.lane.set_orphan();
+        if let Some(mut inner) = self.lane.try_lock() {
+            together::forget(&mut inner, &self.lane);
+        }
     }
 }
 

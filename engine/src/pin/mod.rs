@@ -65,7 +65,7 @@ mod shared;
 mod state;
 #[cfg(all(test, not(loom)))]
 mod stress;
-mod sync;
+pub(crate) mod sync;
 mod table;
 #[cfg(all(test, not(loom)))]
 mod tests;

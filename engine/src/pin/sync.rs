@@ -4,8 +4,9 @@
 #[cfg(not(all(loom, test)))]
 mod system {
     use crate::memory::wiped_pairs;
-    pub(in crate::pin) use std::sync::Mutex;
-    pub(in crate::pin) use std::sync::atomic::{AtomicU64, fence};
+    pub(crate) use std::sync::Mutex;
+    pub(crate) use std::sync::atomic::AtomicU64;
+    pub(in crate::pin) use std::sync::atomic::fence;
     use std::sync::atomic::{Ordering::SeqCst, compiler_fence};
     pub(in crate::pin) use std::thread_local;
 
@@ -61,10 +62,10 @@ mod system {
 }
 
 #[cfg(not(all(loom, test)))]
-pub(super) use system::*;
+pub(crate) use system::*;
 
 #[cfg(all(loom, test))]
-pub(super) use super::models::world::*;
+pub(crate) use super::models::world::*;
 
 /// Parts of the protocol that a model leaves out to show that it would miss them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,8 +17,10 @@ pub(crate) const HOW: &str = "Every second block of the file is written, with da
     medium drops (metadata goes to the device). Memory is the growth of the process (resident \
     set) while the map was made. Reads are of random blocks, \
     through `File` and `Queue` at QD32, from a medium that completes them at once: what they take \
-    longer than in a file of one extent is the look-up; it waits for memory some three times, \
-    and how long one such load takes here is shown below. `iomap` also tells what is shared. \
+    longer than in a file of one extent is the look-up. A queue looks up 32 reads together, which \
+    wait for memory together. A look-up alone is `extent_at`, of a block that only the answer \
+    before it tells: it waits for some four loads, one after the other, and how long one such \
+    load takes here is shown below. `iomap` also tells what is shared. \
     The reflinks are the last rows of their own table.";
 
 pub(crate) fn run(site: &Site<'_>, side: Side, results: &mut Results) -> Outcome {
@@ -38,6 +40,7 @@ pub(crate) fn run(site: &Site<'_>, side: Side, results: &mut Results) -> Outcome
     medium.silence();
     let time = site.scale.time;
     let alone = 1.0 / through_queue(&store, &one, time, |rng| rng.below(256))?;
+    let small = extent_at(&one, 256, 1)?;
     through_queue(&store, &file, time, |rng| rng.below(extents) * 2)?;
     for _ in 0..5 {
         let among = 1.0 / through_queue(&store, &file, time, |rng| rng.below(extents) * 2)?;
@@ -45,6 +48,9 @@ pub(crate) fn run(site: &Site<'_>, side: Side, results: &mut Results) -> Outcome
         results.add("map", name, Unit::Time, side, among);
         let name = format!("look-up among {extents} extents");
         results.add("map", name, Unit::Time, side, (among - alone).max(0.0));
+        let name = format!("look-up alone among {extents} extents");
+        let took = extent_at(&file, extents, 2)?;
+        results.add("map", name, Unit::Time, side, (took - small).max(0.0));
         let call = iomap(&file, extents)?;
         results.add("map", format!("`iomap` among {extents} extents"), Unit::Time, side, call);
     }
@@ -108,6 +114,20 @@ fn fill(store: &Store, file: &File, count: u64, place: impl Fn(u64) -> u64) -> O
         }
     }
     Ok(())
+}
+
+/// Seconds for a look-up of a random block, every `step`th of the file, when which one is
+/// known only from the answer before.
+fn extent_at(file: &File, extents: u64, step: u64) -> Outcome<f64> {
+    let (mut rng, mut last, n) = (Rng::new(4), 0, 1_000_000);
+    let start = Instant::now();
+    for _ in 0..n {
+        // Zero, which the processor cannot know before the answer has come.
+        let block = (rng.below(extents) + (last & 1)) % extents;
+        last = file.extent_at(block * step * BLOCK)?.address.unwrap_or(0);
+    }
+    black_box(last);
+    Ok(start.elapsed().as_secs_f64() / f64::from(n))
 }
 
 /// Seconds for each call.

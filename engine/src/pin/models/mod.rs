@@ -4,7 +4,8 @@
 //! then once for each part of the protocol that it is there for, with that part left
 //! out, and must not. How membarrier is modelled stands at the head of `world`.
 //!
-//! The window's ledger, which stands on the same barrier, has its model beside it.
+//! The window's ledger, which stands on the same barrier, has its model beside it,
+//! and so have the readings of `rcu`.
 //!
 //! Run by `RUSTFLAGS="--cfg loom" cargo test -p freehold-engine --lib models`.
 

@@ -31,10 +31,8 @@
 
 use super::super::table::{Exit, Own, Roll};
 use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-pub(in crate::pin) use loom::sync::{
-    Mutex,
-    atomic::{AtomicU64, fence},
-};
+pub(in crate::pin) use loom::sync::atomic::fence;
+pub(crate) use loom::sync::{Mutex, atomic::AtomicU64};
 use std::cell::Cell;
 use std::sync::Arc;
 
@@ -102,7 +100,7 @@ fn taken<T: Clone>(cell: &Cell<Option<T>>) -> Option<T> {
 }
 
 /// A point at which this thread may be interrupted by another's membarrier.
-pub(in crate::pin) fn step() {
+pub(crate) fn step() {
     if let Some(mail) = ME.with(taken) {
         let asked = mail.asked.load(Relaxed);
         // Written by this thread alone.
