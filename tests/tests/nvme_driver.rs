@@ -49,14 +49,14 @@ fn data_go_through_the_memory_buffer() {
     let medium = served.open();
     let staging = medium.staging().expect("RDS and WDS are set");
     let mut queue = medium.queue(16).expect("a queue");
-    let mut run = |op: Op| loop {
+    let mut run = |op: Op| {
         queue.submit(1, op).expect("there is room");
         let mut done = Vec::new();
         while queue.poll(&mut done) == 0 {
             queue.wait(None).expect("it lives");
         }
         let one = done.remove(0);
-        break (one.result.map_err(|e| e.kind()), one.buf);
+        (one.result.map_err(|e| e.kind()), one.buf)
     };
     let mut resets = 0;
     for round in 0..64u64 {
