@@ -9,7 +9,7 @@ use super::super::shadow::{Bell, full_fence};
 use super::super::spec::command::{Command, Cqe};
 use super::super::spec::registers as reg;
 use crate::medium::Result;
-use crate::memory::{DmaPages, Pool};
+use crate::memory::{DmaPages, Pool, store_fence};
 
 /// Bit of the phase tag in the upper word of a completion.
 const PHASE: u64 = 1 << 48;
@@ -24,6 +24,8 @@ const LEAST: u32 = 64;
 pub(super) struct Rings {
     pub(super) qid: u16,
     sq: DmaPages,
+    /// The submission ring is in the controller's own memory.
+    sq_is_there: bool,
     cq: DmaPages,
     sq_mask: u32,
     cq_mask: u32,
@@ -71,16 +73,18 @@ impl Word {
 }
 
 impl Rings {
-    /// Rings for `depth` commands in flight, which the controller does not know yet.
+    /// Rings for `depth` commands in flight, which the controller does not know yet. The
+    /// submission ring may be `there`: in the controller's own memory.
     ///
     /// # Errors
     /// What the pool and the bus say.
-    pub(super) fn new(controller: &Controller, qid: u16, depth: u32) -> Result<Self> {
-        let entries = (depth + 1).next_power_of_two().max(2);
-        // The controller's largest ring bounds both; a power of two at least this long.
-        let most = (controller.max_depth() + 1).max(entries);
-        let cq_entries = (2 * entries).max(LEAST).min(most);
-        let entries = entries.max(LEAST).min(most);
+    pub(super) fn new(
+        controller: &Controller,
+        qid: u16,
+        depth: u32,
+        there: Option<DmaPages>,
+    ) -> Result<Self> {
+        let (entries, cq_entries) = Self::entries(controller, depth);
         let pool: &Pool = &controller.pool;
         let dstrd = controller.link.cap.dstrd() as u32;
         let bell = |offset, shadow| -> Result<Bell> {
@@ -89,7 +93,8 @@ impl Rings {
         };
         Ok(Self {
             qid,
-            sq: pool.pages(entries as usize * Command::BYTES)?,
+            sq_is_there: there.is_some(),
+            sq: there.map_or_else(|| pool.pages(entries as usize * Command::BYTES), Ok)?,
             cq: pool.pages(cq_entries as usize * Cqe::BYTES)?,
             sq_mask: entries - 1,
             cq_mask: cq_entries - 1,
@@ -104,6 +109,19 @@ impl Rings {
             sq_bell: bell(reg::sq_doorbell(qid, dstrd), reg::shadow_sq(qid, dstrd))?,
             cq_bell: bell(reg::cq_doorbell(qid, dstrd), reg::shadow_cq(qid, dstrd))?,
         })
+    }
+
+    /// Entries of both rings for so many commands in flight. The controller's largest ring
+    /// bounds both; each is a power of two.
+    fn entries(controller: &Controller, depth: u32) -> (u32, u32) {
+        let least = (depth + 1).next_power_of_two().max(2);
+        let most = (controller.max_depth() + 1).max(least);
+        (least.max(LEAST).min(most), (2 * least).max(LEAST).min(most))
+    }
+
+    /// Bytes of the submission ring for so many commands in flight.
+    pub(super) fn sq_bytes(controller: &Controller, depth: u32) -> usize {
+        Self::entries(controller, depth).0 as usize * Command::BYTES
     }
 
     /// Forgets everything, as it is before the controller has the queues.
@@ -162,6 +180,10 @@ impl Rings {
         if head != told {
             shadowed |= self.cq_bell.put(head)?;
         }
+        if self.sq_is_there && tail != rung {
+            // The entries before the doorbell, however the memory is mapped.
+            store_fence();
+        }
         if tail != rung {
             shadowed |= self.sq_bell.put(tail)?;
         }
@@ -174,9 +196,11 @@ impl Rings {
                 self.sq_bell.wake(tail, rung)?;
             }
         }
-        // The line of the entry behind the last one is taken from the controller now, not
-        // when it is needed. It is nobody's, and the word is zero in every command.
-        self.sq.store64(tail as usize * Command::BYTES + 8, 0);
+        if !self.sq_is_there {
+            // The line of the entry behind the last one is taken from the controller now, not
+            // when it is needed. It is nobody's, and the word is zero in every command.
+            self.sq.store64(tail as usize * Command::BYTES + 8, 0);
+        }
         Ok(())
     }
 

@@ -48,7 +48,7 @@ impl Core {
             _ => return None,
         };
         let len = buf.len();
-        let address = controller.pool.device_address(buf)?;
+        let address = controller.device_address(buf)?;
         let space = &*self.space;
         let fits = is_transfer(at, len, &space.geometry) && len <= self.most;
         if !fits || !self.waiting.is_empty() || self.in_flight() >= self.ops.depth() {
@@ -108,7 +108,7 @@ impl Core {
         kind: Kind,
         (at, buf): (u64, Buffer),
     ) -> std::result::Result<(), Rejected> {
-        let address = controller.pool.device_address(&buf);
+        let address = controller.device_address(&buf);
         let (address, bounce) = match address {
             Some(address) => (address, None),
             None => match self.bounce(controller, kind, &buf) {
