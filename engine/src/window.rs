@@ -133,18 +133,10 @@ impl WindowQueue {
             }
         }
     }
-}
 
-impl Queue for WindowQueue {
-    fn submit(&mut self, tag: u64, op: Op) -> std::result::Result<(), Rejected> {
-        if let Err(error) = check(&op, &self.geometry) {
-            return Err(reject(op, error));
-        }
-        self.submit_checked(tag, op)
-    }
-
-    /// Where the bytes are moved the range is looked at in any case.
-    fn submit_checked(&mut self, tag: u64, op: Op) -> std::result::Result<(), Rejected> {
+    /// Takes what was checked.
+    #[inline(always)]
+    fn take(&mut self, tag: u64, op: Op) -> std::result::Result<(), Rejected> {
         let writes = writes(&op);
         if let (true, Some(why)) = (writes, self.read_only) {
             return Err(reject(op, Error::new(ErrorKind::Permission, why)));
@@ -158,6 +150,20 @@ impl Queue for WindowQueue {
         }
         self.waiting.push_back((tag, op));
         Ok(())
+    }
+}
+
+impl Queue for WindowQueue {
+    fn submit(&mut self, tag: u64, op: Op) -> std::result::Result<(), Rejected> {
+        if let Err(error) = check(&op, &self.geometry) {
+            return Err(reject(op, error));
+        }
+        self.take(tag, op)
+    }
+
+    /// Where the bytes are moved the range is looked at in any case.
+    fn submit_checked(&mut self, tag: u64, op: Op) -> std::result::Result<(), Rejected> {
+        self.take(tag, op)
     }
 
     fn ring(&mut self) {

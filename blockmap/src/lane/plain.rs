@@ -86,9 +86,12 @@ impl Plain {
     /// Begins here, in a place that was free.
     #[inline(always)]
     fn begin(&mut self, plain: Plain) {
-        let before = std::mem::replace(self, plain);
-        debug_assert!(before.lease.is_none(), "it was free");
+        // Not all at once, which would look for a lease to drop.
+        let before = std::mem::replace(&mut self.lease, plain.lease);
+        debug_assert!(before.is_none(), "it was free");
         std::mem::forget(before);
+        (self.tag, self.at, self.bytes) = (plain.tag, plain.at, plain.bytes);
+        (self.kind, self.tries) = (plain.kind, plain.tries);
     }
 
     #[inline(always)]
@@ -212,7 +215,7 @@ impl Inner {
         if write && !self.health.is_writable() {
             return None;
         }
-        let seat = share.seats[usize::from(write)].as_ref()?;
+        let seat = &share.seats[usize::from(write)];
         let pin = self.pins.again(share.lease().pins(), seat, share.at.held())?;
         Some(Ready { i, place, free: &mut self.free_plain, pin })
     }

@@ -21,7 +21,7 @@ pub struct LeaseShare {
     /// Where the queue that it last went through counts it: in fills, and in flushes, of
     /// which there are none through a lease that does not write. That queue's store is the
     /// lease's.
-    pub(crate) seats: [Option<Seat>; 2],
+    pub(crate) seats: [Seat; 2],
     dirty: AtomicBool,
 }
 
@@ -34,7 +34,7 @@ impl LeaseTag {
     pub(crate) fn new_at(lease: Arc<LeaseCore>, mut at: LeaseAt) -> Self {
         // It may be known from another lease.
         at.forget();
-        let (seats, dirty) = ([None; 2], AtomicBool::new(false));
+        let (seats, dirty) = ([Seat::default(); 2], AtomicBool::new(false));
         LeaseTag(Box::new(LeaseShare { lease, at, seats, dirty }))
     }
 }

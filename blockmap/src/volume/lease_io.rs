@@ -8,6 +8,9 @@
 //! What is not that simple becomes a task: several extents, holes, a lease that its own
 //! session has made stale, and a flush of what was written before a recall.
 
+#[cfg(test)]
+mod tests;
+
 use super::Volume;
 use super::hold::Held;
 use super::layout::Layout;
@@ -299,13 +302,13 @@ impl VolumeQueue {
         kind: Kind,
     ) -> std::result::Result<(), LeaseRefused> {
         let VolumeQueue { port, owner, .. } = self;
-        let lane = &*port.lane;
+        let (lane, blocks) = (&*port.lane, buf.blocks());
         // A share that has a seat in this queue went through it before. In a forked child
         // nothing is pinned by this way.
-        let slow = if share.at.blocks == buf.blocks()
-            && share.at.blocks <= port.max_blocks
-            && !Volume::acts()
+        let slow = if share.at.blocks == blocks
             && let Some(mut inner) = lane.enter_if_open(owner)
+            && blocks <= port.max_blocks
+            && !Volume::acts()
             && let Some(ready) = inner.ready(&share, kind.writes())
         {
             let op = kind.op(share.at.block(), buf);
@@ -318,27 +321,29 @@ impl VolumeQueue {
         } else {
             Slow::LookUp(share, buf)
         };
-        self.slowly(slow, (tag, kind))
+        match self.slowly(slow, (tag, kind)) {
+            true => Ok(()),
+            false => Err(self.refused.take().expect("it was just refused")),
+        }
     }
 
+    /// True if it went; if not, what comes back is kept for a moment, so that the short way
+    /// has no result in memory.
     #[cold]
     #[inline(never)]
-    fn slowly(
-        &mut self,
-        slow: Slow,
-        how: (u64, Kind),
-    ) -> std::result::Result<(), LeaseRefused> {
-        match slow {
+    fn slowly(&mut self, slow: Slow, how: (u64, Kind)) -> bool {
+        self.refused = match slow {
             Slow::LookUp(share, buf) => {
                 share.lease().pins().missed();
-                self.look_up_and_go(share, buf, how)
+                self.look_up_and_go(share, buf, how).err()
             }
             Slow::Refused(place, refused) => {
                 let mut inner = self.port.lane.enter(&mut self.owner);
                 let (buf, error, share) = inner.not_begun(place, refused);
-                Err(LeaseRefused { share, buf, error })
+                Some(LeaseRefused { share, buf, error })
             }
-        }
+        };
+        self.refused.is_none()
     }
 
     fn look_up_and_go(
@@ -373,7 +378,7 @@ impl VolumeQueue {
                 // Where pins have fences, or come by the gate, nothing is known.
                 let counted = now.0 != Known::default();
                 let seat = inner.pins.seat(share.lease().pins(), &pin).filter(|_| counted);
-                share.seats[usize::from(write)] = seat;
+                share.seats[usize::from(write)] = seat.unwrap_or_default();
                 let place = share.at.known(now.1, len);
                 if let Some((at, valid)) = place.filter(|(_, n)| !write || share.at.has(*n)) {
                     let end = share.at.end;

@@ -29,7 +29,7 @@ pub(crate) struct Leasing {
     pub(super) kept: Mutex<Vec<Kept>>,
     /// Nanoseconds; 0: [`LEASE_TIME`].
     lease_time: AtomicU64,
-    bell: OnceLock<Waiter>,
+    pub(super) bell: OnceLock<Waiter>,
 }
 
 /// Rings when a pin of a lease ends that is not held any more.

@@ -4,6 +4,7 @@
 use super::Volume;
 use super::drive::Idle;
 use super::file::{FileHandle, FileState, Piece};
+use super::lease_io::LeaseRefused;
 use super::together::place_of;
 use super::write::check_range;
 use crate::arbiter::Flags;
@@ -45,6 +46,8 @@ pub struct VolumeQueue {
     pub(super) owner: Owner,
     /// Polls that found nothing while something waited.
     idle: u32,
+    /// A fill or flush on its way back to who submitted it.
+    pub(super) refused: Option<LeaseRefused>,
 }
 
 /// What a queue is for, apart from the right to enter its lane.
@@ -66,7 +69,7 @@ impl Volume {
         let most = self.medium.geometry().max_transfer;
         let (max_transfer, max_blocks) = (most as usize, most / BLOCK as u32);
         let port = Port { vol: self.clone(), lane, max_transfer, max_blocks };
-        Ok(VolumeQueue { port, owner, idle: 0 })
+        Ok(VolumeQueue { port, owner, idle: 0, refused: None })
     }
 }
 
@@ -204,7 +207,7 @@ impl VolumeQueue {
     /// Drives this queue and the store's own work; appends what has finished and
     /// says how many. Never sleeps.
     pub fn poll<T: From<Finished>>(&mut self, done: &mut Vec<T>) -> usize {
-        let VolumeQueue { port, owner, idle } = self;
+        let VolumeQueue { port, owner, idle, .. } = self;
         if port.vol.not_in_action().is_err() {
             return 0;
         }

@@ -4,9 +4,9 @@
 //! that order what they do. So its counters have a single writer as a thread's
 //! have, and a command is pinned and unpinned without any atomic read-modify-write.
 
-use super::state::{COMMAND, NotHeld, PinState};
 use super::barrier::step;
-use super::table::{self, ACQUIRED, RELEASED, Chunk, Kind, NO_SLOT, Pair};
+use super::state::{COMMAND, NotHeld, PinState};
+use super::table::{self, ACQUIRED, Chunk, Kind, NO_SLOT, Pair, RELEASED};
 use super::word::{GATED, Word};
 use super::{fork::forked, sync::CHUNKS};
 use std::sync::atomic::AtomicU64 as Numbers;
@@ -35,12 +35,21 @@ enum Place {
     Gate(u64),
 }
 
-/// Where a queue counts the pins of a lease that it has pinned.
+/// Where a queue counts the pins of a lease that it has pinned; by default, nowhere.
 #[derive(Clone, Copy, Debug)]
 pub struct Seat {
     pair: &'static Pair,
     /// Queue and slot.
     whose: u64,
+}
+
+#[cfg(not(all(loom, test)))]
+impl Default for Seat {
+    fn default() -> Self {
+        // As a forked child finds any pair: nobody is pinned by it.
+        static NOWHERE: Pair = [const { Numbers::new(0) }; 2];
+        Self { pair: &NOWHERE, whose: 0 }
+    }
 }
 
 /// A queue's number stands above these.
