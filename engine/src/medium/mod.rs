@@ -297,6 +297,13 @@ pub trait Medium: Send + Sync + fmt::Debug {
     /// medium's pool may be refused (`Invalid`).
     fn pool(&self) -> &Pool;
 
+    /// Memory of the device's own, through which bytes can be copied from place to place
+    /// without passing through this process's: its buffers are read into and written from as
+    /// any other. It is small and never grows (`Limit`), and slow to touch.
+    fn staging(&self) -> Option<&Pool> {
+        None
+    }
+
     /// The byte-addressable side, on window media.
     fn window(&self) -> Option<&dyn Window> {
         None

@@ -82,12 +82,16 @@ impl Core {
         let pool = &controller.pool;
         // One page more, of zeroes, for a controller that cannot write them by itself.
         let zeroes = !space.abilities.write_zeroes;
-        let pages = pool.pages((depth as usize + usize::from(zeroes)) * PAGE)?;
+        let bytes = (depth as usize + usize::from(zeroes)) * PAGE;
+        let there = controller.cmb.as_ref();
+        let there = there.and_then(|cmb| cmb.queue_pages(Rings::sq_bytes(depth), bytes)).unzip();
+        let pages = there.1.flatten().map_or_else(|| pool.pages(bytes), Ok)?;
+        let rings = Rings::new(controller, qid, depth, there.0)?;
         let zeroes = zeroes.then(|| pages.iova() + u64::from(depth) * PAGE as u64);
         let vectors = controller.link.function.vectors();
         let mut core = Self {
             calm: NEVER_CALM,
-            rings: Rings::new(controller, qid, depth)?,
+            rings,
             slab: Slab::new(depth),
             ops: Ops::new(depth),
             lists: Lists::new(pages, zeroes),

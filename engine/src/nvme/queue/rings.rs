@@ -9,7 +9,7 @@ use super::super::shadow::Bell;
 use super::super::spec::command::{Command, Cqe};
 use super::super::spec::registers as reg;
 use crate::medium::Result;
-use crate::memory::{DmaPages, Pool};
+use crate::memory::{DmaPages, Pool, store_fence};
 
 /// Bit of the phase tag in the upper word of a completion.
 const PHASE: u64 = 1 << 48;
@@ -22,6 +22,8 @@ const LEAST_CQ: u32 = 64;
 pub(super) struct Rings {
     pub(super) qid: u16,
     sq: DmaPages,
+    /// The submission ring is in the controller's own memory.
+    sq_is_there: bool,
     cq: DmaPages,
     sq_mask: u32,
     cq_mask: u32,
@@ -67,12 +69,18 @@ impl Word {
 }
 
 impl Rings {
-    /// Rings for `depth` commands in flight, which the controller does not know yet.
+    /// Rings for `depth` commands in flight, which the controller does not know yet. The
+    /// submission ring may be `there`: in the controller's own memory.
     ///
     /// # Errors
     /// What the pool and the bus say.
-    pub(super) fn new(controller: &Controller, qid: u16, depth: u32) -> Result<Self> {
-        let entries = (depth + 1).next_power_of_two().max(2);
+    pub(super) fn new(
+        controller: &Controller,
+        qid: u16,
+        depth: u32,
+        there: Option<DmaPages>,
+    ) -> Result<Self> {
+        let entries = Self::entries(depth);
         // The controller's largest ring bounds both; a power of two at least this long.
         let most = (controller.max_depth() + 1).max(entries);
         let cq_entries = (2 * entries).max(LEAST_CQ).min(most);
@@ -84,7 +92,8 @@ impl Rings {
         };
         Ok(Self {
             qid,
-            sq: pool.pages(entries as usize * Command::BYTES)?,
+            sq_is_there: there.is_some(),
+            sq: there.map_or_else(|| pool.pages(Self::sq_bytes(depth)), Ok)?,
             cq: pool.pages(cq_entries as usize * Cqe::BYTES)?,
             sq_mask: entries - 1,
             cq_mask: cq_entries - 1,
@@ -98,6 +107,16 @@ impl Rings {
             sq_bell: bell(reg::sq_doorbell(qid, dstrd), reg::shadow_sq(qid, dstrd))?,
             cq_bell: bell(reg::cq_doorbell(qid, dstrd), reg::shadow_cq(qid, dstrd))?,
         })
+    }
+
+    /// Entries of the submission ring for so many commands in flight.
+    fn entries(depth: u32) -> u32 {
+        (depth + 1).next_power_of_two().max(2)
+    }
+
+    /// Bytes of that ring.
+    pub(super) fn sq_bytes(depth: u32) -> usize {
+        Self::entries(depth) as usize * Command::BYTES
     }
 
     /// Forgets everything, as it is before the controller has the queues.
@@ -145,6 +164,10 @@ impl Rings {
         }
         let old = self.rung;
         self.rung = self.tail;
+        if self.sq_is_there {
+            // The entries before the doorbell, however the memory is mapped.
+            store_fence();
+        }
         self.sq_bell.write(self.tail, old)
     }
 

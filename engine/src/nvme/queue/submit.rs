@@ -57,7 +57,7 @@ impl Core {
         (at, buf): (u64, Buffer),
     ) -> std::result::Result<(), Rejected> {
         let len = buf.len();
-        let address = controller.pool.device_address(&buf);
+        let address = controller.device_address(&buf);
         let (Some(address), true, true) =
             (address, len <= self.most && self.waiting.is_empty(), self.slab.has_room())
         else {
