@@ -45,7 +45,7 @@ impl WindowBed {
         }
         vol.sync()?;
         vol.checkpoint()?;
-        Ok(Self { vol, file, private: vec![1; (BLOCKS * B) as usize] })
+        Ok(Self { vol, file, private: vec![1; ((BLOCKS + 1) * B) as usize] })
     }
 
     /// Seconds of a copy of 4 KiB and the instructions that flush it, in memory of no store.
@@ -54,9 +54,11 @@ impl WindowBed {
     /// Where there are no such instructions.
     pub fn bare(&mut self, count: u64) -> Result<f64> {
         let from = [7; B as usize];
+        // Blocks lie at pages, as they do in the store.
+        let skip = self.private.as_ptr().align_offset(B as usize);
         let begun = Instant::now();
         for i in 0..count {
-            let at = place(i) as usize;
+            let at = skip + place(i) as usize;
             copy_and_flush(&mut self.private[at..at + B as usize], &from)?;
         }
         Ok(begun.elapsed().as_secs_f64() / count as f64)

@@ -35,11 +35,12 @@ pub(super) unsafe fn copy(dst: *mut u8, src: *const u8, len: usize) {
 }
 
 /// Copies as many bytes as both have, in private memory: the bare instructions, to be compared
-/// with.
-pub(crate) fn copy_private(to: &mut [u8], from: &[u8]) {
+/// with. Gives the parts, start and length, that went through the caches.
+pub(crate) fn copy_private(to: &mut [u8], from: &[u8]) -> [(usize, usize); 2] {
     let len = to.len().min(from.len());
     // SAFETY: both are references, so they are there and do not overlap.
     unsafe { copy(to.as_mut_ptr(), from.as_ptr(), len) };
+    edges(to.as_ptr().addr(), len)
 }
 
 /// The parts of a copy that went through the caches: start and length, the first and the

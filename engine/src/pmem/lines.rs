@@ -1,6 +1,8 @@
 //! Lines of the processor's caches: which instruction writes one back, found out by what
 //! the processor says of itself.
 
+use std::sync::OnceLock;
+
 /// Bytes of a line.
 const LINE: usize = 64;
 
@@ -16,9 +18,11 @@ pub(super) enum Lines {
 }
 
 impl Lines {
-    /// What this processor has; none on others than x86-64.
+    /// What this processor has; none on others than x86-64. Asked once: under a hypervisor the
+    /// question costs microseconds.
     pub(super) fn of_this_processor() -> Option<Self> {
-        imp::features().and_then(|(one, seven)| Self::by(one, seven))
+        static FOUND: OnceLock<Option<Lines>> = OnceLock::new();
+        *FOUND.get_or_init(|| imp::features().and_then(|(one, seven)| Self::by(one, seven)))
     }
 
     /// By EBX and EDX of leaf 1 and EBX of leaf 7 (CPUID).

@@ -68,13 +68,9 @@ pub(crate) fn instruction() -> Option<&'static str> {
 pub fn copy_and_flush(to: &mut [u8], from: &[u8]) -> Result<()> {
     let lines = Lines::of_this_processor()
         .ok_or_else(|| Error::new(ErrorKind::Unsupported, "no caches that can be written back"))?;
-    copy_private(to, from);
-    // What did not go past the caches is at the edges, or all of it.
-    let edge = if to.len() < 1024 { to.len() } else { 1 };
-    // SAFETY: the bytes are there, and so is the rest of their lines.
-    unsafe {
-        lines.write_back(to.as_ptr(), edge);
-        lines.write_back(to.as_ptr().wrapping_add(to.len() - edge), edge);
+    for (skip, len) in copy_private(to, from) {
+        // SAFETY: the bytes are there.
+        unsafe { lines.write_back(to.as_ptr().wrapping_add(skip), len) };
     }
     store_fence();
     Ok(())
