@@ -38,6 +38,7 @@ fn run(rounds: usize) -> Result<()> {
     let bed = Bed::new()?;
     let (weight, pinned) = bed.weight(20 * MANY)?;
     let mut window = WindowBed::new()?;
+    let pieces = Bed::in_pieces()?;
     let mut rows: Vec<(&str, &str, Vec<f64>)> = Vec::new();
     for _ in 0..rounds {
         let granted = |access| Ok(bed.granted(access, MANY)? * 1e9);
@@ -51,6 +52,16 @@ fn run(rounds: usize) -> Result<()> {
             ("4 KiB reads at QD32, bare medium", "M/s", bed.bare(OPERATIONS).map(|n| n / 1e6)),
             ("4 KiB reads at QD32, by offset", "M/s", bed.by_offset(OPERATIONS).map(|n| n / 1e6)),
             ("4 KiB fills at QD32, by a lease", "M/s", bed.through(OPERATIONS).map(|n| n / 1e6)),
+            (
+                "the same, 131,072 extents, by offset",
+                "M/s",
+                pieces.by_offset(OPERATIONS).map(|n| n / 1e6),
+            ),
+            (
+                "the same, 131,072 extents, by a lease",
+                "M/s",
+                pieces.through(OPERATIONS).map(|n| n / 1e6),
+            ),
             ("4 KiB copied and flushed, bare", "ns", window.bare(MANY).map(|s| s * 1e9)),
             ("4 KiB durable overwrite, by a lease", "ns", window.by_lease(MANY).map(|s| s * 1e9)),
             ("4 KiB durable append", "us", window.appended(MANY).map(|s| s * 1e6)),

@@ -185,6 +185,7 @@ pub enum Op {
 
 impl Op {
     /// The buffer of an operation that came back, if it has one.
+    #[inline]
     pub fn into_buffer(self) -> Option<Buffer> {
         match self {
             Op::Read { buf, .. } | Op::Write { buf, .. } | Op::Compare { buf, .. } => Some(buf),

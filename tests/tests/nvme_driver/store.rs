@@ -74,6 +74,16 @@ fn a_store_lives_through_resets() {
     }
 }
 
+/// Nor of one that comes while it is looked at what the medium carries, before a format.
+#[test]
+fn what_a_medium_carries_is_read_again_after_a_reset() {
+    for nth in 1..=6 {
+        let served = Served::new(faulty(&format!("fatal:op=read,nth={nth}")));
+        let store = Store::format(&served.uri(), &FormatOptions::default()).unwrap();
+        store.close().unwrap();
+    }
+}
+
 /// Part D, 3, and laws M3 and M4, from the top: plain I/O and I/O through a lease end in
 /// errors, some of it without its buffers; the store is poisoned, and opens again with
 /// what was synced.

@@ -84,7 +84,9 @@ impl Core {
         let zeroes = !space.abilities.write_zeroes;
         let bytes = (depth as usize + usize::from(zeroes)) * PAGE;
         let there = controller.cmb.as_ref();
-        let there = there.and_then(|cmb| cmb.queue_pages(Rings::sq_bytes(depth), bytes)).unzip();
+        let there = there
+            .and_then(|cmb| cmb.queue_pages(Rings::sq_bytes(controller, depth), bytes))
+            .unzip();
         let pages = there.1.flatten().map_or_else(|| pool.pages(bytes), Ok)?;
         let rings = Rings::new(controller, qid, depth, there.0)?;
         let zeroes = zeroes.then(|| pages.iova() + u64::from(depth) * PAGE as u64);
@@ -146,8 +148,8 @@ impl Core {
     /// Tells the controller of what was taken.
     #[inline]
     pub(super) fn ring(&mut self, controller: &Controller) {
-        if controller.news() != self.calm {
-            self.heed(controller);
+        if controller.news() != self.calm && !self.is_well(controller) {
+            return;
         }
         if self.rings.would_hide_early() {
             let mut last = std::mem::take(&mut self.finished);
@@ -156,6 +158,13 @@ impl Core {
             self.finished = last;
         }
         self.ring_now(controller);
+    }
+
+    /// Acts on news; whether the queue can be used then.
+    #[cold]
+    fn is_well(&mut self, controller: &Controller) -> bool {
+        self.heed(controller);
+        !self.stale
     }
 
     #[inline]
@@ -175,18 +184,25 @@ impl Core {
         self.heed(controller);
     }
 
-    /// Rings, reaps, and sometimes looks at the clock.
+    /// Rings, reaps, and sometimes looks at the clock. Where nothing happened this is four
+    /// looks: at the news, at what is to be rung, at the ring, and at how long ago the clock
+    /// was looked at.
     #[inline]
     pub(super) fn poll(&mut self, controller: &Controller, done: &mut Vec<Completion>) -> usize {
         let before = done.len();
-        if controller.news() != self.calm {
-            self.heed(controller);
+        if controller.news() != self.calm && !self.is_well(controller) {
+            done.append(&mut self.finished);
+            return done.len() - before;
         }
-        if self.rings.would_hide_early() {
+        if self.rings.is_due() {
+            if self.rings.would_hide_early() {
+                self.reap(controller, done);
+            }
+            self.ring_now(controller);
+        }
+        if self.rings.peek().is_some() {
             self.reap(controller, done);
         }
-        self.ring_now(controller);
-        self.reap(controller, done);
         if self.watch.is_due() {
             self.look(controller);
         }
@@ -196,9 +212,9 @@ impl Core {
         done.len() - before
     }
 
-    /// Takes in what has completed.
-    #[inline]
-    pub(super) fn reap(&mut self, controller: &Controller, done: &mut Vec<Completion>) {
+    /// Takes in what has completed. A queue with news is looked after before.
+    #[inline(never)]
+    fn reap(&mut self, controller: &Controller, done: &mut Vec<Completion>) {
         let mut count = 0;
         while let Some(word) = self.rings.peek() {
             let Some(op) = self.take_in(word) else {
@@ -209,7 +225,7 @@ impl Core {
             };
             count += 1;
             if self.ops.ended(op) {
-                done.push(self.ops.finish(op));
+                self.ops.finish_into(op, done);
             }
         }
         if count > 0 {
@@ -240,12 +256,10 @@ impl Core {
             self.fresh = false;
             controller.progressed();
         }
+        self.rings.advanced();
         if !self.waiting.is_empty() {
             self.feed();
             self.ring_now(controller);
-        }
-        if let Err(error) = self.rings.tell(false) {
-            self.lost_bell(controller, error);
         }
     }
 
@@ -331,6 +345,9 @@ impl Core {
         self.settle(controller);
         if !self.stale && self.ended.is_none() {
             self.reap(controller, done);
+            if self.rings.is_due() {
+                self.ring_now(controller);
+            }
             if self.watch.is_due() {
                 self.look(controller);
             }

@@ -1,5 +1,7 @@
 //! Lists as the kernel writes them, and a file whose blocks are said to be damaged.
 
+#![allow(clippy::single_range_in_vec_init, reason = "a list of damaged ranges may have one")]
+
 use super::*;
 use std::os::fd::AsFd;
 
