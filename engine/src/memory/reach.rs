@@ -120,7 +120,8 @@ impl Reach {
             self.side = Side::lay(&file, &parts, writes);
         }
         if closes && self.side.is_none() {
-            let text = "this window cannot be taken away from its holder: its medium has no file                         to map it from, or it is in too many pieces";
+            let text = "this window cannot be taken away from its holder: its medium has no file \
+                        to map it from, or it is in too many pieces";
             return Err(Error::new(ErrorKind::Unsupported, text));
         }
         if !self.memory.is_device() {
