@@ -180,8 +180,10 @@ impl Queue for WindowQueue {
             let fenced = self.fenced(&op);
             let completion = self.run(tag, op);
             if let Some((at, len)) = fenced {
-                // What lies outside was not written.
-                let _ = self.memory.write_back(at, len);
+                if !self.memory.persistence().streams() {
+                    // What lies outside was not written.
+                    let _ = self.memory.write_back(at, len);
+                }
                 self.unfenced.push(self.done.len());
             }
             self.done.push(completion);
