@@ -1,7 +1,7 @@
 //! Laws of the block map, and faults that others have, in the terms of leases.
 
 use super::world::{
-    B, World, demand, fill, finish, flush, flushed, holds, read, sound, text, wait,
+    B, FLUSH, World, demand, fill, finish, flush, flushed, holds, read, sound, text, wait,
 };
 use crate::cases::Verdict;
 use freehold_blockmap::arbiter::Access;
