@@ -21,7 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lane::{Finished, Io, Kind, LeaseShare, LeaseTag, Plain, all};
 use freehold_engine::medium::Rejected;
 use freehold_engine::memory::Buffer;
-use freehold_engine::pin::{CommandPin, Known, PinRef};
+use freehold_engine::pin::{CommandPin, Known, PinRef, Seat};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -369,26 +369,10 @@ impl VolumeQueue {
             && let Some(i) = inner.take_place()
         {
             if let Ok(pin) = inner.pins.submit(share.lease().pins()) {
-                let now = share.lease().pins().known();
-                if share.at.known(now.1, len).is_none() && is_its_own(&port.vol, &share, len) {
-                    let (lease, at) = share.parts();
-                    lease.locate(&lease.layout(), at, now);
-                }
-                share.at.run.known = now.0;
+                let end = share.at.end;
                 // Where pins have fences, or come by the gate, nothing is known.
-                let counted = now.0 != Known::default();
-                let seat = inner.pins.seat(share.lease().pins(), &pin).filter(|_| counted);
-                share.seats[usize::from(write)] = seat.unwrap_or_default();
-                let place = share.at.known(now.1, len);
-                if let Some((at, valid)) = place.filter(|(_, n)| !write || share.at.has(*n)) {
-                    let end = share.at.end;
-                    let whole = valid == len && len > 0;
-                    let blocks = if whole { buf.blocks() } else { NOWHERE };
-                    (share.at.blocks, share.at.block) = (blocks, at);
-                    match write {
-                        true => share.at.ends_at(end),
-                        false => share.at.has_only(valid, len),
-                    }
+                let seat = inner.pins.seat(share.lease().pins(), &pin);
+                if let Some((at, valid)) = place_anew(&port.vol, &mut share, len, (write, seat)) {
                     let plain = match write {
                         true => Plain::write(tag, at, len, durable),
                         false => Plain::read(tag, at, (valid, len)),
@@ -422,6 +406,37 @@ impl VolumeQueue {
         });
         Ok(())
     }
+}
+
+/// Looks up the place of a buffer of so many bytes in a lease that is pinned, and keeps what
+/// is found: the block of the medium, and how many of the bytes the lease has. None, and then
+/// nothing is known, where it is no single command.
+fn place_anew(
+    vol: &Arc<Volume>,
+    share: &mut LeaseTag,
+    len: usize,
+    (write, seat): (bool, Option<Seat>),
+) -> Option<(u64, usize)> {
+    let now = share.lease().pins().known();
+    if share.at.known(now.1, len).is_none() && is_its_own(vol, share, len) {
+        let (lease, at) = share.parts();
+        lease.locate(&lease.layout(), at, now);
+    }
+    share.at.run.known = now.0;
+    let counted = now.0 != Known::default();
+    share.seats[usize::from(write)] = seat.filter(|_| counted).unwrap_or_default();
+    // What was there before the lease changed is nowhere.
+    share.at.blocks = NOWHERE;
+    let (at, valid) =
+        share.at.known(now.1, len).filter(|(_, valid)| !write || share.at.has(*valid))?;
+    if valid == len && len > 0 {
+        (share.at.blocks, share.at.block) = ((len as u64 / B) as u32, at);
+    }
+    match (write, share.at.end) {
+        (true, end) => share.at.ends_at(end),
+        (false, _) => share.at.has_only(valid, len),
+    }
+    Some((at, valid))
 }
 
 /// Is it a lease of this store, and the place of so many bytes inside it?

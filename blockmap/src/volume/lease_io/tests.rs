@@ -55,3 +55,41 @@ fn a_flush_has_landed_before_its_lease_is_unpinned() {
         assert!(done.pop().is_some_and(|f| f.result.is_ok()) && lease.pins().is_quiet());
     }
 }
+
+/// What a place was before its lease changed is not taken for it afterwards, though the lease
+/// was looked at meanwhile and the place was in several extents then.
+#[test]
+fn b3_a_place_that_is_split_is_not_the_one_that_it_was() {
+    let medium: Arc<dyn Medium> =
+        format_target("mem:16M", &FormatOptions::default()).expect("memory");
+    let vol = Volume::format(medium, &FormatSpec::default()).expect("a store");
+    let file = vol.create(b"f").expect("a file");
+    vol.write_at(&file, &[1; 8192], 0).expect("it writes");
+    let spec = LeaseSpec { access: Access::Write, max_hold: Duration::ZERO };
+    let lease = vol.lease(&file, &vol.default_session(), (0, 8192), spec).expect("a lease");
+    let mut queue = vol.queue(4).expect("a queue");
+    let mut held = Some((LeaseTag::new(lease.clone(), 0), queue.buffer(8192).unwrap()));
+    let mut fill = || {
+        let (share, buf) = held.take().expect("it came back");
+        queue.fill_share(share, buf, 1).expect("there is room");
+        let mut done: Vec<Finished> = Vec::new();
+        while queue.poll(&mut done) == 0 {
+            queue.wait(None).expect("memory is there");
+        }
+        let Finished { result, buf, lease, .. } = done.pop().expect("one was polled");
+        assert_eq!(result, Ok(8192));
+        let buf = buf.expect("its memory");
+        let bytes = buf.to_vec();
+        held = Some((lease.expect("its share"), buf));
+        bytes
+    };
+    assert!(fill() == [1; 8192] && fill() == [1; 8192], "by the long way, and by the short");
+    // The session's own change: the second block comes to lie elsewhere.
+    vol.punch(&file, 4096, 4096).expect("it punches");
+    for _ in 0..3 {
+        assert!(fill() == [[1; 4096], [0; 4096]].concat());
+    }
+    assert_eq!(lease.pieces().len(), 2, "it was split");
+    vol.write_at(&file, &[2; 8192], 0).expect("it writes in place");
+    assert!(fill() == [2; 8192]);
+}
