@@ -176,12 +176,9 @@ impl Inner {
         plain: Plain,
         buf: Buffer,
     ) -> Result<(), (Buffer, Option<Error>)> {
-        let begun = self.start(lane, i, plain, buf);
-        begun.map_err(|(plain, refused)| {
-            drop(plain);
-            self.give_up(lane, i);
-            refused
-        })
+        let Err(r) = self.start(lane, i, plain, buf) else { return Ok(()) };
+        self.give_up(lane, i);
+        Err((given_back(r.op), r.error.map(Error::from)))
     }
 
     /// A place for a plain operation, unless all are taken.
@@ -240,32 +237,18 @@ impl Inner {
         (tag, pin): (LeaseTag, IoPin),
     ) -> Result<(), (Buffer, Option<Error>, LeaseTag)> {
         let lease = Some(Leased { tag, pin });
-        match self.start(lane, i, Plain { lease, ..plain }, buf) {
-            Ok(()) => Ok(()),
-            Err((plain, (buf, error))) => {
-                let Leased { tag, pin } = plain.lease.expect("it was given above");
-                self.pins.complete(tag.lease().pins(), pin);
-                self.give_place(i);
-                Err((buf, error, tag))
-            }
-        }
+        let begun = self.start(lane, i, Plain { lease, ..plain }, buf);
+        begun.map_err(|refused| self.not_begun(u64::from(i), refused))
     }
 
-    /// Gives a command to the device, or its place and its buffer back.
+    /// Writes an operation down, and gives its command to the device. What that refuses stays
+    /// written down.
     #[inline(always)]
-    fn start(
-        &mut self,
-        lane: &Lane,
-        i: u32,
-        plain: Plain,
-        buf: Buffer,
-    ) -> Result<(), (Plain, (Buffer, Option<Error>))> {
-        let Err(r) = self.dev.submit(u64::from(i), plain.op(buf)) else {
-            self.plain[i as usize].begin(plain);
-            lane.begin();
-            return Ok(());
-        };
-        Err((plain, (given_back(r.op), r.error.map(Error::from))))
+    fn start(&mut self, lane: &Lane, i: u32, plain: Plain, buf: Buffer) -> Result<(), Rejected> {
+        let op = plain.op(buf);
+        self.plain[i as usize].begin(plain);
+        lane.begin();
+        self.dev.submit(u64::from(i), op)
     }
 
     /// A plain operation has succeeded.
