@@ -66,6 +66,7 @@ mod shift;
 mod stats;
 mod tenancy;
 mod together;
+mod unshare;
 mod waiters;
 mod warm;
 mod write;
