@@ -44,7 +44,7 @@ pub(crate) fn length(uri: &str) -> Option<u64> {
     metadata(uri).filter(|m| m.is_file() && m.len() > 0).map(|m| m.len())
 }
 
-fn metadata(uri: &str) -> Option<std::fs::Metadata> {
+pub(crate) fn metadata(uri: &str) -> Option<std::fs::Metadata> {
     let parsed = freehold_engine::uri::Uri::parse(uri).ok()?;
     let freehold_engine::uri::Target::File { path, .. } = parsed.target else { return None };
     std::fs::metadata(path).ok()

@@ -14,11 +14,13 @@
 //! driven is the wake-up.
 
 mod io;
+mod joined;
 mod plain;
 mod slots;
 mod wish;
 
 pub(crate) use io::{Io, RETRIES, Seen, all};
+pub(crate) use joined::Joined;
 pub(crate) use plain::Plain;
 pub(crate) use slots::Slots;
 pub(crate) use wish::Wish;

@@ -14,6 +14,7 @@
 //! No lock is held while a task waits: the compiler sees to that, a guard is not `Send`.
 
 mod admit;
+mod apart;
 mod atomic;
 mod change;
 mod check;
@@ -24,6 +25,7 @@ mod cutting;
 mod defrag;
 mod delegate;
 mod diff;
+mod discard;
 mod drive;
 mod file;
 mod format;
@@ -58,6 +60,7 @@ mod recover;
 mod reflink;
 mod register;
 mod revoke;
+mod ring;
 mod seal;
 mod sessions;
 mod shelf;
@@ -74,6 +77,7 @@ pub use atomic::AtomicLimits;
 pub use check::{CheckReport, Finding, MOST_FINDINGS};
 pub use defrag::DefragReport;
 pub use diff::DiffRange;
+pub use discard::{Discarded, LostRecords};
 pub use file::{DEFAULT_SESSION, FileHandle};
 pub use format::{FormatSpec, check_size};
 pub use grant::{LeaseSpec, MOST_HOLD};
@@ -89,7 +93,7 @@ pub use recover::RecoveryReport;
 pub use register::{Action, not_forked};
 pub use seal::{SealCore, SealSpec};
 pub use sessions::{Event, MOST_HELD, SessionCore};
-pub use stats::{FileStat, Space, Stats, VolumeInfo};
+pub use stats::{FileStat, JournalInfo, Space, Stats, VolumeInfo};
 pub(crate) use together::{Together, forget, look_up};
 
 use crate::cache::Cache;
@@ -107,8 +111,9 @@ pub struct Volume {
     medium: Arc<dyn Medium>,
     id: [u8; 16],
     blocks: u64,
-    journal_start: u64,
-    journal_blocks: u64,
+    /// The journal's place in the store: first block, and blocks. Not used while it is apart.
+    room: (u64, u64),
+    ring: ring::Ring,
     health: Arc<Health>,
     core: Mutex<Core>,
     /// Law B3; the first epoch is 1.

@@ -4,6 +4,7 @@
 use super::Volume;
 use super::drive::Idle;
 use super::file::{FileHandle, FileState, Piece};
+use super::logged::LOGGED_MOST;
 use super::together::{self, place_of};
 use super::write::check_range;
 use crate::arbiter::Flags;
@@ -140,10 +141,13 @@ impl VolumeQueue {
         }
         let mut inner = self.lane.lock();
         let place = (&**file.state(), off);
-        let buf = match self.vol.plain_write(&self.lane, &mut inner, place, buf, (tag, durable)) {
-            Ok(()) => return Ok(()),
-            Err(buf) => buf,
+        // Law B7: where the journal is in a window, that is the shortest way.
+        let log = durable && buf.len() <= LOGGED_MOST && self.vol.ring.logs_all();
+        let tried = match log {
+            true => Err(buf),
+            false => self.vol.plain_write(&self.lane, &mut inner, place, buf, (tag, durable)),
         };
+        let Err(buf) = tried else { return Ok(()) };
         if !inner.has_room() {
             return Err(Refused::full(buf));
         }

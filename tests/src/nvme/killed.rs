@@ -310,3 +310,44 @@ pub fn region_seed(seed: u64) -> Result<u64, String> {
     let _ = std::fs::remove_file(path);
     result
 }
+
+/// The same with the store on a namespace and its journal on the Persistent Memory Region of
+/// the same controller: both lose what no flush and no barrier covered.
+///
+/// # Errors
+/// The first promise that was broken.
+pub fn journal_seed(seed: u64) -> Result<u64, String> {
+    use super::served::{Served, fresh_path};
+    use freehold_engine::emulator::{Backing, Options, RegionOptions};
+    let mut random = Random::new(seed);
+    let (image, region) = (fresh_path("img"), fresh_path("pmr"));
+    let mut options = Options::new("", 64 << 20);
+    options.backing = Backing::File(image.clone());
+    options.region = Some(RegionOptions::new(&region, 2 << 20));
+    options.volatile_cache = true;
+    let uri = |served: &Served| format!("{}?journal=pmr", served.uri());
+    let mut run = |options: &Options| -> Result<u64, String> {
+        let first = Served::new(options.clone());
+        let mut promises = prepare(&uri(&first))?;
+        drop(first);
+        for _ in 0..3 {
+            // At a barrier, or at any command.
+            let fault = match random.one_in(2) {
+                true => format!("vanish:how=exit,op=barrier,nth={}", 3 + random.below(60)),
+                false => format!("vanish:how=exit,nth={}", 10 + random.below(300)),
+            };
+            let faults = vec![fault.parse().map_err(|e| format!("{e}"))?];
+            let mortal = Options { faults, seed: random.next_u64(), ..options.clone() };
+            let served = Served::new(mortal);
+            work(&uri(&served), &mut promises, &mut random, 400, |_| {});
+            drop(served);
+            let next = Served::new(options.clone());
+            judge(&uri(&next), &mut promises)?;
+        }
+        Ok(promises.syncs)
+    };
+    let result = run(&options);
+    let _ = std::fs::remove_file(image);
+    let _ = std::fs::remove_file(region);
+    result
+}

@@ -95,8 +95,11 @@ impl Stage {
         std::fs::create_dir_all(&dir).map_err(|e| Failure::local(&dir, "cannot make", &e))?;
         let start = Instant::now();
         let uri = format!("file:{}", encode(dir.join("store").as_os_str().as_bytes()));
-        let options =
-            FormatOptions { size: Some(capacity.next_multiple_of(1 << 20)), force: false };
+        let options = FormatOptions {
+            size: Some(capacity.next_multiple_of(1 << 20)),
+            force: false,
+            ..Default::default()
+        };
         let store = Store::format(&uri, &options).map_err(|error| Failure::open(&uri, &error))?;
         let total = size::show(store.space().total);
         let stage = Stage { dir, uri, seed, scale, store: Some(store), keep: args.keep, janitor };

@@ -1,0 +1,90 @@
+//! Which medium a store's journal is on, from names and options; opening it.
+
+use crate::{Error, ErrorKind, FormatOptions, OpenOptions, Result, registry};
+use freehold_engine::medium::Medium;
+use freehold_engine::uri::{Target, Uri, journal_uri};
+use std::sync::Arc;
+
+/// A file that is made for a journal: 16 MiB of ring behind two blocks of headers.
+const FILE: u64 = (16 << 20) + 8192;
+
+/// The name of the journal's medium, if the store has one.
+pub(crate) fn named(uri: &str, option: Option<&str>) -> Result<Option<String>> {
+    let key = journal_uri(uri)?;
+    let option = match option {
+        // What `pmr` means depends on the store.
+        Some("pmr") => journal_uri(&format!("{}?journal=pmr", without_query(uri)))?,
+        other => other.map(str::to_owned),
+    };
+    match (key, option) {
+        (Some(key), Some(option)) if key != option => Err(Error::new(
+            ErrorKind::Invalid,
+            format!("{uri} names another journal than the options do, {option}: say it once"),
+        )),
+        (key, option) => Ok(key.or(option)),
+    }
+}
+
+fn without_query(uri: &str) -> &str {
+    uri.split_once('?').map_or(uri, |(name, _)| name)
+}
+
+/// Opens the journal's medium of a store.
+pub(crate) fn open(
+    store: &str,
+    journal: Option<&str>,
+    options: &OpenOptions,
+) -> Result<Option<Arc<dyn Medium>>> {
+    let Some(journal) = journal else { return Ok(None) };
+    let opened = freehold_engine::open(journal, &options.into()).map_err(Error::from);
+    opened.map(Some).map_err(|e| {
+        let (kind, advice) = match e.kind() {
+            ErrorKind::NotFound => (ErrorKind::WrongJournal, true),
+            ErrorKind::Io => (ErrorKind::Io, true),
+            kind => (kind, false),
+        };
+        let advice = match advice {
+            true => "; if it is lost, `freehold check --discard-journal` says what that loses",
+            false => "",
+        };
+        Error::new(kind, format!("the journal of {store} cannot be opened: {journal}: {e}{advice}"))
+    })
+}
+
+/// Opens a journal's medium that may be given up, as far as it can be, and says why it cannot
+/// be used.
+pub(crate) fn open_what_can_be(
+    store: &str,
+    journal: Option<&str>,
+    options: &OpenOptions,
+) -> Result<(Option<Arc<dyn Medium>>, Option<String>)> {
+    let read = OpenOptions { read_only: true, ..options.clone() };
+    // A region that is not to be written any more can be read all the same.
+    let region = journal.is_some_and(|j| j.starts_with("pmr:"));
+    let e = match open(store, journal, if region { options } else { &read }) {
+        Ok(journal) => return Ok((journal, None)),
+        Err(e) if e.kind() == ErrorKind::Busy => return Err(e),
+        Err(e) => e,
+    };
+    let rest = if region { open(store, journal, &read).unwrap_or_default() } else { None };
+    Ok((rest, Some(e.to_string())))
+}
+
+/// How the journal's medium is prepared.
+pub(crate) fn format_options(
+    journal: &str,
+    options: &FormatOptions,
+) -> Result<freehold_engine::FormatOptions> {
+    let file = match Uri::parse(journal)?.target {
+        Target::File { path } => !path.exists() || registry::length(journal).is_none(),
+        _ => false,
+    };
+    let regular = file && !is_device(journal);
+    let size = options.journal_size.or(regular.then_some(FILE));
+    Ok(freehold_engine::FormatOptions { size, force: options.force })
+}
+
+/// Something that has its own size.
+fn is_device(uri: &str) -> bool {
+    registry::metadata(uri).is_some_and(|m| !m.is_file())
+}
