@@ -116,6 +116,12 @@ pub fn decode(block: &[u8], addr: Addr) -> Result<Superblock> {
     let b: &[u8; BLOCK] = block.try_into().map_err(|_| FormatError::Short("superblock"))?;
     let refuse = get_u64(b, field!("refuse_features"));
     let version = header::version(head);
+    // A journal's header has other fields where a superblock has its features.
+    if version == VERSION
+        && let Err(e @ FormatError::WrongKind { .. }) = header::get_fields(head, Kind::Super)
+    {
+        return Err(e);
+    }
     // A group's or a node's checksum has another seed; a superblock's does not change.
     if version > VERSION || (version == VERSION && refuse & !KNOWN_REFUSE != 0) {
         return Err(FormatError::TooNew { version, refuse });
