@@ -174,7 +174,7 @@ impl LeaseBuffer {
         let (len, bytes) = (len as usize, memory.len());
         let mut buffer = Self::on(lease.clone(), range.start, Place::Dma(memory, len));
         // What is appended later is not in it.
-        buffer.share.at.has_only(len, bytes);
+        buffer.share.has_only(len, bytes);
         Ok(buffer)
     }
 
@@ -184,19 +184,19 @@ impl LeaseBuffer {
 
     /// A buffer that a command has given back.
     pub(crate) fn back(share: LeaseTag, memory: Buffer) -> Self {
-        let end = share.lease.range().1.min(share.at.end());
-        let left = end.saturating_sub(share.at.offset()).min(memory.len() as u64);
+        let end = share.lease().range().1.min(share.at().end());
+        let left = end.saturating_sub(share.at().offset()).min(memory.len() as u64);
         LeaseBuffer { share, place: Place::Dma(memory, left as usize) }
     }
 
     /// The lease that it is of.
     pub fn lease(&self) -> Lease {
-        Lease { core: self.share.lease.clone() }
+        Lease { core: self.share.lease().clone() }
     }
 
     /// Its first byte, as an offset in the file.
     pub fn offset(&self) -> u64 {
-        self.share.at.offset()
+        self.share.at().offset()
     }
 
     /// Bytes in it: whole blocks, but for the end of the file.
@@ -245,7 +245,7 @@ impl LeaseBuffer {
         match &self.place {
             Place::Window(view) => view.pin().map(Pin::window),
             Place::Dma(memory, len) => {
-                self.share.lease.pins().pin().map(|guard| Pin::dma(guard, &memory[..*len]))
+                self.share.lease().pins().pin().map(|guard| Pin::dma(guard, &memory[..*len]))
             }
         }
     }
@@ -254,13 +254,13 @@ impl LeaseBuffer {
     fn pin_slowly(&self, why: NotHeld) -> Result<Pin<'_>> {
         let mut why = why;
         for _ in 0..TRIES {
-            mend(&self.share.lease, why)?;
+            mend(self.share.lease(), why)?;
             match self.pin_now() {
                 Ok(pin) => return Ok(pin),
                 Err(again) => why = again,
             }
         }
-        Err(refused(&self.share.lease, why))
+        Err(refused(self.share.lease(), why))
     }
 
     /// Pins the lease for a use that may write. Of a window there is no other pin beside it,
@@ -288,8 +288,8 @@ impl LeaseBuffer {
     /// `Busy` while a window has other pins, which it does not wait for; as
     /// [`LeaseBuffer::pin`].
     pub fn pin_mut(&mut self) -> Result<PinMut<'_>> {
-        mended(&self.share.lease)?;
-        let lease = &self.share.lease;
+        mended(self.share.lease())?;
+        let lease = self.share.lease();
         match &mut self.place {
             Place::Window(view) => match view.pin_mut() {
                 Ok(pin) => Ok(PinMut::window(pin)),
@@ -343,7 +343,7 @@ impl LeaseBuffer {
     }
 
     fn long(&self) -> Result<Long> {
-        let lease = &self.share.lease;
+        let lease = self.share.lease();
         if self.is_dirty() {
             let why = format!("a buffer of {lease:?} has unflushed bytes: flush it first");
             return Err(Error::new(ErrorKind::Invalid, why));
@@ -493,6 +493,6 @@ impl fmt::Debug for LeaseBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = if self.is_window() { "a window" } else { "memory" };
         let (at, len) = (self.offset(), self.len());
-        write!(f, "{kind} of {len} bytes at {at} of {:?}", self.share.lease)
+        write!(f, "{kind} of {len} bytes at {at} of {:?}", self.share.lease())
     }
 }

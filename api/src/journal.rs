@@ -25,16 +25,15 @@ pub(crate) fn named(uri: &str, option: Option<&str>) -> Result<Option<String>> {
     }
 }
 
+/// The medium of a journal, if there is one.
+pub(crate) type Opened = Option<Arc<dyn Medium>>;
+
 fn without_query(uri: &str) -> &str {
     uri.split_once('?').map_or(uri, |(name, _)| name)
 }
 
 /// Opens the journal's medium of a store.
-pub(crate) fn open(
-    store: &str,
-    journal: Option<&str>,
-    options: &OpenOptions,
-) -> Result<Option<Arc<dyn Medium>>> {
+pub(crate) fn open(store: &str, journal: Option<&str>, options: &OpenOptions) -> Result<Opened> {
     let Some(journal) = journal else { return Ok(None) };
     let opened = freehold_engine::open(journal, &options.into()).map_err(Error::from);
     opened.map(Some).map_err(|e| {
@@ -57,7 +56,7 @@ pub(crate) fn open_what_can_be(
     store: &str,
     journal: Option<&str>,
     options: &OpenOptions,
-) -> Result<(Option<Arc<dyn Medium>>, Option<String>)> {
+) -> Result<(Opened, Option<String>)> {
     let read = OpenOptions { read_only: true, ..options.clone() };
     // A region that is not to be written any more can be read all the same.
     let region = journal.is_some_and(|j| j.starts_with("pmr:"));

@@ -282,7 +282,7 @@ impl Queue {
         tag: u64,
         how: Through,
     ) -> std::result::Result<(), BufferRefused> {
-        let lease = &buffer.share.lease;
+        let lease = buffer.share.lease();
         let foreign = !lease.is_in(&self.store.volume);
         let error = match how {
             _ if foreign => {
@@ -301,7 +301,7 @@ impl Queue {
             Through::Fill => buffer.pin().map(|_| len),
             Through::Flush => reachable(&buffer).map(|()| len),
             Through::Persist => {
-                reachable(&buffer).and_then(|()| buffer.share.lease.write_back()).map(|_| len)
+                reachable(&buffer).and_then(|()| buffer.share.lease().write_back()).map(|_| len)
             }
         };
         let share = Some(Share::Window(Box::new(buffer)));
@@ -341,9 +341,9 @@ enum Through {
 
 /// The blocks are the lease's still: what was written through the window is the file's.
 fn reachable(buffer: &LeaseBuffer) -> Result<()> {
-    match buffer.share.lease.pins().state() {
+    match buffer.share.lease().pins().state() {
         State::Held | State::Recalled => Ok(()),
-        _ => Err(buffer.share.lease.refusal()),
+        _ => Err(buffer.share.lease().refusal()),
     }
 }
 

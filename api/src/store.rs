@@ -149,7 +149,7 @@ impl Store {
                 ));
             }
             if !same_journal(inner.journal.as_deref(), journal.as_deref()) {
-                let with = inner.journal.as_deref().map_or("in itself".into(), |j| format!("{j}"));
+                let with = inner.journal.as_deref().unwrap_or("in itself");
                 return Err(Error::new(
                     ErrorKind::Busy,
                     format!("{uri} is open in this process, and its journal is {with}: say that"),

@@ -35,6 +35,7 @@ fn main() -> ExitCode {
 fn run(rounds: usize) -> Result<()> {
     let bed = Bed::new()?;
     let (weight, pinned) = bed.weight(20 * MANY)?;
+    let pieces = Bed::in_pieces()?;
     let mut rows: Vec<(&str, &str, Vec<f64>)> = Vec::new();
     for _ in 0..rounds {
         let granted = |access| Ok(bed.granted(access, MANY)? * 1e9);
@@ -48,6 +49,16 @@ fn run(rounds: usize) -> Result<()> {
             ("4 KiB reads at QD32, bare medium", "M/s", bed.bare(OPERATIONS).map(|n| n / 1e6)),
             ("4 KiB reads at QD32, by offset", "M/s", bed.by_offset(OPERATIONS).map(|n| n / 1e6)),
             ("4 KiB fills at QD32, by a lease", "M/s", bed.through(OPERATIONS).map(|n| n / 1e6)),
+            (
+                "the same, 131,072 extents, by offset",
+                "M/s",
+                pieces.by_offset(OPERATIONS).map(|n| n / 1e6),
+            ),
+            (
+                "the same, 131,072 extents, by a lease",
+                "M/s",
+                pieces.through(OPERATIONS).map(|n| n / 1e6),
+            ),
         ];
         for (name, unit, value) in figures {
             match rows.iter_mut().find(|(n, ..)| *n == name) {

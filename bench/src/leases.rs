@@ -1,6 +1,6 @@
 //! What leases cost, at the level of the block map: giving, taking, I/O through them, memory.
 
-use crate::null::NullMedium;
+use crate::null::{NullMedium, mark};
 use crate::resident;
 use freehold_blockmap::arbiter::Access;
 use freehold_blockmap::{
@@ -15,8 +15,14 @@ const B: u64 = 4096;
 /// Blocks of the file.
 pub const BLOCKS: u64 = 16_384;
 
+/// Extents of a file in pieces.
+pub const PIECES: u64 = 1 << 17;
+
 /// A file on a medium that moves no data, and two sessions.
 pub struct Bed {
+    /// How many blocks are read, and how far they are from each other.
+    blocks: u64,
+    stride: u64,
     medium: Arc<dyn Medium>,
     vol: Arc<Volume>,
     file: FileHandle,
@@ -43,6 +49,27 @@ impl Bed {
         Ok(bed)
     }
 
+    /// The same, but for a file of [`PIECES`] extents of one block, with a hole behind each.
+    ///
+    /// # Errors
+    /// What a store in memory reports.
+    pub fn in_pieces() -> Result<Bed> {
+        let inner = freehold_engine::open(&format!("mem:{}", 4 * PIECES * B), &Default::default())?;
+        let medium = NullMedium::new(inner);
+        let vol = Volume::format(medium.clone(), &FormatSpec::default())?;
+        let file = vol.create(b"f")?;
+        let mut data = vec![1; B as usize];
+        mark(&mut data);
+        for i in 0..PIECES {
+            vol.write_at(&file, &data, 2 * i * B)?;
+        }
+        vol.sync()?;
+        vol.checkpoint()?;
+        medium.silence();
+        let (own, other) = (vol.default_session(), vol.new_session());
+        Ok(Bed { blocks: PIECES, stride: 2, medium, vol, file, own, other })
+    }
+
     /// The same on a medium of 256 MiB or more, which does what it is told.
     ///
     /// # Errors
@@ -56,7 +83,7 @@ impl Bed {
         vol.sync()?;
         vol.checkpoint()?;
         let (own, other) = (vol.default_session(), vol.new_session());
-        Ok(Bed { medium, vol, file, own, other })
+        Ok(Bed { blocks: BLOCKS, stride: 1, medium, vol, file, own, other })
     }
 
     fn grant(
@@ -158,7 +185,7 @@ impl Bed {
         while n < count {
             while let Some(buf) = idle.pop() {
                 n += 1;
-                if queue.submit(n, Op::Read { at: place(n), buf }).is_err() {
+                if queue.submit(n, Op::Read { at: self.place(n), buf }).is_err() {
                     return Err(full());
                 }
             }
@@ -184,7 +211,7 @@ impl Bed {
             while let Some(buf) = idle.pop() {
                 n += 1;
                 queue
-                    .read(&self.file, place(n) * B, buf, n)
+                    .read(&self.file, self.place(n) * B, buf, n)
                     .map_err(|r| r.error.unwrap_or_else(full))?;
             }
             queue.poll(&mut done);
@@ -202,7 +229,8 @@ impl Bed {
     /// # Errors
     /// What the grant or a fill reports.
     pub fn through(&self, count: u64) -> Result<f64> {
-        let lease = self.grant(&self.own, (0, BLOCKS), Access::Read)?;
+        let lease =
+            self.grant(&self.own, (0, (self.blocks - 1) * self.stride + 1), Access::Read)?;
         let mut queue = self.vol.queue(32)?;
         let mut idle = Vec::with_capacity(32);
         for _ in 0..32 {
@@ -213,23 +241,23 @@ impl Bed {
         while n < count {
             while let Some((mut share, buf)) = idle.pop() {
                 n += 1;
-                share.at.move_to(place(n) * B);
+                let _ = share.move_to(self.place(n) * B, buf.len());
                 queue.fill_share(share, buf, n).map_err(|r| r.error.unwrap_or_else(full))?;
             }
             queue.poll(&mut done);
             for c in done.drain(..) {
-                if let (Some(share), Some(buf)) = (c.lease, c.buf) {
+                if let Finished { lease: Some(share), buf: Some(buf), .. } = c {
                     idle.push((share, buf));
                 }
             }
         }
         Ok(n as f64 / begun.elapsed().as_secs_f64())
     }
-}
 
-/// A place that is somewhere else each time.
-fn place(i: u64) -> u64 {
-    i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40 & (BLOCKS - 1)
+    /// A block that is somewhere else each time.
+    fn place(&self, i: u64) -> u64 {
+        (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40 & (self.blocks - 1)) * self.stride
+    }
 }
 
 fn full() -> freehold_blockmap::Error {

@@ -4,8 +4,7 @@
 use freehold_engine::medium::{
     Completion, Geometry, Medium, Op, Queue as MediumQueue, Rejected, Result as MediumResult,
 };
-use freehold_engine::memory::Pool;
-use std::collections::VecDeque;
+use freehold_engine::memory::{Buffer, Pool};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,7 +48,7 @@ impl Medium for NullMedium {
 
     fn queue(&self, depth: u32) -> MediumResult<Box<dyn MediumQueue>> {
         let inner = self.inner.queue(depth)?;
-        let done = VecDeque::with_capacity(inner.depth());
+        let done = Vec::with_capacity(inner.depth());
         Ok(Box::new(NullQueue { inner, silent: self.silent.clone(), done }))
     }
 
@@ -62,7 +61,8 @@ impl Medium for NullMedium {
 struct NullQueue {
     inner: Box<dyn MediumQueue>,
     silent: Arc<AtomicBool>,
-    done: VecDeque<Completion>,
+    /// What was submitted and is done: the tag, and the buffer that goes back.
+    done: Vec<(u64, Buffer)>,
 }
 
 impl MediumQueue for NullQueue {
@@ -70,11 +70,11 @@ impl MediumQueue for NullQueue {
         let room = self.in_flight() < self.depth();
         match op {
             Op::Read { buf, .. } if room && self.silent.load(Ordering::Relaxed) => {
-                self.done.push_back(Completion { tag, result: Ok(()), buf: Some(buf) });
+                self.done.push((tag, buf));
                 Ok(())
             }
             Op::Write { buf, .. } if room && buf.starts_with(DATA) => {
-                self.done.push_back(Completion { tag, result: Ok(()), buf: Some(buf) });
+                self.done.push((tag, buf));
                 Ok(())
             }
             other => self.inner.submit(tag, other),
@@ -87,7 +87,8 @@ impl MediumQueue for NullQueue {
 
     fn poll(&mut self, done: &mut Vec<Completion>) -> usize {
         let count = self.done.len();
-        done.extend(self.done.drain(..));
+        let ended = |(tag, buf)| Completion { tag, result: Ok(()), buf: Some(buf) };
+        done.extend(self.done.drain(..).map(ended));
         count + self.inner.poll(done)
     }
 

@@ -56,6 +56,12 @@ impl Health {
         }
     }
 
+    /// [`Health::writable`], in three loads.
+    #[inline]
+    pub(crate) fn is_writable(&self) -> bool {
+        self.poison.get().is_none() && self.spoiled.get().is_none() && !self.read_only
+    }
+
     /// May anything be changed?
     pub(crate) fn writable(&self) -> Result<(), Error> {
         self.sound()?;

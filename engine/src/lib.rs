@@ -3,7 +3,8 @@
 //! `medium` is the waist: what every device promises, written as a
 //! specification; `window` is the queue of media that are memory. `bus` is a PCI function and its registers; `vfio_user` carries one
 //! over a socket, from both ends. `memory` is the memory that devices read and write.
-//! `pin` counts what is in use and takes it back; `rcu` reads without a lock what may be
+//! `pin` counts what is in use and takes it back; `latch` is a lock that its owner enters
+//! for nothing; `rcu` reads without a lock what may be
 //! taken away. Each medium lives in a module of its own.
 //! Nothing here knows what a file is.
 
@@ -16,6 +17,7 @@ pub mod event;
 pub mod file;
 pub mod fork;
 mod holder;
+pub mod latch;
 pub mod medium;
 pub mod mem;
 pub mod memory;

@@ -33,7 +33,7 @@ pub(crate) struct WindowQueue {
     waiting: VecDeque<(u64, Op)>,
     /// One block, for comparisons.
     scratch: Box<[u8; BLOCK]>,
-    done: VecDeque<Completion>,
+    done: Vec<Completion>,
     /// Places in `done` of what the fence has yet to make durable.
     unfenced: Vec<usize>,
 }
@@ -64,7 +64,7 @@ impl WindowQueue {
             depth,
             waiting: VecDeque::with_capacity(depth),
             scratch: Box::new([0; BLOCK]),
-            done: VecDeque::with_capacity(depth),
+            done: Vec::with_capacity(depth),
             unfenced: Vec::with_capacity(depth),
         }
     }
@@ -163,7 +163,7 @@ impl Queue for WindowQueue {
             if let Err(error) = self.memory.persistence().sound(writes(&op)) {
                 // No device reaches a buffer whose bytes the CPU copies.
                 let (result, buf) = (Err(error), op.into_buffer());
-                self.done.push_back(Completion { tag, result, buf });
+                self.done.push(Completion { tag, result, buf });
                 continue;
             }
             let fenced = self.fenced(&op);
@@ -173,7 +173,7 @@ impl Queue for WindowQueue {
                 let _ = self.memory.write_back(at, len);
                 self.unfenced.push(self.done.len());
             }
-            self.done.push_back(completion);
+            self.done.push(completion);
         }
         self.fence();
     }
@@ -181,7 +181,7 @@ impl Queue for WindowQueue {
     fn poll(&mut self, done: &mut Vec<Completion>) -> usize {
         self.ring();
         let count = self.done.len();
-        done.extend(self.done.drain(..));
+        done.append(&mut self.done);
         count
     }
 

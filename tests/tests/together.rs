@@ -1,11 +1,12 @@
 //! Reads of a queue that are looked up together: the right bytes, whatever stands behind a
 //! block, whatever happens between submission and poll, and nothing left behind.
 
-use freehold::{Buffer, Completion, File, OpenOptions, Queue, Store};
+use freehold::{Access, Buffer, Completion, File, LeaseOptions, OpenOptions, Queue, Store};
 use freehold_engine::medium::Medium;
 use freehold_engine::mem::MemMedium;
 use freehold_tests::random::Random;
 use std::sync::Arc;
+use std::time::Duration;
 
 const B: u64 = 4096;
 /// Enough for a tree of three levels, which is when reads are kept back.
@@ -154,6 +155,31 @@ fn m2_what_is_kept_back_is_driven_by_who_waits() {
         store.remove(b"thief").unwrap();
     }
     assert!(store.check().unwrap().clean());
+}
+
+/// A lone read that is kept back, because reads before it had company, in a queue that is
+/// otherwise idle: who takes the file for itself drives it, and does not wait for ever.
+#[test]
+fn m2_a_lone_read_that_is_kept_back_is_found() {
+    let (store, file) = spread(64 << 20);
+    let mut queue = store.queue(16).unwrap();
+    for block in (0..1200).step_by(100) {
+        let buf = buffer(&queue);
+        queue.read(&file, block * B, buf, block).unwrap();
+    }
+    reap(&mut queue, 12);
+    let buf = buffer(&queue);
+    queue.read(&file, 500 * B, buf, 500).unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let taker = file.clone();
+    std::thread::spawn(move || {
+        let lease = taker.lease(.., Access::Exclusive, &LeaseOptions::default());
+        tell.send(lease.map(drop).map_err(|e| e.to_string())).unwrap();
+    });
+    let granted = told.recv_timeout(Duration::from_secs(20)).expect("it waits for ever");
+    granted.unwrap();
+    let read = reap(&mut queue, 1).remove(0);
+    assert_eq!(&read.buf.unwrap()[..], &tagged(500)[..]);
 }
 
 /// The handle that a read was submitted with goes, and so does the name.

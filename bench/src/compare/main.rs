@@ -59,6 +59,9 @@ struct Args {
     /// Only say what so many idle leases weigh, each
     #[arg(long, hide = true)]
     weigh: Option<u64>,
+    /// Only look up in a map: how many extents, milliseconds
+    #[arg(long, hide = true, num_args = 2, value_names = ["EXTENTS", "MS"])]
+    look_up: Option<Vec<u64>>,
     /// Only serve an NVMe controller, as the word says
     #[arg(long, hide = true, num_args = 2, value_names = ["SOCKET", "WORD"])]
     serve_nvme: Option<Vec<String>>,
@@ -83,6 +86,9 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Outcome {
     if let Some(leases) = args.weigh {
         return work::lease::print_weight(leases);
+    }
+    if let Some(words) = &args.look_up {
+        return work::map::huge::print(words);
     }
     if let Some(words) = &args.serve_nvme {
         return work::nvme::serve(words);

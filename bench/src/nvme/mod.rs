@@ -7,7 +7,7 @@ pub mod plain;
 
 use crate::BLOCK;
 use freehold_engine::emulator::{Backing, Emulator, Options};
-use freehold_engine::medium::{Medium, Op, Result};
+use freehold_engine::medium::{Completion, Medium, Op, Result};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -166,12 +166,15 @@ pub fn through_driver(medium: &Arc<dyn Medium>, depth: u32, count: u64) -> Resul
     }
     let mut ended = 0;
     while ended < count {
-        queue.poll(&mut done);
-        for completion in done.drain(..) {
-            completion.result?;
+        if queue.poll(&mut done) == 0 {
+            std::hint::spin_loop();
+            continue;
+        }
+        while let Some(Completion { result, buf, .. }) = done.pop() {
+            result?;
             ended += 1;
             if begun < count
-                && let Some(buf) = completion.buf
+                && let Some(buf) = buf
             {
                 let op = Op::Read { at: place(begun, blocks), buf };
                 queue.submit(begun, op).map_err(refused)?;

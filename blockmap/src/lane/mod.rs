@@ -7,37 +7,40 @@
 //! future that the lane polls when its commands complete, or, when it waits for
 //! a condition, whenever the lane is driven.
 //!
-//! A lane is driven by whoever holds its latch. That is its user; or, when the
-//! user does not poll, a waiter that depends on it (law M2): it takes the idle
-//! lane, reaps, and drives the tasks to their end. What is finished then waits
+//! A lane is driven by whoever holds its latch. That is its user, who enters it for
+//! nothing; or, when the user does not poll, a waiter that depends on it (law M2): it takes
+//! the idle lane, for which it pays a membarrier, reaps, and drives the tasks to their end. What is finished then waits
 //! in the lane's own ring until the user polls. Futures are woken by nobody: being
 //! driven is the wake-up.
 
 mod io;
 mod joined;
 mod plain;
+mod share;
 mod slots;
 mod wish;
 
 pub(crate) use io::{Io, RETRIES, Seen, all};
 pub(crate) use joined::Joined;
 pub(crate) use plain::Plain;
+pub use share::{LeaseShare, LeaseTag};
 pub(crate) use slots::Slots;
 pub(crate) use wish::Wish;
 
 use crate::error::Error;
 use crate::health::Health;
-use crate::volume::{LeaseAt, LeaseCore, Together, forget, look_up};
+use crate::volume::{Together, forget, look_up};
+use freehold_engine::latch::{Entered, Latch, Locked, Owner};
 use freehold_engine::medium::{self, Op, Queue};
 use freehold_engine::memory::Buffer;
-use freehold_engine::pin::{IoPin, IoPins};
+use freehold_engine::pin::IoPins;
 use io::Cell;
+use plain::Ended;
 use std::collections::VecDeque;
 use std::future::Future;
-use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -52,92 +55,6 @@ pub struct Finished {
     pub buf: Option<Buffer>,
     /// For I/O through a lease: which, and where in it.
     pub lease: Option<LeaseTag>,
-}
-
-/// A buffer's share in a lease. It goes with the command that the buffer goes with, and
-/// comes back with it; so it is as small as a pointer.
-#[derive(Debug)]
-pub struct LeaseTag(Box<LeaseShare>);
-
-/// Which lease a buffer belongs to, where in it, and whether the buffer has bytes that are
-/// nowhere else.
-#[derive(Debug)]
-pub struct LeaseShare {
-    /// The lease.
-    pub lease: Arc<LeaseCore>,
-    /// Where in it.
-    pub at: LeaseAt,
-    /// The last command was a flush.
-    pub write: bool,
-    dirty: AtomicBool,
-}
-
-impl LeaseTag {
-    /// A clean buffer's share, from a byte of the file on.
-    pub fn new(lease: Arc<LeaseCore>, offset: u64) -> Self {
-        Self::new_at(lease, LeaseAt::new(offset))
-    }
-
-    pub(crate) fn new_at(lease: Arc<LeaseCore>, at: LeaseAt) -> Self {
-        let dirty = AtomicBool::new(false);
-        LeaseTag(Box::new(LeaseShare { lease, at, write: false, dirty }))
-    }
-}
-
-impl Deref for LeaseTag {
-    type Target = LeaseShare;
-
-    fn deref(&self) -> &LeaseShare {
-        &self.0
-    }
-}
-
-impl DerefMut for LeaseTag {
-    fn deref_mut(&mut self) -> &mut LeaseShare {
-        &mut self.0
-    }
-}
-
-impl LeaseShare {
-    /// The buffer is about to have bytes that are nowhere else. Under a pin, so that whoever
-    /// finds no pin finds this.
-    pub fn soil(&self) {
-        if !self.is_dirty() && !self.dirty.swap(true, Ordering::AcqRel) {
-            self.lease.soil();
-        }
-    }
-
-    /// They were flushed, or are given up.
-    pub fn wash(&mut self) {
-        if std::mem::take(self.dirty.get_mut()) {
-            self.lease.clean();
-        }
-    }
-
-    /// It has such bytes.
-    pub fn is_dirty(&self) -> bool {
-        self.dirty.load(Ordering::Acquire)
-    }
-
-    /// The command that it went with has succeeded.
-    pub(crate) fn done(&mut self) {
-        if self.write {
-            self.wash();
-        }
-    }
-}
-
-impl Drop for LeaseShare {
-    fn drop(&mut self) {
-        self.wash();
-    }
-}
-
-/// A plain command that goes through a lease.
-#[derive(Debug)]
-pub(crate) struct Leased {
-    pub(crate) tag: LeaseTag,
-    pub(crate) pin: IoPin,
 }
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -168,7 +85,8 @@ struct Task {
 
 const SLOW: u64 = 1 << 63;
 
-/// What a device did for this lane. One writer at a time: who holds the latch.
+/// What a device did for this lane. One writer at a time: who holds the latch. Tasks'
+/// commands count when they are submitted, plain ones when they complete.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     pub(crate) reads: AtomicU64,
@@ -210,11 +128,14 @@ pub(crate) struct Lane {
     pub(crate) slots: Slots,
     pub(crate) traffic: Traffic,
     depth: usize,
-    latch: Mutex<Inner>,
+    latch: Latch<Inner>,
     mail: Mutex<Mail>,
     board: Mutex<Vec<Arc<Wish>>>,
     /// Its user is gone: it is driven by others until nothing is in flight.
     orphan: AtomicBool,
+    /// Something may be in flight. Written by who holds the latch, and read by others before
+    /// they take it: who has seen what was begun here sees this, at once or at a later look.
+    busy: AtomicBool,
 }
 
 /// What tasks post while they run; the driver takes it afterwards.
@@ -230,8 +151,6 @@ pub(crate) struct Inner {
     pub(crate) dev: Box<dyn Queue>,
     pub(crate) plain: Vec<Plain>,
     pub(crate) free_plain: Vec<u32>,
-    /// Plain commands that go through leases, by their slots.
-    pub(crate) leased: Vec<Option<Leased>>,
     /// Plain reads that were taken and not looked up yet.
     pub(crate) together: Together,
     /// What this lane has pinned.
@@ -252,46 +171,76 @@ impl Lane {
     /// as many tasks.
     pub(crate) fn new(dev: Box<dyn Queue>, health: Arc<Health>) -> Arc<Self> {
         let depth = dev.depth();
-        let n = depth as u32;
-        Arc::new(Lane {
+        Arc::new(Self::over(depth, Latch::new(Inner::new(dev, health))))
+    }
+
+    /// The same for a user, who enters it for nothing.
+    pub(crate) fn owned(dev: Box<dyn Queue>, health: Arc<Health>) -> (Arc<Self>, Owner) {
+        let depth = dev.depth();
+        let (latch, owner) = Latch::owned(Inner::new(dev, health));
+        (Arc::new(Self::over(depth, latch)), owner)
+    }
+
+    fn over(depth: usize, latch: Latch<Inner>) -> Self {
+        Lane {
             slots: Slots::new(2 * depth),
             traffic: Traffic::default(),
             depth,
-            latch: Mutex::new(Inner {
-                dev,
-                plain: (0..depth).map(|_| Plain::default()).collect(),
-                free_plain: (0..n).rev().collect(),
-                leased: (0..depth).map(|_| None).collect(),
-                together: Together::default(),
-                pins: IoPins::new(),
-                health,
-                slow: Vec::new(),
-                free_slow: Vec::new(),
-                tasks: (0..depth).map(|_| None).collect(),
-                free_tasks: (0..n).rev().collect(),
-                running: 0,
-                backlog: VecDeque::new(),
-                reaped: Vec::with_capacity(depth),
-                done: Vec::with_capacity(2 * depth),
-            }),
+            latch,
             mail: Mutex::default(),
             board: Mutex::default(),
             orphan: AtomicBool::new(false),
-        })
+            busy: AtomicBool::new(false),
+        }
     }
 
-    /// Takes the lane, waiting for whoever drives it.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.latch.lock().unwrap_or_else(|e| e.into_inner())
+    /// Takes the lane as its user, waiting for whoever drives it.
+    #[inline(always)]
+    pub(crate) fn enter<'a>(&'a self, owner: &'a mut Owner) -> Entered<'a, Inner> {
+        self.latch.enter(owner)
+    }
+
+    /// The same, if that waits for nobody and takes no lock.
+    #[inline(always)]
+    pub(crate) fn enter_if_open<'a>(&'a self, owner: &'a mut Owner) -> Option<Entered<'a, Inner>> {
+        self.latch.enter_if_open(owner)
+    }
+
+    /// Takes a lane that has no user, waiting for whoever drives it.
+    pub(crate) fn lock(&self) -> Locked<'_, Inner> {
+        self.seize().expect("a lane without a user is locked without a barrier")
+    }
+
+    /// Takes the lane from its user, waiting for whoever drives it. None where the system
+    /// refuses the barrier that this takes, which it had granted.
+    pub(crate) fn seize(&self) -> Option<Locked<'_, Inner>> {
+        self.latch.lock()
     }
 
     /// Takes the lane if nobody drives it.
-    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, Inner>> {
-        match self.latch.try_lock() {
-            Ok(g) => Some(g),
-            Err(TryLockError::Poisoned(e)) => Some(e.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
+    pub(crate) fn try_lock(&self) -> Option<Locked<'_, Inner>> {
+        self.latch.try_lock()
+    }
+
+    /// May anything be in flight here? To be asked before the lane is taken from its user.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    /// Something is begun.
+    #[inline(always)]
+    pub(crate) fn begin(&self) {
+        self.busy.store(true, Ordering::Relaxed);
+    }
+
+    /// The user goes. Never waits (R3): what was not begun is forgotten now, or by who finds
+    /// the lane dead; what is in flight is driven to its end by others, or by nobody.
+    pub(crate) fn leave(&self, owner: &mut Owner) {
+        if let Some(mut inner) = self.latch.try_enter(owner) {
+            forget(&mut inner, self);
         }
+        self.latch.disown(owner);
+        self.orphan.store(true, Ordering::Release);
     }
 
     fn task_slot(&self, task: u32) -> usize {
@@ -310,10 +259,6 @@ impl Lane {
         self.mail.lock().expect("no holder panics").done.push(done);
     }
 
-    pub(crate) fn set_orphan(&self) {
-        self.orphan.store(true, Ordering::Release);
-    }
-
     /// May it be forgotten?
     pub(crate) fn is_dead(&self) -> bool {
         self.orphan.load(Ordering::Acquire)
@@ -325,6 +270,27 @@ impl Lane {
 }
 
 impl Inner {
+    fn new(dev: Box<dyn Queue>, health: Arc<Health>) -> Self {
+        let depth = dev.depth();
+        let n = depth as u32;
+        Inner {
+            dev,
+            plain: (0..depth).map(|_| Plain::default()).collect(),
+            free_plain: (0..n).rev().collect(),
+            together: Together::default(),
+            pins: IoPins::new(),
+            health,
+            slow: Vec::new(),
+            free_slow: Vec::new(),
+            tasks: (0..depth).map(|_| None).collect(),
+            free_tasks: (0..n).rev().collect(),
+            running: 0,
+            backlog: VecDeque::new(),
+            reaped: Vec::with_capacity(depth),
+            done: Vec::with_capacity(2 * depth),
+        }
+    }
+
     /// Is nothing in flight and nobody waiting?
     pub(crate) fn idle(&self) -> bool {
         self.running == 0
@@ -349,6 +315,7 @@ impl Inner {
         F: Future<Output = ()> + Send + 'static,
     {
         let Some(task) = self.free_tasks.pop() else { return false };
+        lane.begin();
         let work = Box::pin(make(Io { lane: lane.clone(), task, who: 0 }));
         self.tasks[task as usize] = Some(Task { work, commands: 0, woken: true });
         self.running += 1;
@@ -359,14 +326,49 @@ impl Inner {
     pub(crate) fn step(&mut self, lane: &Arc<Lane>) -> bool {
         let moved = self.advance(lane);
         self.dev.ring();
+        if self.idle() {
+            lane.busy.store(false, Ordering::Relaxed);
+        }
         moved
+    }
+
+    /// As [`Inner::step`], for the user, who gets at once what has finished.
+    #[inline]
+    pub(crate) fn step_into<T: From<Finished>>(&mut self, lane: &Arc<Lane>, out: &mut Vec<T>) {
+        if self.together.len() > 0 {
+            look_up(self, lane);
+        }
+        self.give(out);
+        self.reap(lane, |finished| out.push(T::from(finished)));
+        if self.running > 0 || !self.backlog.is_empty() {
+            self.go_on(lane);
+            self.give(out);
+        }
+        self.dev.ring();
+        if self.idle() {
+            lane.busy.store(false, Ordering::Relaxed);
+        }
+    }
+
+    fn give<T: From<Finished>>(&mut self, out: &mut Vec<T>) {
+        if !self.done.is_empty() {
+            out.extend(self.done.drain(..).map(T::from));
+        }
     }
 
     /// As [`Inner::step`], for a driver that sleeps next: the device need not begin
     /// before [`Inner::wait`], which tells it, in the same system call.
     pub(crate) fn advance(&mut self, lane: &Arc<Lane>) -> bool {
         let mut moved = self.together.len() > 0 && look_up(self, lane);
-        moved |= self.reap(lane);
+        let mut done = std::mem::take(&mut self.done);
+        moved |= self.reap(lane, |finished| done.push(finished));
+        self.done = done;
+        moved | self.go_on(lane)
+    }
+
+    /// Runs what can go on, and submits what that posts.
+    fn go_on(&mut self, lane: &Arc<Lane>) -> bool {
+        let mut moved = false;
         // A task's end may be what another one waits for, so look twice.
         for _ in 0..2 {
             if self.running == 0 || !self.run(lane) {
@@ -374,29 +376,50 @@ impl Inner {
             }
             moved = true;
         }
-        moved |= self.submit(lane);
-        moved
+        moved | self.submit(lane)
     }
 
-    fn reap(&mut self, lane: &Lane) -> bool {
+    /// Takes what the device has completed; what that finishes for the user goes to `sink`.
+    #[inline]
+    fn reap(&mut self, lane: &Lane, mut sink: impl FnMut(Finished)) -> bool {
         let mut reaped = std::mem::take(&mut self.reaped);
         let n = self.dev.poll(&mut reaped);
+        let mut ended = Ended::default();
         for c in reaped.drain(..) {
-            if c.tag & SLOW == 0 {
-                self.end_plain(lane, c);
-                continue;
-            }
-            let at = (c.tag & !SLOW) as usize;
-            if let Some(Slow { cell, task, lands }) = self.slow.get_mut(at).and_then(Option::take) {
-                self.free_slow.push(at as u32);
-                if lands {
-                    landed(&lane.traffic);
-                }
-                self.deliver(&cell, task, c);
+            // Out of the bounds for a task's command.
+            let i = c.tag as usize;
+            if c.result.is_ok() && i < self.plain.len() {
+                sink(self.end_plain(lane, i, c.buf, &mut ended));
+            } else if let Some(finished) = self.end_other(lane, c, &mut ended) {
+                sink(finished);
             }
         }
         self.reaped = reaped;
+        ended.publish(&lane.traffic);
         n > 0
+    }
+
+    /// What is no plain success.
+    #[inline(never)]
+    fn end_other(
+        &mut self,
+        lane: &Lane,
+        c: medium::Completion,
+        ended: &mut Ended,
+    ) -> Option<Finished> {
+        if c.tag & SLOW == 0 {
+            let e = c.result.err()?;
+            return self.fail_plain(lane, c.tag as usize, (e, c.buf), ended);
+        }
+        let at = (c.tag & !SLOW) as usize;
+        if let Some(Slow { cell, task, lands }) = self.slow.get_mut(at).and_then(Option::take) {
+            self.free_slow.push(at as u32);
+            if lands {
+                landed(&lane.traffic);
+            }
+            self.deliver(&cell, task, c);
+        }
+        None
     }
 
     fn deliver(&mut self, cell: &Cell, task: u32, c: medium::Completion) {
@@ -495,7 +518,7 @@ fn landed(t: &Traffic) {
     t.landed.store(t.landed.load(Ordering::Relaxed) + 1, Ordering::Release);
 }
 
-pub(crate) fn count(t: &Traffic, op: &Op) {
+fn count(t: &Traffic, op: &Op) {
     tally(t, op, 1);
 }
 

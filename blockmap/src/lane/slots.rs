@@ -24,7 +24,7 @@ struct Slot {
     file: AtomicU64,
     start: AtomicU64,
     end: AtomicU64,
-    /// Nested uses by one task.
+    /// Nested uses by one task. Written, as all of it is, by who holds the lane's latch.
     depth: AtomicU32,
 }
 
@@ -46,7 +46,9 @@ impl Slots {
     /// Publishes a look-up that may touch any block it finds.
     pub(crate) fn publish(&self, i: usize, epoch: &AtomicU64) {
         let s = &self.slots[i];
-        if s.depth.fetch_add(1, Ordering::Relaxed) == 0 {
+        let depth = s.depth.load(Ordering::Relaxed);
+        s.depth.store(depth + 1, Ordering::Relaxed);
+        if depth == 0 {
             s.epoch.store(epoch.load(Ordering::SeqCst), Ordering::Release);
             fence(Ordering::SeqCst);
         }
@@ -72,7 +74,9 @@ impl Slots {
     /// The operation is over: nothing touches what it found.
     pub(crate) fn retire(&self, i: usize) {
         let s = &self.slots[i];
-        if s.depth.fetch_sub(1, Ordering::Relaxed) == 1 {
+        let depth = s.depth.load(Ordering::Relaxed);
+        s.depth.store(depth - 1, Ordering::Relaxed);
+        if depth == 1 {
             s.epoch.store(0, Ordering::Release);
             if s.file.load(Ordering::Relaxed) != 0 {
                 s.file.store(0, Ordering::Relaxed);

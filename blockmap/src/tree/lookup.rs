@@ -14,7 +14,8 @@ pub(crate) type Hit<S> = (<S as EntryCodec>::Key, <S as EntryCodec>::Val, u64);
 
 /// The child that contains `key`: the last one that starts at or before it.
 pub(crate) fn child_index<S: Schema>(children: &[Child<S>], key: &S::Key) -> usize {
-    S::after(children, |c| &c.key, key, None).saturating_sub(1)
+    let guess = S::guess(children, |c| &c.key, key, None);
+    S::after(children, |c| &c.key, key, guess).saturating_sub(1)
 }
 
 /// The last entry whose key is at or before `key`, with its leaf's stamp.
@@ -24,6 +25,7 @@ pub(crate) fn floor<S: Schema>(root: &Arc<Link<S>>, key: &S::Key) -> Result<Opti
     let mut way = Way::to(root, key.clone());
     loop {
         way.arrive(&reading)?;
+        way.aim();
         if let Some(end) = way.step()? {
             return Ok(end.hit());
         }
@@ -44,25 +46,29 @@ pub(crate) fn floor_all<S: Schema>(
 ) {
     for (g, group) in keys.chunks(TOGETHER).enumerate() {
         let reading = rcu::reading();
-        let way = |(i, key): (usize, &S::Key)| (g * TOGETHER + i, Way::to(root, key.clone()));
-        let mut ways: SmallVec<[(usize, Way<'_, S>); TOGETHER]> =
-            group.iter().enumerate().map(way).collect();
-        while !ways.is_empty() {
-            ways.retain(|(i, way)| {
-                way.arrive(&reading).map_err(|fault| found(*i, Err(fault))).is_ok()
-            });
-            ways.iter().for_each(|(_, way)| way.aim());
-            ways.retain(|(i, way)| match way.step() {
-                Ok(None) => true,
-                Ok(Some(end)) => {
-                    found(*i, Ok(end.hit()));
-                    false
+        let mut ways: SmallVec<[Way<'_, S>; TOGETHER]> =
+            group.iter().map(|key| Way::to(root, key.clone())).collect();
+        // All leaves are at one level, so nearly all ways end in the same round.
+        let mut open = ways.len();
+        while open > 0 {
+            for (i, way) in ways.iter_mut().enumerate().filter(|(_, way)| way.is_open()) {
+                if let Err(fault) = way.arrive(&reading) {
+                    way.close();
+                    open -= 1;
+                    found(g * TOGETHER + i, Err(fault));
                 }
-                Err(fault) => {
-                    found(*i, Err(fault));
-                    false
-                }
-            });
+            }
+            ways.iter_mut().for_each(Way::aim);
+            for (i, way) in ways.iter_mut().enumerate().filter(|(_, way)| way.is_open()) {
+                let ended = match way.step() {
+                    Ok(None) => continue,
+                    Ok(Some(end)) => Ok(end.hit()),
+                    Err(fault) => Err(fault),
+                };
+                way.close();
+                open -= 1;
+                found(g * TOGETHER + i, ended);
+            }
         }
     }
 }

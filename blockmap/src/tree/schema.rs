@@ -32,19 +32,29 @@ pub(crate) trait Schema:
         0
     }
 
-    /// How many of these entries have a key at or before this one. Between which
-    /// numbers they lie, where that is known, may help to find it.
+    /// Where among these entries a key may be, if that can be guessed. Between which numbers
+    /// they lie, where that is known, helps.
+    fn guess<T>(
+        _entries: &[T],
+        _of: impl Fn(&T) -> &Self::Key,
+        _key: &Self::Key,
+        _bounds: Option<(u64, u64)>,
+    ) -> usize {
+        0
+    }
+
+    /// How many of these entries have a key at or before this one, which may be near `guess`.
     fn after<T>(
         entries: &[T],
         of: impl Fn(&T) -> &Self::Key,
         key: &Self::Key,
-        _bounds: Option<(u64, u64)>,
+        _guess: usize,
     ) -> usize {
         entries.partition_point(|e| of(e) <= key)
     }
 
     /// Asks for the entries at which `after` looks first, where that can be known.
-    fn prefetch<T>(_entries: &[T], _key: &Self::Key, _bounds: Option<(u64, u64)>) {}
+    fn prefetch<T>(_entries: &[T], _guess: usize) {}
 
     /// Bytes of memory that a key takes apart from itself.
     fn apart(_k: &Self::Key) -> usize {
@@ -128,17 +138,21 @@ impl Schema for Counts {
         *k
     }
 
-    fn after<T>(
+    fn guess<T>(
         entries: &[T],
         of: impl Fn(&T) -> &u64,
         key: &u64,
         bounds: Option<(u64, u64)>,
     ) -> usize {
-        super::search::after(entries, |e| *of(e), *key, bounds)
+        super::search::guess(entries, |e| *of(e), *key, bounds)
     }
 
-    fn prefetch<T>(entries: &[T], key: &u64, bounds: Option<(u64, u64)>) {
-        super::search::prefetch(entries, *key, bounds);
+    fn after<T>(entries: &[T], of: impl Fn(&T) -> &u64, key: &u64, guess: usize) -> usize {
+        super::search::after(entries, |e| *of(e), *key, guess)
+    }
+
+    fn prefetch<T>(entries: &[T], guess: usize) {
+        super::search::prefetch(entries, guess);
     }
 
     fn is_run() -> bool {
@@ -173,17 +187,21 @@ impl Schema for Extents {
         *k
     }
 
-    fn after<T>(
+    fn guess<T>(
         entries: &[T],
         of: impl Fn(&T) -> &u64,
         key: &u64,
         bounds: Option<(u64, u64)>,
     ) -> usize {
-        super::search::after(entries, |e| *of(e), *key, bounds)
+        super::search::guess(entries, |e| *of(e), *key, bounds)
     }
 
-    fn prefetch<T>(entries: &[T], key: &u64, bounds: Option<(u64, u64)>) {
-        super::search::prefetch(entries, *key, bounds);
+    fn after<T>(entries: &[T], of: impl Fn(&T) -> &u64, key: &u64, guess: usize) -> usize {
+        super::search::after(entries, |e| *of(e), *key, guess)
+    }
+
+    fn prefetch<T>(entries: &[T], guess: usize) {
+        super::search::prefetch(entries, guess);
     }
 
     fn is_run() -> bool {

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 /// Where a look-up is. What it has found stays for as long as the reading goes on.
 pub(super) struct Way<'a, S: Schema> {
-    link: &'a Arc<Link<S>>,
+    /// None when it is at its end.
+    link: Option<&'a Arc<Link<S>>>,
     /// None before it has arrived there.
     node: Option<&'a Kept<S>>,
     /// What the node's parent says of it; none for a root.
@@ -19,6 +20,8 @@ pub(super) struct Way<'a, S: Schema> {
     shift: u64,
     /// Between which numbers they lie, if it is known.
     bounds: Option<(u64, u64)>,
+    /// Where in the node the key may be.
+    guess: usize,
 }
 
 /// Where a look-up has ended: the entry, if there is one, in its leaf.
@@ -38,22 +41,41 @@ impl<S: Schema> End<'_, S> {
 impl<'a, S: Schema> Way<'a, S> {
     /// Begins at the root.
     pub(super) fn to(link: &'a Arc<Link<S>>, key: S::Key) -> Self {
-        Way { link, node: None, from: None, key, shift: 0, bounds: None }
+        Way { link: Some(link), node: None, from: None, key, shift: 0, bounds: None, guess: 0 }
+    }
+
+    /// Is there a node yet to be looked at?
+    pub(super) fn is_open(&self) -> bool {
+        self.link.is_some()
+    }
+
+    /// It goes no further.
+    pub(super) fn close(&mut self) {
+        (self.link, self.node) = (None, None);
     }
 
     /// Finds the node, and asks for it.
+    #[inline]
     pub(super) fn arrive(&mut self, reading: &'a Reading) -> Result<(), Fault> {
-        let node = self.link.peek(reading).ok_or_else(|| Fault::Missing(self.link.clone()))?;
+        let Some(link) = self.link else { return Ok(()) };
+        let node = link.peek(reading).ok_or_else(|| Fault::Missing(link.clone()))?;
         node.prefetch();
         self.node = Some(node);
         Ok(())
     }
 
-    /// Asks for what [`Way::step`] will look at first.
-    pub(super) fn aim(&self) {
+    /// Guesses where in the node the key is, and asks for that.
+    #[inline]
+    pub(super) fn aim(&mut self) {
         match self.node.map(|n| &n.body) {
-            Some(Body::Leaf(e)) => S::prefetch(e, &self.key, self.bounds),
-            Some(Body::Inner(c)) => S::prefetch(c, &self.key, self.bounds),
+            Some(Body::Leaf(e)) => {
+                self.guess = S::guess(e, |(k, _)| k, &self.key, self.bounds);
+                S::prefetch(e, self.guess);
+            }
+            Some(Body::Inner(c)) => {
+                self.guess = S::guess(c, |c| &c.key, &self.key, self.bounds);
+                S::prefetch(c, self.guess);
+            }
             None => {}
         }
     }
@@ -68,11 +90,11 @@ impl<'a, S: Schema> Way<'a, S> {
         let end = |entry| Ok(Some(End { entry, shift: self.shift, stamp: node.stamp }));
         match &node.body {
             Body::Leaf(e) => {
-                let i = S::after(e, |(k, _)| k, &self.key, self.bounds);
+                let i = S::after(e, |(k, _)| k, &self.key, self.guess);
                 end(i.checked_sub(1).map(|i| &e[i]))
             }
             Body::Inner(c) => {
-                let i = S::after(c, |c| &c.key, &self.key, self.bounds).saturating_sub(1);
+                let i = S::after(c, |c| &c.key, &self.key, self.guess).saturating_sub(1);
                 let child = &c[i];
                 if child.key > self.key {
                     return end(None);
@@ -87,7 +109,7 @@ impl<'a, S: Schema> Way<'a, S> {
                 self.shift = self.shift.wrapping_add(child.shift);
                 self.key = S::moved(&self.key, back);
                 self.from = Some(child);
-                self.link = &child.link;
+                self.link = Some(&child.link);
                 Ok(None)
             }
         }

@@ -47,9 +47,10 @@ pub struct AtomicLimits {
     pub max_bytes: u64,
     /// Ranges.
     pub max_ranges: usize,
-    /// A single range of whole blocks up to this is one data command and one record,
-    /// where free space has so long a run. Longer ones take more data commands, others
-    /// also read the blocks that they cover in part.
+    /// A single range of whole blocks up to this is one write of the medium and one record,
+    /// where free space has so long a run; a device may take it in several commands. Longer
+    /// ones take more writes, others also read the blocks that they cover in part. What a
+    /// device writes atomically by itself plays no part: all is new blocks and one record.
     pub fast_bytes: u64,
 }
 

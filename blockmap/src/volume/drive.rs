@@ -7,7 +7,9 @@ use crate::arbiter::SessionId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::Seq;
 use crate::lane::{Inner, Io, Lane};
+use freehold_engine::latch::Owner;
 use std::future::Future;
+use std::ops::DerefMut;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -24,6 +26,13 @@ impl Volume {
         let lane = Lane::new(self.medium.queue(depth)?, self.health.clone());
         self.lanes.lock().expect("no holder panics").push(lane.clone());
         Ok(lane)
+    }
+
+    /// The same for a user.
+    pub(super) fn new_owned_lane(&self, depth: u32) -> Result<(Arc<Lane>, Owner)> {
+        let (lane, owner) = Lane::owned(self.medium.queue(depth)?, self.health.clone());
+        self.lanes.lock().expect("no holder panics").push(lane.clone());
+        Ok((lane, owner))
     }
 
     /// The lanes that there are, orphans that have ended left out.
@@ -196,6 +205,7 @@ impl Volume {
         for lane in self.all_lanes() {
             if !Arc::ptr_eq(&lane, own)
                 && !Arc::ptr_eq(&lane, &self.maint)
+                && lane.is_busy()
                 && let Some(mut inner) = lane.try_lock()
                 && !inner.idle()
             {
@@ -212,8 +222,9 @@ impl Volume {
             return;
         }
         for lane in self.all_lanes() {
-            if let Some(mut inner) = lane.try_lock()
-                && !Arc::ptr_eq(&lane, &self.maint)
+            if !Arc::ptr_eq(&lane, &self.maint)
+                && lane.is_busy()
+                && let Some(mut inner) = lane.try_lock()
                 && !inner.idle()
             {
                 inner.step(&lane);
@@ -290,7 +301,7 @@ impl Volume {
             if moved | self.maintain() | self.act() || idle.helps() && self.assist(lane) {
                 continue;
             }
-            idle.over(self.nap(lane, NAP));
+            idle.over(self.nap(lane.lock(), NAP));
         }
     }
 
@@ -323,16 +334,17 @@ impl Volume {
         }
         self.tell_waiters();
         for lane in self.all_lanes() {
-            lane.lock().forget_tasks(&lane);
+            if let Some(mut inner) = lane.seize() {
+                inner.forget_tasks(&lane);
+            }
         }
         self.forget_kept();
     }
 
-    /// Sleeps until this lane's device, or the maintenance lane's, or another
+    /// Sleeps until the device of this thread's lane, or the maintenance lane's, or another
     /// thread has something; never long. True if nobody had.
-    pub(super) fn nap(&self, lane: &Lane, most: Duration) -> bool {
+    pub(super) fn nap(&self, mut own: impl DerefMut<Target = Inner>, most: Duration) -> bool {
         let seen = *self.progress.0.lock().expect("no holder panics");
-        let mut own = lane.lock();
         if own.dev.in_flight() > 0 {
             let _ = own.wait(Some(most));
             return false;

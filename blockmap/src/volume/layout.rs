@@ -165,7 +165,7 @@ impl Layout {
         match self.parts() {
             None => Some(self.whole()).filter(|_| block >= self.start),
             Some(parts) => {
-                let i = parts.partition_point(|(k, _)| *k <= block);
+                let i = begun(parts, block);
                 i.checked_sub(1).map(|i| parts[i])
             }
         }
@@ -211,6 +211,25 @@ impl Layout {
 
     pub(super) fn booking(&self) -> Option<&Booking> {
         self.rare()?.booking.as_ref()
+    }
+}
+
+/// How many parts begin at a block or before it. Where they are about as long as each other,
+/// as in a file that was written in small pieces, the first look finds that.
+fn begun(parts: &[(u64, Extent)], block: u64) -> usize {
+    let (Some((first, _)), Some((last, _))) = (parts.first(), parts.last()) else { return 0 };
+    if block < *first {
+        return 0;
+    }
+    if block >= *last {
+        return parts.len();
+    }
+    // Blocks of a lease, and so its parts, have numbers of 32 bits.
+    let guess = ((block - first) * (parts.len() - 1) as u64 / (last - first)) as usize;
+    match parts[guess].0 <= block {
+        true if block < parts[guess + 1].0 => guess + 1,
+        true => guess + 1 + parts[guess + 1..].partition_point(|(k, _)| *k <= block),
+        false => parts[..guess].partition_point(|(k, _)| *k <= block),
     }
 }
 
@@ -267,5 +286,22 @@ mod tests {
         assert_eq!(found(&l), []);
         assert_eq!((l.extent_before(0), l.pieces().len()), (None, 1));
         assert!(Layout::new((0, 1 << 32), B << 32, &Found::new()).is_none());
+    }
+
+    #[test]
+    fn the_part_before_a_block_is_found_however_they_lie() {
+        let even: Vec<u64> = (0..40).map(|i| 100 + 2 * i).collect();
+        let steep: Vec<u64> = (0..12).map(|i| 7 + (1 << i)).collect();
+        let late: Vec<u64> = [0, 1, 2, 3, 1 << 20, (1 << 20) + 5].to_vec();
+        let most = u64::from(u32::MAX);
+        for keys in [vec![], vec![5], even, steep, late, vec![0, most - 1, most]] {
+            let e = Extent { phys: 1, len: 1, unwritten: false, own: false };
+            let parts: Vec<_> = keys.iter().map(|k| (*k, e)).collect();
+            let near = keys.iter().flat_map(|k| [k.saturating_sub(1), *k, *k + 1]);
+            for block in near.chain([0, 90, 1 << 19]) {
+                let begun = parts.partition_point(|(k, _)| *k <= block);
+                assert_eq!(super::begun(&parts, block), begun, "{keys:?} at {block}");
+            }
+        }
     }
 }

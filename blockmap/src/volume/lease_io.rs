@@ -10,14 +10,14 @@
 
 use super::Volume;
 use super::hold::Held;
+use super::layout::Layout;
 use super::lease::LeaseCore;
 use super::queue::{Refused, VolumeQueue};
 use super::write::B;
-use crate::arbiter::Id;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lane::{Finished, Io, LeaseShare, LeaseTag, Leased, Plain, all};
+use crate::lane::{Finished, Io, LeaseShare, LeaseTag, Plain, all};
 use freehold_engine::memory::Buffer;
-use freehold_engine::pin::{CommandPin, PinRef};
+use freehold_engine::pin::{CommandPin, Known, PinRef};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -29,33 +29,42 @@ pub struct LeaseAt {
     /// Where the buffer's bytes end, in the file. What its session wrote behind that since is
     /// not in the buffer.
     end: u64,
+    /// So many bytes from the offset on are the lease's and one command; or [`NOWHERE`].
+    len: usize,
+    /// The block of the medium where they are.
+    block: u64,
     /// What was found there when it was last looked up.
     run: Run,
 }
 
+/// The length of a place of which it is not known where it is. No buffer is so long.
+const NOWHERE: usize = usize::MAX;
+
 /// One written extent of a lease, as far as the lease has it. Bytes of the file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Run {
-    /// The lease in which this was looked up, and its number then; 0: never.
-    lease: Id,
+    /// The lease when this was looked up: its number (0: never), and what pins it again.
     seq: u64,
+    known: Known,
     start: u64,
     end: u64,
     /// Where the lease's bytes end.
     end_byte: u64,
-    /// The byte of the medium at `start`.
-    medium: u64,
+    /// So many bytes from `start` on are both the extent's and the lease's.
+    whole: u64,
+    /// The block of the medium at `start`.
+    block: u64,
 }
 
 impl LeaseAt {
     /// A place in a file, not yet looked up, of a buffer that has all bytes of its blocks.
     pub fn new(offset: u64) -> Self {
-        LeaseAt { offset, end: u64::MAX, run: Run::default() }
+        LeaseAt { offset, end: u64::MAX, len: NOWHERE, block: 0, run: Run::default() }
     }
 
-    /// Another place of the same lease. In the same extent it need not be looked up.
-    pub fn move_to(&mut self, offset: u64) {
-        (self.offset, self.end) = (offset, u64::MAX);
+    /// Nothing is known of it.
+    pub(crate) fn forget(&mut self) {
+        (self.len, self.run) = (NOWHERE, Run::default());
     }
 
     /// Where the buffer's bytes end; a byte of the file.
@@ -64,7 +73,7 @@ impl LeaseAt {
     }
 
     /// So many of the buffer's bytes are the file's; what may come behind them is not in it.
-    pub fn has_only(&mut self, valid: usize, bytes: usize) {
+    pub(crate) fn has_only(&mut self, valid: usize, bytes: usize) {
         let end = self.offset.saturating_add(valid as u64);
         self.end = if valid < bytes { end } else { u64::MAX };
     }
@@ -74,18 +83,32 @@ impl LeaseAt {
         self.offset + valid as u64 <= self.end
     }
 
+    /// Another place in the same extent, for a buffer of so many bytes. False, with nothing
+    /// done, where they are not all inside.
+    #[inline(always)]
+    fn go(&mut self, offset: u64, bytes: usize) -> bool {
+        let run = &self.run;
+        // A run begins with a block.
+        let into = offset.wrapping_sub(run.start);
+        if into >= run.whole || bytes as u64 > run.whole - into || !into.is_multiple_of(B) {
+            return false;
+        }
+        (self.offset, self.end) = (offset, u64::MAX);
+        (self.len, self.block) = (bytes, run.block + into / B);
+        true
+    }
+
     /// The block of the medium, and how many of the bytes the lease has, if that is known
     /// for this number of the lease.
-    fn known(&self, (lease, seq): (Id, u64), bytes: usize) -> Option<(u64, usize)> {
+    fn known(&self, seq: u64, bytes: usize) -> Option<(u64, usize)> {
         let (run, bytes) = (&self.run, bytes as u64);
         let inside = run.seq == seq
-            && run.lease == lease
             && self.offset.is_multiple_of(B)
             && self.offset >= run.start
             && self.offset <= run.end
             && bytes <= run.end - self.offset;
         let valid = run.end_byte.saturating_sub(self.offset).min(bytes) as usize;
-        inside.then(|| ((run.medium + (self.offset - run.start)) / B, valid))
+        inside.then(|| (run.block + (self.offset - run.start) / B, valid))
     }
 
     /// Byte of the file.
@@ -118,21 +141,13 @@ impl LeaseCore {
         Error::new(ErrorKind::Invalid, why)
     }
 
-    /// Looks the place up in the pinned lease.
-    fn locate(&self, at: &mut LeaseAt, seq: u64) {
-        let first = at.offset / B;
-        let l = self.layout();
-        at.run = l.extent_before(first).map_or(Run::default(), |(k, e)| {
-            let (start, end) = (k, k + u64::from(e.len));
-            let medium = e.phys * B;
-            Run {
-                lease: self.id(),
-                seq,
-                start: start * B,
-                end: end * B,
-                end_byte: l.end_byte(),
-                medium,
-            }
+    /// Looks the place up in the lease, of which it was read before how it is.
+    fn locate(&self, l: &Layout, at: &mut LeaseAt, (known, seq): (Known, u64)) {
+        at.run = l.extent_before(at.offset / B).map_or(Run::default(), |(k, e)| {
+            let (start, end) = (k * B, (k + u64::from(e.len)) * B);
+            let end_byte = l.end_byte();
+            let whole = end.min(end_byte).saturating_sub(start);
+            Run { seq, known, start, end, end_byte, whole, block: e.phys }
         });
     }
 }
@@ -141,18 +156,35 @@ impl LeaseShare {
     /// Another place of the lease for a buffer of so many bytes, and how many of them the
     /// lease has. Nothing happens where that is not whole blocks inside the lease. In the
     /// extent of the last command no lock is taken.
+    #[inline]
     pub fn move_to(&mut self, offset: u64, bytes: usize) -> Option<usize> {
-        let mut at = self.at;
-        at.move_to(offset);
-        let known =
-            at.known((self.lease.id(), self.lease.pins().seq()), bytes).map(|(_, valid)| valid);
-        let valid = known.or_else(|| {
-            let (start, end) = self.lease.range();
-            let to = offset.checked_add(bytes as u64)?;
-            let inside = start <= offset && offset < end && to <= end.next_multiple_of(B);
-            (inside && offset.is_multiple_of(B)).then(|| self.lease.valid(offset, bytes))
-        })?;
-        at.has_only(valid, bytes);
+        let near = self.lease().pins().is_still(self.at.run.known);
+        if near && self.at.go(offset, bytes) {
+            return Some(bytes);
+        }
+        self.move_far(offset, bytes)
+    }
+
+    fn move_far(&mut self, offset: u64, bytes: usize) -> Option<usize> {
+        let now = self.lease().pins().known();
+        if now.1 == self.at.run.seq && self.at.go(offset, bytes) {
+            return Some(bytes);
+        }
+        let mut at = LeaseAt::new(offset);
+        let lease = self.lease();
+        let l = lease.layout();
+        let (start, end) = (l.start() * B, l.end_byte());
+        let to = offset.checked_add(bytes as u64)?;
+        let inside = start <= offset && offset < end && to <= end.next_multiple_of(B);
+        if !inside || !offset.is_multiple_of(B) {
+            return None;
+        }
+        lease.locate(&l, &mut at, now);
+        let valid = (end - offset).min(bytes as u64) as usize;
+        drop(l);
+        if !at.go(offset, bytes) {
+            at.has_only(valid, bytes);
+        }
         self.at = at;
         Some(valid)
     }
@@ -195,6 +227,7 @@ impl VolumeQueue {
     ///
     /// # Errors
     /// As there, with both.
+    #[inline]
     pub fn fill_share(
         &mut self,
         mut share: LeaseTag,
@@ -210,80 +243,125 @@ impl VolumeQueue {
     ///
     /// # Errors
     /// As there, with both.
+    #[inline]
     pub fn flush_share(
         &mut self,
         mut share: LeaseTag,
         buf: Buffer,
         (tag, durable): (u64, bool),
     ) -> std::result::Result<(), LeaseRefused> {
-        let error = match share.lease.access().writes() {
-            true => self.vol.health.writable().err(),
-            false => Some(share.lease.writes_not()),
-        };
         share.write = true;
-        match error {
-            Some(e) => Err(LeaseRefused { share, buf, error: Some(e) }),
-            None => self.through(share, buf, (tag, durable)),
+        if !share.lease().access().writes() || !self.port.vol.health.is_writable() {
+            let error = match share.lease().access().writes() {
+                true => self.port.vol.health.writable().err(),
+                false => Some(share.lease().writes_not()),
+            };
+            if error.is_some() {
+                return Err(LeaseRefused { share, buf, error });
+            }
         }
+        self.through(share, buf, (tag, durable))
     }
 
+    /// What is where it was when the lease was last looked at, and one command, goes without
+    /// a second look.
+    #[inline(always)]
     fn through(
+        &mut self,
+        share: LeaseTag,
+        buf: Buffer,
+        how: (u64, bool),
+    ) -> std::result::Result<(), LeaseRefused> {
+        let VolumeQueue { port, owner, .. } = self;
+        let (at, len, write) = (share.at, buf.len(), share.write);
+        // A share that has a seat in this queue went through it before. In a forked child
+        // nothing is pinned by this way.
+        let near = at.len == len
+            && len <= port.max_transfer
+            && (!write || at.end == u64::MAX)
+            && !Volume::acts();
+        if near
+            && let Some(seat) = &share.seat
+            && let Some(mut inner) = port.lane.enter_if_open(owner)
+            && let Some(i) = inner.free_plain.pop()
+        {
+            if let Some(pin) = inner.pins.again(share.lease().pins(), seat, at.run.known) {
+                let plain = match write {
+                    true => Plain::write(how.0, at.block, len, how.1),
+                    false => Plain::read(how.0, at.block, len),
+                };
+                let (mut share, end) = (share, at.end);
+                share.at.end = u64::MAX;
+                let begun = inner.begin_leased(&port.lane, i, plain, buf, (share, pin));
+                return begun.map_err(|(buf, error, mut share)| {
+                    share.at.end = end;
+                    LeaseRefused { share, buf, error }
+                });
+            }
+            inner.free_plain.push(i);
+        }
+        self.through_looked_up(share, buf, how)
+    }
+
+    #[inline(never)]
+    fn through_looked_up(
         &mut self,
         mut share: LeaseTag,
         buf: Buffer,
         (tag, durable): (u64, bool),
     ) -> std::result::Result<(), LeaseRefused> {
-        let write = share.write;
-        if let Err(e) = self.vol.not_in_action() {
+        let VolumeQueue { port, owner, .. } = self;
+        let (write, len) = (share.write, buf.len());
+        if let Err(e) = port.vol.not_in_action() {
             return Err(LeaseRefused { share, buf, error: Some(e) });
         }
-        let mut inner = self.lane.lock();
-        // A share that was used in another store is none of this one, whatever it knows.
-        if buf.len() <= self.max_transfer
-            && share.lease.is_in(&self.vol)
+        let mut inner = port.lane.enter(owner);
+        if len <= port.max_transfer
+            && share.lease().is_in(&port.vol)
             && let Some(i) = inner.free_plain.pop()
         {
-            if let Ok(pin) = inner.pins.submit(share.lease.pins()) {
-                let seq = share.lease.pins().seq();
-                if share.at.known((share.lease.id(), seq), buf.len()).is_none()
-                    && self.is_its_own(&share, &buf)
-                {
-                    let s = &mut *share;
-                    s.lease.locate(&mut s.at, seq);
+            if let Ok(pin) = inner.pins.submit(share.lease().pins()) {
+                let now = share.lease().pins().known();
+                if share.at.known(now.1, len).is_none() && is_its_own(&port.vol, &share, len) {
+                    let (lease, at) = share.parts();
+                    lease.locate(&lease.layout(), at, now);
                 }
-                let known = share.at.known((share.lease.id(), seq), buf.len());
-                if let Some((at, valid)) = known.filter(|(_, n)| !write || share.at.has(*n)) {
+                share.at.run.known = now.0;
+                // Where pins have fences, or come by the gate, nothing is known.
+                share.seat = (now.0 != Known::default()).then(|| inner.pins.seat(&pin));
+                let place = share.at.known(now.1, len);
+                if let Some((at, valid)) = place.filter(|(_, n)| !write || share.at.has(*n)) {
                     let end = share.at.end;
+                    (share.at.len, share.at.block) = (if valid == len { len } else { NOWHERE }, at);
                     if !write {
-                        share.at.has_only(valid, buf.len());
+                        share.at.has_only(valid, len);
                     }
                     let plain = match write {
-                        true => Plain::write(tag, at, buf.len(), durable),
+                        true => Plain::write(tag, at, len, durable),
                         false => Plain::read(tag, at, valid),
                     };
-                    let leased = Leased { tag: share, pin };
-                    let begun = inner.begin_leased(&self.lane, i, plain, buf, leased);
+                    let begun = inner.begin_leased(&port.lane, i, plain, buf, (share, pin));
                     return begun.map_err(|(buf, error, mut share)| {
                         share.at.end = end;
                         LeaseRefused { share, buf, error }
                     });
                 }
-                inner.pins.complete(share.lease.pins(), pin);
+                inner.pins.complete(share.lease().pins(), pin);
             }
             inner.free_plain.push(i);
         }
-        if let Err(e) = self.may_go_through(&share, &buf) {
+        if let Err(e) = may_go_through(&port.vol, &share, len) {
             return Err(LeaseRefused { share, buf, error: Some(e) });
         }
         if !inner.has_room() {
             return Err(LeaseRefused { share, buf, error: None });
         }
-        let (vol, mut buf) = (self.vol.clone(), buf);
-        inner.spawn(&self.lane, |io| async move {
-            let io = io.of(share.lease.session().id());
-            let s = &mut *share;
+        let (vol, mut buf) = (port.vol.clone(), buf);
+        inner.spawn(&port.lane, |io| async move {
+            let io = io.of(share.lease().session().id());
+            let (lease, at) = share.parts();
             let command = (write, durable);
-            let result = vol.command_task(&io, &s.lease, &mut s.at, &mut buf, command).await;
+            let result = vol.command_task(&io, lease, at, &mut buf, command).await;
             if result.is_ok() {
                 share.done();
             }
@@ -291,32 +369,25 @@ impl VolumeQueue {
         });
         Ok(())
     }
+}
 
-    /// Is it a lease of this store, and the place inside it?
-    fn is_its_own(&self, share: &LeaseTag, buf: &Buffer) -> bool {
-        let (at, (start, end)) = (share.at.offset, share.lease.range());
-        share.lease.is_in(&self.vol)
-            && at.is_multiple_of(B)
-            && at >= start
-            && at < end.max(start + 1)
-            && at.checked_add(buf.len() as u64).is_some_and(|to| to <= end.next_multiple_of(B))
-    }
+/// Is it a lease of this store, and the place of so many bytes inside it?
+fn is_its_own(vol: &Arc<Volume>, share: &LeaseTag, len: usize) -> bool {
+    let (at, (start, end)) = (share.at.offset, share.lease().range());
+    share.lease().is_in(vol)
+        && at.is_multiple_of(B)
+        && at >= start
+        && at < end.max(start + 1)
+        && at.checked_add(len as u64).is_some_and(|to| to <= end.next_multiple_of(B))
+}
 
-    fn may_go_through(&self, share: &LeaseTag, buf: &Buffer) -> Result<()> {
-        let (lease, at) = (&share.lease, share.at);
-        if !self.is_its_own(share, buf) {
-            return Err(Error::new(
-                ErrorKind::Invalid,
-                format!(
-                    "{} bytes at {} are not whole blocks inside {}",
-                    buf.len(),
-                    at.offset,
-                    lease.name()
-                ),
-            ));
-        }
-        Ok(())
+fn may_go_through(vol: &Arc<Volume>, share: &LeaseTag, len: usize) -> Result<()> {
+    if is_its_own(vol, share, len) {
+        return Ok(());
     }
+    let (lease, at) = (share.lease(), share.at.offset);
+    let why = format!("{len} bytes at {at} are not whole blocks inside {}", lease.name());
+    Err(Error::new(ErrorKind::Invalid, why))
 }
 
 /// Keeps a task's lease as it is; none pins it where the flush is behind a recall.

@@ -20,6 +20,7 @@ mod change;
 mod check;
 mod checkpoint;
 mod commit;
+mod copy;
 mod core;
 mod cutting;
 mod defrag;

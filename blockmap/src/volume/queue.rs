@@ -5,12 +5,13 @@ use super::Volume;
 use super::drive::Idle;
 use super::file::{FileHandle, FileState, Piece};
 use super::logged::LOGGED_MOST;
-use super::together::{self, place_of};
+use super::together::place_of;
 use super::write::check_range;
 use crate::arbiter::Flags;
 use crate::error::{Error, Result};
 use crate::format::BLOCK;
 use crate::lane::{Finished, Inner, Lane, Plain};
+use freehold_engine::latch::Owner;
 use freehold_engine::memory::Buffer;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -35,9 +36,20 @@ impl Refused {
     }
 }
 
+/// Of so many polls that find nothing one looks after the lanes of others.
+const LOOKS: u32 = 16;
+
 /// Submission and completion of reads, writes and syncs. One thread at a time;
 /// may move between threads. Dropping it waits for nothing.
 pub struct VolumeQueue {
+    pub(super) port: Port,
+    pub(super) owner: Owner,
+    /// Polls that found nothing while something waited.
+    idle: u32,
+}
+
+/// What a queue is for, apart from the right to enter its lane.
+pub(super) struct Port {
     pub(super) vol: Arc<Volume>,
     pub(super) lane: Arc<Lane>,
     pub(super) max_transfer: usize,
@@ -49,9 +61,9 @@ impl Volume {
     /// # Errors
     /// `Limit` and the like, from the medium, with what to raise.
     pub fn queue(self: &Arc<Self>, depth: u32) -> Result<VolumeQueue> {
-        let lane = self.new_lane(depth.max(1))?;
+        let (lane, owner) = self.new_owned_lane(depth.max(1))?;
         let max_transfer = self.medium.geometry().max_transfer as usize;
-        Ok(VolumeQueue { vol: self.clone(), lane, max_transfer })
+        Ok(VolumeQueue { port: Port { vol: self.clone(), lane, max_transfer }, owner, idle: 0 })
     }
 }
 
@@ -61,7 +73,7 @@ impl VolumeQueue {
     /// # Errors
     /// `Limit` when the system gives no memory.
     pub fn buffer(&self, len: usize) -> Result<Buffer> {
-        Ok(self.vol.medium.pool().take(len.max(1))?)
+        Ok(self.port.vol.medium.pool().take(len.max(1))?)
     }
 
     /// Reads up to the buffer's length at any offset; short at the end of the
@@ -76,18 +88,19 @@ impl VolumeQueue {
         buf: Buffer,
         tag: u64,
     ) -> std::result::Result<(), Refused> {
-        if let Err(e) = self.vol.not_in_action() {
+        let VolumeQueue { port, owner, .. } = self;
+        if let Err(e) = port.vol.not_in_action() {
             return Err(Refused::because(buf, e));
         }
-        let mut inner = self.lane.lock();
-        let buf = match self.plain_read(&mut inner, file, off, buf, tag) {
+        let mut inner = port.lane.enter(owner);
+        let buf = match port.plain_read(&mut inner, file, off, buf, tag) {
             Ok(()) => return Ok(()),
             Err(buf) => buf,
         };
         if !inner.has_room() {
             return Err(Refused::full(buf));
         }
-        self.vol.spawn_read(&mut inner, &self.lane, file, (off, tag), buf);
+        port.vol.spawn_read(&mut inner, &port.lane, file, (off, tag), buf);
         Ok(())
     }
 
@@ -104,8 +117,8 @@ impl VolumeQueue {
         buf: Buffer,
         tag: u64,
     ) -> std::result::Result<(), Refused> {
-        if let Err(e) = self.vol.health.writable().and_then(|()| check_range(off, buf.len() as u64))
-        {
+        let writable = self.port.vol.health.writable();
+        if let Err(e) = writable.and_then(|()| check_range(off, buf.len() as u64)) {
             return Err(Refused::because(buf, e));
         }
         self.submit_write(file, off, buf, (tag, false))
@@ -122,8 +135,8 @@ impl VolumeQueue {
         buf: Buffer,
         tag: u64,
     ) -> std::result::Result<(), Refused> {
-        if let Err(e) = self.vol.health.writable().and_then(|()| check_range(off, buf.len() as u64))
-        {
+        let writable = self.port.vol.health.writable();
+        if let Err(e) = writable.and_then(|()| check_range(off, buf.len() as u64)) {
             return Err(Refused::because(buf, e));
         }
         self.submit_write(file, off, buf, (tag, true))
@@ -136,24 +149,25 @@ impl VolumeQueue {
         buf: Buffer,
         (tag, durable): (u64, bool),
     ) -> std::result::Result<(), Refused> {
-        if let Err(e) = self.vol.not_in_action() {
+        let VolumeQueue { port, owner, .. } = self;
+        if let Err(e) = port.vol.not_in_action() {
             return Err(Refused::because(buf, e));
         }
-        let mut inner = self.lane.lock();
+        let mut inner = port.lane.enter(owner);
         let place = (&**file.state(), off);
         // Law B7: where the journal is in a window, that is the shortest way.
-        let log = durable && buf.len() <= LOGGED_MOST && self.vol.ring.logs_all();
+        let log = durable && buf.len() <= LOGGED_MOST && port.vol.ring.logs_all();
         let tried = match log {
             true => Err(buf),
-            false => self.vol.plain_write(&self.lane, &mut inner, place, buf, (tag, durable)),
+            false => port.vol.plain_write(&port.lane, &mut inner, place, buf, (tag, durable)),
         };
         let Err(buf) = tried else { return Ok(()) };
         if !inner.has_room() {
             return Err(Refused::full(buf));
         }
-        let (vol, file) = (self.vol.clone(), file.clone());
+        let (vol, file) = (port.vol.clone(), file.clone());
         let len = buf.len();
-        inner.spawn(&self.lane, |io| async move {
+        inner.spawn(&port.lane, |io| async move {
             let io = io.of(file.session());
             let (result, buf) = if durable {
                 vol.durable_task(&io, file.state(), off, buf, len).await
@@ -170,15 +184,16 @@ impl VolumeQueue {
     /// # Errors
     /// [`Refused`] without an error when the queue is full.
     pub fn sync(&mut self, file: &FileHandle, tag: u64) -> std::result::Result<(), Refused> {
-        if let Err(e) = self.vol.not_in_action() {
+        let VolumeQueue { port, owner, .. } = self;
+        if let Err(e) = port.vol.not_in_action() {
             return Err(Refused { buf: None, error: Some(e) });
         }
-        let mut inner = self.lane.lock();
+        let mut inner = port.lane.enter(owner);
         if !inner.has_room() {
             return Err(Refused { buf: None, error: None });
         }
-        let (vol, file) = (self.vol.clone(), file.clone());
-        inner.spawn(&self.lane, |io| async move {
+        let (vol, file) = (port.vol.clone(), file.clone());
+        inner.spawn(&port.lane, |io| async move {
             let io = io.of(file.session());
             let result = vol.sync_file(&io, file.state()).await.map(|()| 0);
             io.finish(Finished { tag, result, buf: None, lease: None });
@@ -189,21 +204,26 @@ impl VolumeQueue {
     /// Drives this queue and the store's own work; appends what has finished and
     /// says how many. Never sleeps.
     pub fn poll<T: From<Finished>>(&mut self, done: &mut Vec<T>) -> usize {
-        if self.vol.not_in_action().is_err() {
+        let VolumeQueue { port, owner, idle } = self;
+        if port.vol.not_in_action().is_err() {
             return 0;
         }
-        let (n, waits) = {
-            let mut inner = self.lane.lock();
-            inner.step(&self.lane);
-            let n = inner.done.len();
-            done.extend(inner.done.drain(..).map(T::from));
-            (n, inner.has_tasks())
+        let before = done.len();
+        let waits = {
+            let mut inner = port.lane.enter(owner);
+            inner.step_into(&port.lane, done);
+            inner.has_tasks()
         };
-        self.vol.maintain();
+        let n = done.len() - before;
+        port.vol.maintain();
         if waits {
-            self.vol.act();
+            port.vol.act();
+            // Not each time: to look into the lane of another user interrupts that.
             if n == 0 {
-                self.vol.assist(&self.lane);
+                if idle.is_multiple_of(LOOKS) {
+                    port.vol.assist(&port.lane);
+                }
+                *idle = idle.wrapping_add(1);
             }
         }
         n
@@ -214,20 +234,21 @@ impl VolumeQueue {
     /// # Errors
     /// `Gone` when the medium has vanished.
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<()> {
-        self.vol.not_in_action()?;
+        let VolumeQueue { port, owner, .. } = self;
+        port.vol.not_in_action()?;
         let end = timeout.map(|t| Instant::now() + t);
         let mut idle = Idle::default();
         loop {
             {
-                let mut inner = self.lane.lock();
-                inner.step(&self.lane);
+                let mut inner = port.lane.enter(owner);
+                inner.step(&port.lane);
                 if !inner.done.is_empty() || inner.idle() {
                     drop(inner);
-                    self.vol.hand_over();
+                    port.vol.hand_over();
                     return Ok(());
                 }
             }
-            if self.vol.act() || self.vol.maintain() || idle.helps() && self.vol.assist(&self.lane)
+            if port.vol.act() || port.vol.maintain() || idle.helps() && port.vol.assist(&port.lane)
             {
                 continue;
             }
@@ -237,10 +258,12 @@ impl VolumeQueue {
                 Some(e) => (e - now).min(Duration::from_millis(1)),
                 None => Duration::from_millis(1),
             };
-            idle.over(self.vol.nap(&self.lane, left));
+            idle.over(port.vol.nap(port.lane.enter(owner), left));
         }
     }
+}
 
+impl Port {
     /// A read of whole blocks of one written extent. Gives the buffer back when
     /// it is not that simple.
     fn plain_read(
@@ -360,12 +383,7 @@ fn in_place(file: &FileState, off: u64, len: u64) -> Option<u64> {
 
 impl Drop for VolumeQueue {
     fn drop(&mut self) {
-        // What is in flight is driven to its end by others, or by nobody (R3). What was
-        // not begun is forgotten, now or by who finds the lane dead.
-        self.lane.set_orphan();
-        if let Some(mut inner) = self.lane.try_lock() {
-            together::forget(&mut inner, &self.lane);
-        }
+        self.port.lane.leave(&mut self.owner);
     }
 }
 

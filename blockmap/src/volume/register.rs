@@ -157,6 +157,13 @@ pub fn not_forked() -> Result<()> {
 }
 
 impl Volume {
+    /// Does this thread run an action, of any store?
+    #[inline(always)]
+    pub(super) fn acts() -> bool {
+        // The places are taken from the first on.
+        INSIDE.with(|inside| inside.get()[0] != 0)
+    }
+
     /// Fails if this thread runs an action of this store, and in a forked child: before
     /// any lock is taken.
     pub(super) fn not_in_action(&self) -> Result<()> {

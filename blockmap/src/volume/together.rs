@@ -14,7 +14,7 @@
 
 use super::Volume;
 use super::file::{FileHandle, Map, Piece, Version};
-use super::queue::VolumeQueue;
+use super::queue::Port;
 use crate::arbiter::Flags;
 use crate::format::BLOCK;
 use crate::lane::{Inner, Lane, Plain};
@@ -97,7 +97,7 @@ pub(super) fn place_of(
     }
 }
 
-impl VolumeQueue {
+impl Port {
     /// May a read of this file be kept back, so that it becomes a task if need be?
     pub(super) fn may_keep_back(&self, inner: &Inner, file: &FileHandle) -> bool {
         inner.has_room() && Arc::ptr_eq(file.volume(), &self.vol)
@@ -116,6 +116,8 @@ impl VolumeQueue {
             inner.together.file = Some(file.clone());
         }
         inner.together.reads.push(Read { slot, tag, off, buf });
+        // Whoever waits for its slot looks for it only where something is begun (law M2).
+        self.lane.begin();
         if inner.together.len() == TOGETHER {
             look_up(inner, &self.lane);
         }

@@ -122,7 +122,7 @@ impl Device for Served {
                 None => Region::default(),
                 Some(cmb) => {
                     let (len, file) = (cmb.aperture().len(), cmb.aperture().file());
-                    let areas = vec![0..len];
+                    let areas = std::iter::once(0..len).collect();
                     Region { len, shared: Some(Shared { file, offset: 0, areas }) }
                 }
             },
@@ -130,7 +130,7 @@ impl Device for Served {
                 None => Region::default(),
                 Some(region) => {
                     let (len, file) = (region.aperture().len(), region.aperture().file());
-                    let areas = vec![0..len];
+                    let areas = std::iter::once(0..len).collect();
                     let shared = region.is_shared().then_some(Shared { file, offset: 0, areas });
                     Region { len, shared }
                 }

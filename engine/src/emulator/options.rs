@@ -54,6 +54,8 @@ pub struct Options {
     pub shadow_doorbells: bool,
     /// SGLs are offered, where the profile has them.
     pub sgl: bool,
+    /// The Copy command is offered, where the profile has it.
+    pub copy: bool,
     /// A Persistent Memory Region beside the namespaces. With the volatile cache it loses
     /// what no barrier covered.
     pub region: Option<RegionOptions>,
@@ -79,6 +81,7 @@ impl Options {
             profile: Profile::Freehold,
             shadow_doorbells: true,
             sgl: true,
+            copy: true,
             region: None,
             cmb: None,
             faults: Vec::new(),
@@ -213,6 +216,9 @@ impl Traits {
         traits.shadow_doorbells &= options.shadow_doorbells;
         if !options.sgl {
             traits.sgls = 0;
+        }
+        if !options.copy {
+            traits.oncs &= !ONCS_COPY;
         }
         if options.region.is_some() {
             traits.cap = traits.cap.with_pmrs(1);

@@ -37,38 +37,47 @@ pub enum ErrorKind {
 }
 
 /// An error with its kind and a sentence that says what to do.
+///
+/// One word, so that a result is one too: results go through queues with every operation.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Error {
+pub struct Error(Box<What>);
+
+/// What an error says.
+#[derive(Clone, PartialEq, Eq)]
+struct What {
     kind: ErrorKind,
     message: Box<str>,
 }
 
 impl Error {
     /// An error of a kind with a message of one sentence.
+    #[cold]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into().into_boxed_str() }
+        Self(Box::new(What { kind, message: message.into().into_boxed_str() }))
     }
 
     /// What kind of trouble it is.
     pub fn kind(&self) -> ErrorKind {
-        self.kind
+        self.0.kind
     }
 
     /// The sentence.
     pub fn message(&self) -> &str {
-        &self.message
+        &self.0.message
     }
 }
 
+const _: () = assert!(size_of::<Result<()>>() == size_of::<usize>());
+
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.kind, self.message)
+        write!(f, "{:?}: {}", self.0.kind, self.0.message)
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.0.message)
     }
 }
 

@@ -185,6 +185,7 @@ pub enum Op {
 
 impl Op {
     /// The buffer of an operation that came back, if it has one.
+    #[inline]
     pub fn into_buffer(self) -> Option<Buffer> {
         match self {
             Op::Read { buf, .. } | Op::Write { buf, .. } | Op::Compare { buf, .. } => Some(buf),
@@ -296,6 +297,13 @@ pub trait Medium: Send + Sync + fmt::Debug {
     /// The memory that this medium reads and writes best. Buffers of another
     /// medium's pool may be refused (`Invalid`).
     fn pool(&self) -> &Pool;
+
+    /// Memory of the device's own, through which bytes can be copied from place to place
+    /// without passing through this process's: its buffers are read into and written from as
+    /// any other. It is small and never grows (`Limit`), and slow to touch.
+    fn staging(&self) -> Option<&Pool> {
+        None
+    }
 
     /// The byte-addressable side, on window media.
     fn window(&self) -> Option<&dyn Window> {

@@ -84,6 +84,7 @@ impl Pool {
         let (base, len) = owner.pages();
         let page = rustix::param::page_size();
         if len == 0
+            || len / BLOCK > u32::MAX as usize
             || !len.is_multiple_of(page.max(BLOCK))
             || !base.addr().get().is_multiple_of(page)
         {

@@ -2,7 +2,7 @@
 //!
 //! Where slots come from and go to is in `pool`.
 
-use super::pool::{Inner, SlotId};
+use super::pool::{Inner, Slot};
 use super::slab::Slabs;
 use crate::medium::BLOCK;
 use std::fmt;
@@ -29,14 +29,14 @@ pub(super) const UNMAPPED: u64 = u64::MAX;
 /// }
 /// ```
 pub struct Buffer {
-    /// Keeps the memory mapped.
-    pool: Arc<Inner>,
-    slot: SlotId,
-    ptr: NonNull<u8>,
-    len: usize,
-    /// Where the device of the pool has the first byte, or [`UNMAPPED`].
-    device: u64,
+    /// The slot that it is in, of a pool of which it has a share.
+    slot: NonNull<Slot>,
+    /// Where in the slot it begins, in blocks, in the upper half; how many, in the lower.
+    /// With this a buffer is two words, which go from hand to hand in registers.
+    blocks: u64,
 }
+
+const _: () = assert!(size_of::<Option<Buffer>>() == 16);
 
 // SAFETY: a buffer owns its bytes alone (`Buffer::new`), as a `Box<[u8]>`
 // does; the pool behind it is made to be shared by threads.
@@ -45,30 +45,43 @@ unsafe impl Send for Buffer {}
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
-    /// A buffer over `len` bytes at `ptr`.
+    /// A buffer over the first `len` bytes of a slot.
     ///
     /// # Safety
-    /// The bytes lie in the slot, are initialised, and belong to no other
-    /// buffer; the slot's count has one share for this buffer. The pool's device has
-    /// them at `device`, unless that is [`UNMAPPED`].
-    pub(super) unsafe fn new(
-        pool: Arc<Inner>,
-        slot: SlotId,
-        ptr: NonNull<u8>,
-        len: usize,
-        device: u64,
-    ) -> Self {
-        Self { pool, slot, ptr, len, device }
+    /// The slot has so many, initialised, and they belong to no other buffer; its count has
+    /// one share for this buffer, and that of the pool which it names another.
+    pub(super) unsafe fn new(slot: &Slot, len: usize) -> Self {
+        Self { slot: NonNull::from(slot), blocks: (len / BLOCK) as u64 }
+    }
+
+    #[inline]
+    fn slot(&self) -> &Slot {
+        // SAFETY: the slot is where it is as long as its pool lives, in which this has a
+        // share.
+        unsafe { self.slot.as_ref() }
+    }
+
+    #[inline]
+    fn pool(&self) -> &Inner {
+        // SAFETY: as in `slot`.
+        unsafe { &*self.slot().pool() }
+    }
+
+    /// Bytes from the start of the slot.
+    #[inline]
+    fn start(&self) -> usize {
+        (self.blocks >> 32) as usize * BLOCK
     }
 
     /// Bytes in it; a multiple of 4096.
+    #[inline]
     pub fn len(&self) -> usize {
-        self.len
+        self.blocks as u32 as usize * BLOCK
     }
 
     /// True for what [`split_off`](Self::split_off) leaves when it takes all.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// Cuts the buffer in two: `self` keeps the first `at` bytes, the result
@@ -78,22 +91,18 @@ impl Buffer {
     /// When `at` is beyond the end or not a multiple of 4096, as slicing would.
     pub fn split_off(&mut self, at: usize) -> Buffer {
         assert!(
-            at <= self.len && at.is_multiple_of(BLOCK),
+            at <= self.len() && at.is_multiple_of(BLOCK),
             "a buffer of {} bytes cannot be cut at {at}",
-            self.len
+            self.len()
         );
-        self.pool.share(self.slot);
-        // SAFETY: `at` is within the buffer, so the address is in the slot or
-        // at its end.
-        let ptr = unsafe { self.ptr.add(at) };
-        let rest = self.len - at;
-        self.len = at;
-        let device = match self.device {
-            UNMAPPED => UNMAPPED,
-            first => first + at as u64,
-        };
-        // SAFETY: `self` just gave these bytes up, and the share was counted.
-        unsafe { Buffer::new(Arc::clone(&self.pool), self.slot, ptr, rest, device) }
+        let slot = self.slot();
+        slot.share();
+        // SAFETY: this has a share of the pool, which is counted by this pointer.
+        unsafe { Arc::increment_strong_count(slot.pool()) };
+        let cut = (at / BLOCK) as u64;
+        let rest = Self { slot: self.slot, blocks: self.blocks + (cut << 32) - cut };
+        self.blocks = (self.blocks >> 32 << 32) | cut;
+        rest
     }
 
     /// Joins `other` to the end of `self`. Moves no bytes and allocates nothing.
@@ -101,16 +110,13 @@ impl Buffer {
     /// # Errors
     /// Gives `other` back when it is not the part that directly follows.
     pub fn unsplit(&mut self, other: Buffer) -> Result<(), Buffer> {
-        let adjacent = Arc::ptr_eq(&self.pool, &other.pool)
-            && self.slot == other.slot
-            // SAFETY: one past the end of a buffer is in its slot or at its end.
-            && unsafe { self.ptr.add(self.len) } == other.ptr;
+        let adjacent = self.slot == other.slot && self.start() + self.len() == other.start();
         if !adjacent {
             return Err(other);
         }
         // Dropping `other` gives its share back, which is not the last one
         // because `self` has one; its bytes are ours from here.
-        self.len += other.len;
+        self.blocks += u64::from(other.blocks as u32);
         drop(other);
         Ok(())
     }
@@ -119,47 +125,53 @@ impl Buffer {
     /// that was lost may still write to them (law M4): they go to nobody, and count in
     /// [`Pool::withheld`](super::Pool::withheld). Neither blocks nor allocates.
     pub fn withhold(self) {
-        self.pool.withhold(self.len);
+        self.pool().withhold(self.len());
         let this = std::mem::ManuallyDrop::new(self);
         // The share of the slot stays counted, so the slot is never free again; the
         // pool itself may go, as the memory behind it lasts while a device has it.
         // SAFETY: `this` is not used after this and its destructor does not run, so
-        // the pool's count is taken out once.
-        drop(unsafe { std::ptr::read(&raw const this.pool) });
+        // its share of the pool is given back once.
+        unsafe { Arc::decrement_strong_count(this.slot().pool()) };
     }
 
     /// Where the bytes begin, for a device. Whoever lets a device write there
     /// keeps the buffer, and makes no reference to it, until that has ended.
+    #[inline]
     pub(crate) fn raw(&self) -> *mut u8 {
-        self.ptr.as_ptr()
+        // SAFETY: the start is inside the slot, or at its end.
+        unsafe { self.slot().base().as_ptr().add(self.start()) }
     }
 
     /// Which region of the pool it lies in.
     pub(crate) fn region(&self) -> usize {
-        self.slot.region as usize
+        self.slot().region()
     }
 
     /// Bytes from the start of that region; with it, the address that a device
     /// uses follows from the region's.
     #[cfg_attr(not(test), allow(dead_code))]
     pub(crate) fn region_offset(&self) -> usize {
-        self.ptr.as_ptr().addr() - self.pool.region_base(self.slot).as_ptr().addr()
+        self.raw().addr() - self.pool().region_base(self.slot()).as_ptr().addr()
     }
 
     /// Where the device has the first byte, or [`UNMAPPED`].
     #[inline]
     pub(super) fn device(&self) -> u64 {
-        self.device
+        match self.slot().device() {
+            UNMAPPED => UNMAPPED,
+            first => first + self.start() as u64,
+        }
     }
 
     /// The device that may know it.
     pub(super) fn slabs(&self) -> Option<&Arc<Slabs>> {
-        self.pool.slabs()
+        self.pool().slabs()
     }
 
     /// The identity of its pool.
+    #[inline]
     pub(super) fn pool_ptr(&self) -> *const Inner {
-        Arc::as_ptr(&self.pool)
+        self.slot().pool()
     }
 }
 
@@ -167,29 +179,33 @@ impl Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: the bytes are mapped while `self.pool` lives, initialised
+        // SAFETY: the bytes are mapped while the pool lives, initialised
         // since the region was mapped (anonymous memory is zeroed), and owned
         // by this buffer alone; a device that writes them owns the buffer.
-        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
+        unsafe { std::slice::from_raw_parts(self.raw(), self.len()) }
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `deref`; `&mut self` makes the access exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(self.raw(), self.len()) }
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.pool.release(self.slot);
+        let pool = self.slot().pool();
+        self.pool().release(self.slot());
+        // SAFETY: this is the end of the buffer, whose share of the pool is given back
+        // once. The slot is not touched after this: the pool may go.
+        unsafe { Arc::decrement_strong_count(pool) };
     }
 }
 
 impl fmt::Debug for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Buffer").field("len", &self.len).finish_non_exhaustive()
+        f.debug_struct("Buffer").field("len", &self.len()).finish_non_exhaustive()
     }
 }
 

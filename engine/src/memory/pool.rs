@@ -12,10 +12,12 @@ use super::backing::{Backing, lost};
 use super::buffer::{Buffer, UNMAPPED};
 use super::map::Mapping;
 use super::slab::{Piece, Slabs};
+use crate::bus::Mmio;
 use crate::medium::{BLOCK, Error, ErrorKind, Result};
 use std::fmt;
+use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The largest buffer, in bytes.
@@ -67,8 +69,8 @@ struct Class {
 
 /// Where a slot lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct SlotId {
-    pub(super) region: u32,
+struct SlotId {
+    region: u32,
     slot: u32,
 }
 
@@ -80,18 +82,80 @@ struct Region {
     _piece: Option<Piece>,
     base: NonNull<u8>,
     len: usize,
-    /// Where the device has its first byte, or [`UNMAPPED`].
-    device: u64,
     /// None for adopted memory, which is one slot whatever its size.
     class: Option<usize>,
-    /// For each slot, how many buffers share it; zero when it is free. As wide
-    /// as an address, so that even buffers that are forgotten for ever cannot
-    /// make it wrap.
-    parts: Box<[AtomicUsize]>,
+    slots: Box<[Slot]>,
+}
+
+/// One slot. It stays where it is as long as the pool lives, so that a buffer finds all it
+/// needs by one address.
+pub(super) struct Slot {
+    /// How many buffers share it; zero when it is free. As wide as an address, so that
+    /// even buffers that are forgotten for ever cannot make it wrap.
+    parts: AtomicUsize,
+    /// The pool, of which each of its buffers has a share; set when it is handed out.
+    pool: AtomicPtr<Inner>,
+    base: NonNull<u8>,
+    /// Where the device has its first byte, or [`UNMAPPED`].
+    device: u64,
+    id: SlotId,
+}
+
+impl Slot {
+    /// Slots of `bytes` each, side by side in a region.
+    ///
+    /// # Safety
+    /// `len` bytes from `base` on are one range of memory.
+    unsafe fn row(
+        index: usize,
+        base: NonNull<u8>,
+        device: u64,
+        bytes: usize,
+        len: usize,
+    ) -> Box<[Slot]> {
+        let slot = |slot: usize| Slot {
+            parts: AtomicUsize::new(0),
+            pool: AtomicPtr::new(std::ptr::null_mut()),
+            // SAFETY: as many slots as have room lie inside the range.
+            base: unsafe { base.add(slot * bytes) },
+            device: match device {
+                UNMAPPED => UNMAPPED,
+                iova => iova + (slot * bytes) as u64,
+            },
+            id: SlotId { region: index as u32, slot: slot as u32 },
+        };
+        (0..len / bytes).map(slot).collect()
+    }
+
+    /// The pool that it was handed out by, as [`Arc::into_raw`] gave it.
+    #[inline]
+    pub(super) fn pool(&self) -> *const Inner {
+        self.pool.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(super) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    #[inline]
+    pub(super) fn device(&self) -> u64 {
+        self.device
+    }
+
+    pub(super) fn region(&self) -> usize {
+        self.id.region as usize
+    }
+
+    /// Counts one more buffer; there is one.
+    pub(super) fn share(&self) {
+        // Relaxed: the caller has a part, so the slot cannot be freed meanwhile.
+        self.parts.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 // SAFETY: a region is an address and a length, and what owns the bytes there, which
-// may go away on any thread; who may touch the bytes is decided by `parts`.
+// may go away on any thread; who may touch the bytes is decided by `Slot::parts`.
 unsafe impl Send for Region {}
 // SAFETY: as above: `&Region` only tells where it lies.
 unsafe impl Sync for Region {}
@@ -133,6 +197,23 @@ impl Pool {
         Self::with(Some(Slabs::new(backing)))
     }
 
+    /// A pool in a device's own memory, of which the device has `range` at `iova`; it never
+    /// grows. The backing is told when the last of it is gone. What lies there is not this
+    /// process's memory: its accesses are slow, and it says anything once the device is gone.
+    ///
+    /// # Safety
+    /// `range` lies in the memory and is made of whole pages, at least one; nobody else of
+    /// this process reaches these bytes.
+    pub(crate) unsafe fn over_device(
+        memory: Arc<dyn Mmio>,
+        range: Range<usize>,
+        iova: u64,
+        backing: Arc<dyn Backing>,
+    ) -> Self {
+        // SAFETY: by this function's contract.
+        Self::with(Some(unsafe { Slabs::over(memory, range, iova, backing) }))
+    }
+
     fn with(slabs: Option<Arc<Slabs>>) -> Self {
         Self { inner: Arc::new(Inner::new(MAX_REGIONS, slabs, None)) }
     }
@@ -156,10 +237,11 @@ impl Pool {
         let len = len.next_multiple_of(BLOCK);
         let class = (len.next_power_of_two() / BLOCK).trailing_zeros() as usize;
         let id = self.inner.take(class)?;
-        self.inner.region(id.region).parts[id.slot as usize].store(1, Ordering::Relaxed);
+        let slot = &self.inner.region(id.region).slots[id.slot as usize];
+        slot.parts.store(1, Ordering::Relaxed);
         // SAFETY: the slot was free and is ours alone now; its count is one. It has
         // room for `len` bytes.
-        Ok(unsafe { Inner::buffer(&self.inner, id, len) })
+        Ok(unsafe { Inner::buffer(&self.inner, slot, len) })
     }
 
     /// The address by which this pool's device reaches the buffer; none when it does
@@ -266,9 +348,10 @@ impl Inner {
     pub(super) fn over(keeper: Keeper, slabs: Option<Arc<Slabs>>) -> Arc<Self> {
         let (base, len) = keeper.place();
         let device = keeper.iova().unwrap_or(UNMAPPED);
-        let parts = Box::new([AtomicUsize::new(0)]);
+        // SAFETY: the caller's memory is kept by its keeper.
+        let slots = unsafe { Slot::row(0, base, device, len, len) };
         let (_map, _piece, class) = (None, None, None);
-        let region = Region { _map, _piece, base, len, device, class, parts };
+        let region = Region { _map, _piece, base, len, class, slots };
         let inner = Self::new(1, slabs, Some(keeper));
         let _ = inner.regions[0].set(region);
         Arc::new(inner)
@@ -276,12 +359,12 @@ impl Inner {
 
     /// The whole of the caller's memory as one buffer, unless some of it is out.
     pub(super) fn whole(self: &Arc<Self>) -> Option<Buffer> {
-        let (id, region) = (SlotId { region: 0, slot: 0 }, self.region(0));
+        let region = self.region(0);
+        let slot = &region.slots[0];
         // Acquire: what earlier buffers did to the bytes comes before this.
-        let free =
-            region.parts[0].compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        let free = slot.parts.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok();
         // SAFETY: nobody had the slot, and now this has it; it is as long as the region.
-        free.then(|| unsafe { Self::buffer(self, id, region.len) })
+        free.then(|| unsafe { Self::buffer(self, slot, region.len) })
     }
 
     /// What keeps the caller's memory.
@@ -293,19 +376,12 @@ impl Inner {
     ///
     /// # Safety
     /// The slot's count is one, for this buffer alone, and it has `len` bytes.
-    unsafe fn buffer(this: &Arc<Self>, id: SlotId, len: usize) -> Buffer {
-        let region = this.region(id.region);
+    unsafe fn buffer(this: &Arc<Self>, slot: &Slot, len: usize) -> Buffer {
         this.taken.fetch_add(1, Ordering::Relaxed);
-        let from = region.class.map_or(0, |class| id.slot as usize * slot_bytes(class));
-        // SAFETY: the slot lies inside its region, so its start does too.
-        let ptr = unsafe { region.base.add(from) };
-        let device = match region.device {
-            UNMAPPED => UNMAPPED,
-            iova => iova + from as u64,
-        };
-        // SAFETY: by this function's contract; the device has the region at the
-        // address that its backing gave.
-        unsafe { Buffer::new(Arc::clone(this), id, ptr, len, device) }
+        // Relaxed: whoever reads it has the buffer from whoever has it from here.
+        slot.pool.store(Arc::into_raw(Arc::clone(this)).cast_mut(), Ordering::Relaxed);
+        // SAFETY: by this function's contract; the share of the pool was just counted.
+        unsafe { Buffer::new(slot, len) }
     }
 
     fn class(&self, class: usize) -> MutexGuard<'_, Class> {
@@ -344,10 +420,16 @@ impl Inner {
     /// has few regions.
     fn grow(&self, class: usize) -> Result<()> {
         let slot = slot_bytes(class);
-        let bytes = if slot > LARGEST_SHARED {
-            slot
-        } else {
-            (self.class(class).slots * slot).clamp(FIRST_REGION.max(slot), LARGEST_REGION)
+        let have = self.class(class).slots * slot;
+        let bytes = match self.slabs.as_ref().and_then(|slabs| slabs.fixed()) {
+            // No size of slots takes more than a quarter from all others, but for one slot.
+            Some(all) if have + slot > all / 4 && have > 0 => {
+                let text = format!("buffers of {slot} bytes have their part of {all}");
+                return Err(Error::new(ErrorKind::Limit, text));
+            }
+            Some(all) => have.min(all / 4 - have.min(all / 4)).max(slot) / slot * slot,
+            None if slot > LARGEST_SHARED => slot,
+            None => have.clamp(FIRST_REGION.max(slot), LARGEST_REGION),
         };
         // Only the thread that grows the pool changes this.
         let index = self.used_regions.load(Ordering::Relaxed);
@@ -367,41 +449,35 @@ impl Inner {
                 (piece.base(), piece.iova(), None, Some(piece))
             }
         };
-        let slots = bytes / slot;
-        let parts = (0..slots).map(|_| AtomicUsize::new(0)).collect();
-        let region = Region { _map, _piece, base, len: bytes, device, class: Some(class), parts };
+        // SAFETY: the mapping, or the piece, has so many bytes.
+        let slots = unsafe { Slot::row(index, base, device, slot, bytes) };
+        let count = slots.len();
+        let region = Region { _map, _piece, base, len: bytes, class: Some(class), slots };
         let _ = self.regions[index].set(region);
         self.used_regions.store(index + 1, Ordering::Relaxed);
         let mut list = self.class(class);
-        list.slots += slots;
+        list.slots += count;
         let room = list.slots - list.free.len();
         list.free.reserve(room);
         // The lowest addresses are handed out first.
-        list.free.extend((0..slots as u32).rev().map(|slot| SlotId { region: index as u32, slot }));
+        list.free.extend((0..count as u32).rev().map(|slot| SlotId { region: index as u32, slot }));
         Ok(())
     }
 
-    /// Counts one more buffer on a slot that has one.
-    pub(super) fn share(&self, id: SlotId) {
-        // Relaxed: the caller has a part, so the slot cannot be freed meanwhile.
-        self.region(id.region).parts[id.slot as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
     /// Counts one buffer less; the last one gives the slot back.
-    pub(super) fn release(&self, id: SlotId) {
-        let region = self.region(id.region);
+    pub(super) fn release(&self, slot: &Slot) {
         // AcqRel: what every part did to its bytes comes before the slot is
         // handed to the next owner.
-        if region.parts[id.slot as usize].fetch_sub(1, Ordering::AcqRel) == 1 {
+        if slot.parts.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.taken.fetch_sub(1, Ordering::Relaxed);
-            let Some(class) = region.class else { return };
+            let Some(class) = self.region(slot.id.region).class else { return };
             if let Some(slabs) = &self.slabs
                 && slabs.is_lost()
             {
                 slabs.withhold(slot_bytes(class));
                 return;
             }
-            self.class(class).free.push(id);
+            self.class(class).free.push(slot.id);
         }
     }
 
@@ -420,8 +496,8 @@ impl Inner {
 
     /// First byte of the region that a slot lies in.
     #[cfg_attr(not(test), allow(dead_code))]
-    pub(super) fn region_base(&self, id: SlotId) -> NonNull<u8> {
-        self.region(id.region).base
+    pub(super) fn region_base(&self, slot: &Slot) -> NonNull<u8> {
+        self.region(slot.id.region).base
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a controller and a namespace say of themselves, for people and programs.
 
+use super::cmb::Cmb;
 use super::controller::Controller;
 use super::namespace::Namespace;
 use super::spec::registers::Version;
@@ -13,6 +14,7 @@ pub(super) fn describe(controller: &Controller, space: &Namespace) -> Vec<Fact> 
     let mut facts = identity(controller);
     facts.extend(namespace(space));
     facts.extend(limits(controller, space));
+    facts.extend(controller.cmb.iter().flat_map(Cmb::facts));
     facts.extend(health(controller));
     facts
 }

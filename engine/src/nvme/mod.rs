@@ -4,10 +4,12 @@
 //! mean, for the driver and for the emulated controller alike. `link` is what is reached
 //! by registers, `admin` the admin queue, `controller` bring-up, resets and the end,
 //! `namespace` what identify data are believed to say, `queue` the I/O queues,
-//! `orphans` those that were dropped, `pmr` the Persistent Memory Region. docs/nvme.md is the protocol between these parts.
+//! `orphans` those that were dropped, `pmr` the Persistent Memory Region,
+//! `cmb` the Controller Memory Buffer. docs/nvme.md is the protocol between these parts.
 
 mod admin;
 mod backing;
+mod cmb;
 mod controller;
 mod describe;
 mod link;

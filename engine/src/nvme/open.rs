@@ -207,6 +207,10 @@ impl Medium for NvmeMedium {
         &self.controller.pool
     }
 
+    fn staging(&self) -> Option<&Pool> {
+        self.controller.cmb.as_ref()?.data()
+    }
+
     fn losses(&self) -> u64 {
         self.controller.losses()
     }

@@ -72,20 +72,40 @@ impl Bell {
     ///
     /// # Errors
     /// What the bus says, where it takes a message.
-    #[inline]
     pub(super) fn write(&self, new: u32, old: u32) -> Result<()> {
+        if self.put(new)? {
+            full_fence();
+            self.wake(new, old)?;
+        }
+        Ok(())
+    }
+
+    /// Tells a new value where only a controller that is awake sees it: true when, after a
+    /// [`full_fence`], [`Bell::wake`] has to follow. One fence does for several doorbells.
+    ///
+    /// # Errors
+    /// What the bus says, where it takes a message.
+    #[inline]
+    pub(super) fn put(&self, new: u32) -> Result<bool> {
         let Some((shadows, at)) = &self.shadow else {
             fence(Ordering::Release);
-            return if self.by_message {
-                self.register.send(new)
-            } else {
-                self.register.write(new)
-            };
+            match self.by_message {
+                true => self.register.send(new)?,
+                false => self.register.write(new)?,
+            }
+            return Ok(false);
         };
         shadows.pages.store32_release(*at, new);
-        // The other side writes its event, fences, and looks at the shadow again: one of
-        // the two fences comes first.
-        fence(Ordering::SeqCst);
+        Ok(true)
+    }
+
+    /// Tells a controller that sleeps of the value that was put last.
+    ///
+    /// # Errors
+    /// What the bus says.
+    #[inline]
+    pub(super) fn wake(&self, new: u32, old: u32) -> Result<()> {
+        let Some((shadows, at)) = &self.shadow else { return Ok(()) };
         let event = shadows.pages.load32(PAGE + *at);
         if crosses_event(event as u16, new as u16, old as u16) {
             // By message, for a store to a mapped doorbell wakes nobody.
@@ -93,4 +113,11 @@ impl Bell {
         }
         Ok(())
     }
+}
+
+/// Between shadows and the events beside them. The other side writes its events, fences,
+/// and looks at the shadows again: one of the two fences comes first.
+#[inline]
+pub(super) fn full_fence() {
+    fence(Ordering::SeqCst);
 }

@@ -74,7 +74,7 @@ mod word;
 
 pub(crate) use fork::{forked, mark};
 pub use guard::{CommandPin, ExclusivePin, LongPin, ShortPin};
-pub use io::{IoPin, IoPins};
+pub use io::{IoPin, IoPins, Known, Seat};
 pub use revoke::{Counts, quiet, recall};
 pub use shared::PinRef;
 pub(crate) use shared::PinWeak;

@@ -124,7 +124,13 @@ impl PinState {
     #[inline(always)]
     pub(super) fn enter(&self, pair: &Pair, word: Word) -> bool {
         table::add(pair, ACQUIRED);
-        light(word.has(FENCED));
+        self.still(pair, word, word.has(FENCED))
+    }
+
+    /// After a pin was counted: reads the state again. If it changed the count is undone.
+    #[inline(always)]
+    pub(super) fn still(&self, pair: &Pair, word: Word, fenced: bool) -> bool {
+        light(fenced);
         // Acquire: what the last revoker did before it was held is seen.
         if self.word.load(Acquire) == word.0 || broken(Fault::NoSecondLoad) {
             return true;

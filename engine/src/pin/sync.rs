@@ -56,7 +56,7 @@ mod system {
 
     /// Whether the models leave out this part of the protocol: never here.
     #[inline(always)]
-    pub(in crate::pin) const fn broken(_: super::Fault) -> bool {
+    pub(crate) const fn broken(_: super::Fault) -> bool {
         false
     }
 }

@@ -163,10 +163,11 @@ fn a_command_that_outlives_its_lease_ends_nothing_of_the_next() {
             drop(lease.pin_exclusive().unwrap());
         }
         let pin = pins.submit(&lease).unwrap();
+        let place = std::ptr::from_ref(&*lease).addr();
         drop(lease);
         let next: Vec<_> = (0..100).map(|_| PinState::new(&Waiter::none()).shared()).collect();
         let held: Vec<_> = next.iter().map(|lease| lease.hold().unwrap()).collect();
-        let same = next.iter().find(|lease| std::ptr::from_ref(&***lease).addr() == pin.lease());
+        let same = next.iter().find(|lease| std::ptr::from_ref(&***lease).addr() == place);
         let lease = same.unwrap_or(&next[0]);
         pins.complete(lease, pin);
         assert_eq!(lease.counts(), Counts { long: 1, ..Counts::default() });
@@ -213,4 +214,38 @@ fn commands_at_the_gate_are_commands() {
         drop(task);
         assert!(lease.is_quiet() && lease.counts().is_empty());
     }
+}
+
+/// A lease that is as it was is pinned without a second look; any other is not.
+#[test]
+fn what_is_known_holds_until_the_lease_changes() {
+    let [lease, fenced] = both();
+    let other = PinState::new(&Waiter::none()).shared();
+    let (mut pins, mut others) = (IoPins::new(), IoPins::new());
+    let (known, seq) = lease.known();
+    assert!(seq == 1 && lease.is_still(known));
+    let first = pins.submit(&lease).unwrap();
+    let seat = pins.seat(&first);
+    let second = pins.again(&lease, &seat, known).unwrap();
+    assert_eq!(lease.counts(), Counts { io: 2, ..Counts::default() });
+    assert!(others.again(&lease, &seat, known).is_none(), "the seat is another queue's");
+    assert!(pins.again(&other, &seat, known).is_none(), "the seat is another lease's");
+    let third = pins.submit(&fenced).unwrap();
+    let (seat_there, there) = (pins.seat(&third), fenced.known().0);
+    assert!(pins.again(&fenced, &seat_there, there).is_none(), "one with fences");
+    pins.complete(&fenced, third);
+    assert!(fenced.counts().is_empty() && other.counts().is_empty());
+    recall(&[&lease]).unwrap();
+    assert!(pins.again(&lease, &seat, known).is_none() && !lease.is_still(known));
+    pins.complete(&lease, first);
+    pins.complete(&lease, second);
+    assert!(lease.is_quiet());
+    lease.renew().unwrap();
+    assert!(pins.again(&lease, &seat, known).is_none(), "another number");
+    let (known, _) = lease.known();
+    let pin = pins.again(&lease, &seat, known).unwrap();
+    pins.complete(&lease, pin);
+    drop(lease.pin_exclusive().unwrap());
+    assert!(pins.again(&lease, &seat, known).is_none(), "behind the gate");
+    assert!(lease.counts().is_empty());
 }

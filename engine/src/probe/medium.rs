@@ -1,11 +1,14 @@
 //! The bytes of a medium that only queues reach, for looking at signatures.
 
 use super::Source;
-use crate::medium::{BLOCK, Medium, Op, Queue, Result};
+use crate::medium::{BLOCK, ErrorKind, Medium, Op, Queue, Result};
 use crate::memory::Pool;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+/// How often a read that a reset has cut off is begun again.
+const TRIES: u32 = 8;
 
 /// Reads a medium block by block, through a queue of its own.
 pub(crate) struct MediumSource {
@@ -35,7 +38,7 @@ impl Source for MediumSource {
 
     fn read(&self, offset: u64, to: &mut [u8]) -> io::Result<()> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut filled, mut done) = (0, Vec::with_capacity(1));
+        let (mut filled, mut done, mut left) = (0, Vec::with_capacity(1), TRIES);
         while filled < to.len() {
             let at = offset + filled as u64;
             let buf = self.pool.take(BLOCK).map_err(io::Error::other)?;
@@ -49,7 +52,13 @@ impl Source for MediumSource {
                 queue.wait(Some(Duration::from_secs(1))).map_err(io::Error::other)?;
             }
             let Some(completion) = done.pop() else { continue };
-            completion.result.map_err(io::Error::other)?;
+            match completion.result {
+                Err(e) if e.kind() == ErrorKind::Reset && left > 0 => {
+                    left -= 1;
+                    continue;
+                }
+                result => result.map_err(io::Error::other)?,
+            }
             let Some(buf) = completion.buf else { return Err(io::ErrorKind::Other.into()) };
             let skip = (at % BLOCK as u64) as usize;
             let n = (BLOCK - skip).min(to.len() - filled);

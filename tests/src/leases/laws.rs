@@ -173,7 +173,7 @@ pub fn d4_a_fence_reports_a_command_when_the_device_is_done() -> Verdict {
         q.poll(&mut done);
         std::thread::sleep(std::time::Duration::from_micros(100));
     }
-    let early = done.iter().filter(|d| d.lease.as_ref().is_some_and(|l| l.write)).count();
+    let early = done.iter().filter(|d| d.lease.as_ref().is_some_and(|l| l.is_flush())).count();
     demand(early == 0, || "a flush was reported before the device was done".into())?;
     op.waits("the punch")?;
     w.release();

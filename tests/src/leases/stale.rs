@@ -143,7 +143,7 @@ pub fn d8_a_place_is_good_for_its_lease_and_length_only() -> Verdict {
     let place = |queue: &mut freehold_blockmap::VolumeQueue| -> Result<LeaseAt, String> {
         let mut done: Vec<freehold_blockmap::Finished> = Vec::new();
         wait("a fill", || queue.poll(&mut done) > 0)?;
-        done.remove(0).lease.map(|t| t.at).ok_or_else(|| "no place".into())
+        done.remove(0).lease.map(|t| *t.at()).ok_or_else(|| "no place".into())
     };
     fill(&mut queue, &lease, (0, 1)).map_err(text)?;
     let one = place(&mut queue)?;

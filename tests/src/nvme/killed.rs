@@ -38,6 +38,8 @@ pub struct Promises {
     copies: Vec<(String, u64, Vec<u64>)>,
     /// Bytes that are kept or lost as one.
     grain: usize,
+    /// The journal is on another medium: every third overwrite is a durable one, which is logged.
+    apart: bool,
     /// The number of the last write.
     last: u64,
     /// Syncs that were confirmed.
@@ -83,7 +85,8 @@ fn write_of(sector: &[u8], file: u64, block: u64) -> Result<u64, String> {
 pub fn prepare(uri: &str) -> Result<Promises, String> {
     let grain = if uri.starts_with("pmr:") { WORD } else { SECTOR };
     let store = Store::format(uri, &FormatOptions::default()).map_err(|e| e.to_string())?;
-    let mut promises = Promises { grain, ..Promises::default() };
+    let apart = uri.contains("journal=");
+    let mut promises = Promises { grain, apart, ..Promises::default() };
     for file in 0..FILES {
         let handle = store.create(name(file).as_bytes()).map_err(|e| e.to_string())?;
         handle.sync().map_err(|e| e.to_string())?;
@@ -135,9 +138,17 @@ fn overwrite(
         fill(chunk, promises.grain, file, block, write);
         known[block as usize].tried = write;
     }
-    store.open_file(name(file).as_bytes())?.write_at(&bytes, first * BLOCK as u64)?;
+    let handle = store.open_file(name(file).as_bytes())?;
+    let durable = promises.apart && write.is_multiple_of(3);
+    match durable {
+        true => handle.write_durable_at(&bytes, first * BLOCK as u64)?,
+        false => handle.write_at(&bytes, first * BLOCK as u64)?,
+    }
+    promises.syncs += u64::from(durable);
     for block in first..first + count {
-        known[block as usize].written = write;
+        let known = &mut known[block as usize];
+        known.written = write;
+        known.synced = if durable { write } else { known.synced };
     }
     Ok(())
 }

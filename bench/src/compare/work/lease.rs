@@ -6,7 +6,7 @@ use crate::bed::BLOCK;
 use crate::outcome::{Outcome, fail};
 use crate::results::{Results, Side, Unit};
 use freehold::{File, Store};
-use freehold_bench::leases::{BLOCKS, Bed};
+use freehold_bench::leases::{BLOCKS, Bed, PIECES};
 use freehold_bench::null::{NullMedium, mark};
 use freehold_bench::pins::{self, Shared};
 use freehold_blockmap::arbiter::Access;
@@ -18,7 +18,8 @@ pub(crate) const HOW: &str = "Pins are timed in batches, on one thread and on tw
     pin of crossbeam-epoch, a read lock of an `RwLock`. Grants are of one block of a file of \
     64 MiB in one piece, where nothing must be allocated. An idle lease was pinned once and is \
     taken by an Exclusive grant of another session, which is timed. 4 KiB at random blocks, \
-    QD32, on a memory medium that moves no data. Memory is the growth of a process of its \
+    QD32, on a memory medium that moves no data; of a file in one piece, and of one in pieces \
+    of 4 KiB with a hole behind each, where each command is in another extent. Memory is the growth of a process of its \
     own (resident set). The last rows are of files without seals and leases, on the same \
     medium, through `File` and `Store`, which block.";
 
@@ -34,6 +35,7 @@ pub(crate) const RIVALS: &[(&str, &str)] = &[
     (pins::WINDOW, pins::RW_LOCK),
     (FILL, BY_OFFSET),
     (FILL, BARE),
+    (FILL_PIECES, PIECES_BY_OFFSET),
 ];
 
 /// What is shown beside each other.
@@ -49,6 +51,8 @@ const PINS: &[&str] = &[
 
 const FILL: &str = "4 KiB fills through a lease";
 const BY_OFFSET: &str = "4 KiB reads by offset";
+const FILL_PIECES: &str = "4 KiB fills, a file of 131,072 extents";
+const PIECES_BY_OFFSET: &str = "4 KiB reads by offset, 131,072 extents";
 const BARE: &str = "4 KiB reads of the bare medium";
 
 /// Turns in a round.
@@ -89,6 +93,16 @@ pub(crate) fn run(site: &Site<'_>, side: Side, results: &mut Results) -> Outcome
             (BY_OFFSET, bed.by_offset(pinned)?),
             (BARE, bed.bare(pinned)?),
         ] {
+            results.add("lease", name, Unit::PerSecond, side, rate);
+        }
+    }
+    drop(bed);
+    let bed = Bed::in_pieces()?;
+    debug_assert_eq!(PIECES, 131_072, "the rows say so");
+    for _ in 0..TURNS {
+        for (name, rate) in
+            [(FILL_PIECES, bed.through(pinned)?), (PIECES_BY_OFFSET, bed.by_offset(pinned)?)]
+        {
             results.add("lease", name, Unit::PerSecond, side, rate);
         }
     }

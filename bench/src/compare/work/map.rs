@@ -13,6 +13,11 @@ use freehold_bench::null::{NullMedium, mark};
 use std::hint::black_box;
 use std::time::Instant;
 
+pub(crate) mod huge;
+
+/// How often each is measured.
+const ROUNDS: usize = 5;
+
 pub(crate) const HOW: &str = "Every second block of the file is written, with data that the \
     medium drops (metadata goes to the device). Memory is the growth of the process (resident \
     set) while the map was made. Reads are of random blocks, \
@@ -20,29 +25,25 @@ pub(crate) const HOW: &str = "Every second block of the file is written, with da
     longer than in a file of one extent is the look-up. A queue looks up 32 reads together, which \
     wait for memory together. A look-up alone is `extent_at`, of a block that only the answer \
     before it tells: it waits for some four loads, one after the other, and how long one such \
-    load takes here is shown below. `iomap` also tells what is shared. \
+    load takes here is shown below. `iomap` also tells what is shared. \"In huge pages\": the same \
+    by a process of its own whose allocator asks for them \
+    (`GLIBC_TUNABLES=glibc.malloc.hugetlb=1`), with its metadata on a memory medium. \
     The reflinks are the last rows of their own table.";
 
 pub(crate) fn run(site: &Site<'_>, side: Side, results: &mut Results) -> Outcome {
     let extents = site.scale.map;
     let medium = NullMedium::new(site.stage.raw()?);
     let store = Store::format_on(medium.clone())?;
-    let one = store.create(b"one")?;
-    one.allocate(0, 1 << 20)?;
-    fill(&store, &one, 256, |i| i)?;
-    store.checkpoint()?;
+    let one = small(&store)?;
     let before = resident();
-    let file = store.create(b"map")?;
-    fill(&store, &file, extents, |i| 2 * i)?;
-    file.sync()?;
-    store.checkpoint()?;
+    let file = large(&store, extents)?;
     memory(results, format!("memory, bytes for each of {extents} extents"), before, extents);
     medium.silence();
     let time = site.scale.time;
     let alone = 1.0 / through_queue(&store, &one, time, |rng| rng.below(256))?;
     let small = extent_at(&one, 256, 1)?;
     through_queue(&store, &file, time, |rng| rng.below(extents) * 2)?;
-    for _ in 0..5 {
+    for _ in 0..ROUNDS {
         let among = 1.0 / through_queue(&store, &file, time, |rng| rng.below(extents) * 2)?;
         let name = format!("read of a block among {extents} extents");
         results.add("map", name, Unit::Time, side, among);
@@ -76,7 +77,25 @@ pub(crate) fn run(site: &Site<'_>, side: Side, results: &mut Results) -> Outcome
     let start = Instant::now();
     site.stage.open()?;
     results.time("map", "opening the store", side, start.elapsed());
-    Ok(())
+    huge::run(site, results)
+}
+
+/// A file of one extent.
+fn small(store: &Store) -> Outcome<File> {
+    let one = store.create(b"one")?;
+    one.allocate(0, 1 << 20)?;
+    fill(store, &one, 256, |i| i)?;
+    store.checkpoint()?;
+    Ok(one)
+}
+
+/// A file of so many.
+fn large(store: &Store, extents: u64) -> Outcome<File> {
+    let file = store.create(b"map")?;
+    fill(store, &file, extents, |i| 2 * i)?;
+    file.sync()?;
+    store.checkpoint()?;
+    Ok(file)
 }
 
 /// Writes one block at a time, marked as data.

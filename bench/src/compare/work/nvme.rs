@@ -22,7 +22,8 @@ pub(crate) const HOW: &str = "Our emulated controller over vfio-user, in a proce
     moves no data and completes at once, so that what remains is the driver, the rings and the \
     controller's own loop. The plain loop is the least that NVMe asks of a host: it keeps rings \
     and doorbells (shadow doorbells, as the driver's) and checks nothing, keeps no time, gives \
-    no buffers and can lose none. Both take turns on the same controller in the same run. \
+    no buffers and can lose none. Both take turns on the same controller in the same run, and both \
+    give the processor its hint for waiting loops when they found nothing. \
     Doorbells are counted in runs of their own where each is a message, so that none is missed; \
     beside it stand those that the driver sends by message where there are shadows. \
     Instructions are counted by callgrind (user side), as the difference of two runs of \

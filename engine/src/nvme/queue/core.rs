@@ -82,12 +82,18 @@ impl Core {
         let pool = &controller.pool;
         // One page more, of zeroes, for a controller that cannot write them by itself.
         let zeroes = !space.abilities.write_zeroes;
-        let pages = pool.pages((depth as usize + usize::from(zeroes)) * PAGE)?;
+        let bytes = (depth as usize + usize::from(zeroes)) * PAGE;
+        let there = controller.cmb.as_ref();
+        let there = there
+            .and_then(|cmb| cmb.queue_pages(Rings::sq_bytes(controller, depth), bytes))
+            .unzip();
+        let pages = there.1.flatten().map_or_else(|| pool.pages(bytes), Ok)?;
+        let rings = Rings::new(controller, qid, depth, there.0)?;
         let zeroes = zeroes.then(|| pages.iova() + u64::from(depth) * PAGE as u64);
         let vectors = controller.link.function.vectors();
         let mut core = Self {
             calm: NEVER_CALM,
-            rings: Rings::new(controller, qid, depth)?,
+            rings,
             slab: Slab::new(depth),
             ops: Ops::new(depth),
             lists: Lists::new(pages, zeroes),
@@ -142,8 +148,8 @@ impl Core {
     /// Tells the controller of what was taken.
     #[inline]
     pub(super) fn ring(&mut self, controller: &Controller) {
-        if controller.news() != self.calm {
-            self.heed(controller);
+        if controller.news() != self.calm && !self.is_well(controller) {
+            return;
         }
         if self.rings.would_hide_early() {
             let mut last = std::mem::take(&mut self.finished);
@@ -152,6 +158,13 @@ impl Core {
             self.finished = last;
         }
         self.ring_now(controller);
+    }
+
+    /// Acts on news; whether the queue can be used then.
+    #[cold]
+    fn is_well(&mut self, controller: &Controller) -> bool {
+        self.heed(controller);
+        !self.stale
     }
 
     #[inline]
@@ -171,18 +184,25 @@ impl Core {
         self.heed(controller);
     }
 
-    /// Rings, reaps, and sometimes looks at the clock.
+    /// Rings, reaps, and sometimes looks at the clock. Where nothing happened this is four
+    /// looks: at the news, at what is to be rung, at the ring, and at how long ago the clock
+    /// was looked at.
     #[inline]
     pub(super) fn poll(&mut self, controller: &Controller, done: &mut Vec<Completion>) -> usize {
         let before = done.len();
-        if controller.news() != self.calm {
-            self.heed(controller);
+        if controller.news() != self.calm && !self.is_well(controller) {
+            done.append(&mut self.finished);
+            return done.len() - before;
         }
-        if self.rings.would_hide_early() {
+        if self.rings.is_due() {
+            if self.rings.would_hide_early() {
+                self.reap(controller, done);
+            }
+            self.ring_now(controller);
+        }
+        if self.rings.peek().is_some() {
             self.reap(controller, done);
         }
-        self.ring_now(controller);
-        self.reap(controller, done);
         if self.watch.is_due() {
             self.look(controller);
         }
@@ -192,9 +212,9 @@ impl Core {
         done.len() - before
     }
 
-    /// Takes in what has completed.
-    #[inline]
-    pub(super) fn reap(&mut self, controller: &Controller, done: &mut Vec<Completion>) {
+    /// Takes in what has completed. A queue with news is looked after before.
+    #[inline(never)]
+    fn reap(&mut self, controller: &Controller, done: &mut Vec<Completion>) {
         let mut count = 0;
         while let Some(word) = self.rings.peek() {
             let Some(op) = self.take_in(word) else {
@@ -205,7 +225,7 @@ impl Core {
             };
             count += 1;
             if self.ops.ended(op) {
-                done.push(self.ops.finish(op));
+                self.ops.finish_into(op, done);
             }
         }
         if count > 0 {
@@ -236,12 +256,10 @@ impl Core {
             self.fresh = false;
             controller.progressed();
         }
+        self.rings.advanced();
         if !self.waiting.is_empty() {
             self.feed();
             self.ring_now(controller);
-        }
-        if let Err(error) = self.rings.tell(false) {
-            self.lost_bell(controller, error);
         }
     }
 
@@ -327,6 +345,9 @@ impl Core {
         self.settle(controller);
         if !self.stale && self.ended.is_none() {
             self.reap(controller, done);
+            if self.rings.is_due() {
+                self.ring_now(controller);
+            }
             if self.watch.is_due() {
                 self.look(controller);
             }

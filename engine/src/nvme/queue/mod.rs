@@ -77,7 +77,7 @@ impl NvmeQueue {
     /// Sleeps once, after a last look at the ring.
     fn sleep_once(&mut self, left: Option<Duration>) -> Woken {
         self.core.attach(&self.controller);
-        if self.core.rings.tell(true).is_err() {
+        if self.core.rings.tell().is_err() {
             return Woken::Link;
         }
         let wake = self.core.wake.get().filter(|wake| wake.attached.get());

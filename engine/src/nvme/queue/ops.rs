@@ -4,6 +4,7 @@
 use super::piece::Work;
 use crate::medium::{Completion, Error, Result};
 use crate::memory::Buffer;
+use std::mem::ManuallyDrop;
 
 /// What every operation has; small, for most have nothing else.
 #[derive(Debug)]
@@ -55,14 +56,23 @@ impl Ops {
         self.taken.len() - self.free.len()
     }
 
-    /// Takes an operation that is one command.
+    /// The place of the next operation: what [`Ops::fill`] takes.
     #[inline]
-    pub(super) fn take(&mut self, tag: u64, buf: Option<Buffer>) -> u16 {
-        let op = self.free.pop().expect("the queue looked for room");
+    pub(super) fn vacant(&self) -> Option<u16> {
+        self.free.last().copied().filter(|&op| usize::from(op) < self.taken.len())
+    }
+
+    /// Takes an operation that is one command, at [`Ops::vacant`].
+    #[inline]
+    pub(super) fn fill(&mut self, op: u16, tag: u64, buf: Buffer) {
+        // Neither the new buffer nor what was there, which is none, is ever dropped here: it
+        // goes from the caller's memory to its place without another stop.
+        let buf = ManuallyDrop::new(buf);
         let taken = &mut self.taken[usize::from(op)];
+        self.free.pop();
+        debug_assert!(taken.buf.is_none(), "an operation that ended gave its buffer back");
+        std::mem::forget(taken.buf.replace(ManuallyDrop::into_inner(buf)));
         (taken.tag, taken.commands, taken.long) = (tag, 1, false);
-        taken.buf = buf;
-        op
     }
 
     /// Takes an operation of which no command was made yet.
@@ -72,9 +82,8 @@ impl Ops {
         (buf, bounce): (Option<Buffer>, Option<(Buffer, bool)>),
         work: Work,
     ) -> u16 {
-        let op = self.take(tag, buf);
-        let taken = &mut self.taken[usize::from(op)];
-        (taken.commands, taken.long) = (0, true);
+        let op = self.free.pop().expect("the queue looked for room");
+        self.taken[usize::from(op)] = Taken { tag, buf, commands: 0, long: true };
         self.rests[usize::from(op)] = Rest { work: Some(work), error: None, bounce };
         op
     }
@@ -121,13 +130,35 @@ impl Ops {
     }
 
     /// Ends an operation that has no command in flight.
-    #[inline]
     pub(super) fn finish(&mut self, op: u16) -> Completion {
         let taken = &mut self.taken[usize::from(op)];
         let (tag, mut buf) = (taken.tag, taken.buf.take());
         self.free.push(op);
         let result = if taken.long { self.end_long(op, &mut buf) } else { Ok(()) };
         Completion { tag, result, buf }
+    }
+
+    /// As [`Ops::finish`]. A simple operation's end goes straight to where it is asked for.
+    #[inline]
+    pub(super) fn finish_into(&mut self, op: u16, done: &mut Vec<Completion>) {
+        if done.len() == done.capacity() {
+            done.reserve(1);
+        }
+        match self.taken.get_mut(usize::from(op)) {
+            Some(taken) if !taken.long => {
+                self.free.push(op);
+                if let Some(place) = done.spare_capacity_mut().first_mut() {
+                    place.write(Completion {
+                        tag: taken.tag,
+                        result: Ok(()),
+                        buf: taken.buf.take(),
+                    });
+                    // SAFETY: the place behind the last one was just written.
+                    unsafe { done.set_len(done.len() + 1) };
+                }
+            }
+            _ => done.push(self.finish(op)),
+        }
     }
 
     #[cold]

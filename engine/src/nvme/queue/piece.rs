@@ -4,7 +4,7 @@ use super::super::namespace::Namespace;
 use super::super::spec::PAGE;
 use super::super::spec::command::Command;
 use super::super::spec::io::{CopyRange, DsmRange, NLB_MAX};
-use super::super::spec::pointer::SglDescriptor;
+use super::super::spec::pointer::{DataPointer, SglDescriptor};
 use crate::medium::BLOCK;
 use crate::memory::DmaPages;
 
@@ -51,31 +51,31 @@ impl Lists {
         self.pages.iova() + u64::from(slot) * PAGE as u64
     }
 
-    /// Adds the data pointer for contiguous data.
+    /// The data pointer for contiguous data.
     #[inline]
-    pub(super) fn point(&self, c: Command, slot: u16, sgl: bool, at: u64, len: usize) -> Command {
+    pub(super) fn point(&self, slot: u16, sgl: bool, at: u64, len: usize) -> DataPointer {
         if len <= PAGE {
-            c.with_prps(at, 0)
+            DataPointer::prps(at, 0)
         } else if len <= 2 * PAGE {
-            c.with_prps(at, at + PAGE as u64)
+            DataPointer::prps(at, at + PAGE as u64)
         } else if sgl {
-            c.with_sgl(SglDescriptor::data(at, len as u32))
+            DataPointer::sgl(SglDescriptor::data(at, len as u32))
         } else {
-            self.list(c, slot, len, |page| at + page * PAGE as u64)
+            self.list(slot, len, |page| at + page * PAGE as u64)
         }
     }
 
-    /// Adds a data pointer with a list of pages.
-    fn list(&self, c: Command, slot: u16, len: usize, page: impl Fn(u64) -> u64) -> Command {
+    /// A data pointer with a list of pages.
+    fn list(&self, slot: u16, len: usize, page: impl Fn(u64) -> u64) -> DataPointer {
         let first = usize::from(slot) * PAGE;
         let pages = len.div_ceil(PAGE) as u64;
         if pages <= 2 {
-            return c.with_prps(page(0), if pages == 2 { page(1) } else { 0 });
+            return DataPointer::prps(page(0), if pages == 2 { page(1) } else { 0 });
         }
         for number in 1..pages {
             self.pages.store64(first + (number as usize - 1) * 8, page(number));
         }
-        c.with_prps(page(0), self.address(slot))
+        DataPointer::prps(page(0), self.address(slot))
     }
 
     /// The next command of an operation, without its identifier; `work` has some left.
@@ -98,16 +98,21 @@ impl Lists {
         let sgl = space.abilities.sgl;
         match work.kind {
             Kind::Flush => Command::flush(nsid),
-            Kind::Read => self.point(Command::read(nsid, at, blocks), slot, sgl, data, len),
-            Kind::Write { fua } => {
-                self.point(Command::write(nsid, at, blocks, fua), slot, sgl, data, len)
+            kind @ (Kind::Read | Kind::Write { .. } | Kind::Compare) => {
+                let data = self.point(slot, sgl, data, len);
+                let command = match kind {
+                    Kind::Write { fua } => Command::write(nsid, at, blocks, fua),
+                    Kind::Compare => Command::compare(nsid, at, blocks),
+                    _ => Command::read(nsid, at, blocks),
+                };
+                command.with_data(data)
             }
-            Kind::Compare => self.point(Command::compare(nsid, at, blocks), slot, sgl, data, len),
             Kind::WriteZeroes => match self.zeroes {
                 None => Command::write_zeroes(nsid, at, blocks),
                 // Every page of the data is the same one.
                 Some(page) => {
-                    self.list(Command::write(nsid, at, blocks, false), slot, len, |_| page)
+                    let data = self.list(slot, len, |_| page);
+                    Command::write(nsid, at, blocks, false).with_data(data)
                 }
             },
             Kind::Deallocate => {

@@ -1,27 +1,31 @@
 //! A submission ring and a completion ring with their doorbells (Base 1.4, 4.1).
 //!
-//! Both have a power of two of entries. The completion ring has twice as many as the
-//! submission ring, so that its doorbell is rung for many completions at once: a
-//! controller needs room for what is in flight, and that is less than half.
+//! Both have a power of two of entries. The completion ring has twice as many as can be in
+//! flight, so that its doorbell is rung for many completions at once: a controller needs
+//! room for what is in flight, and that is less than half.
 
 use super::super::controller::Controller;
-use super::super::shadow::Bell;
+use super::super::shadow::{Bell, full_fence};
 use super::super::spec::command::{Command, Cqe};
 use super::super::spec::registers as reg;
 use crate::medium::Result;
-use crate::memory::{DmaPages, Pool};
+use crate::memory::{DmaPages, Pool, store_fence};
 
 /// Bit of the phase tag in the upper word of a completion.
 const PHASE: u64 = 1 << 48;
 
-/// Entries of a completion ring at least, where the controller allows.
-const LEAST_CQ: u32 = 64;
+/// Entries of a ring at least, where the controller allows. Less memory than a page is not
+/// to be had; and a controller with shadow doorbells tells of itself once in so many
+/// entries, in a line that is taken from this side each time.
+const LEAST: u32 = 64;
 
 /// The rings of one queue pair.
 #[derive(Debug)]
 pub(super) struct Rings {
     pub(super) qid: u16,
     sq: DmaPages,
+    /// The submission ring is in the controller's own memory.
+    sq_is_there: bool,
     cq: DmaPages,
     sq_mask: u32,
     cq_mask: u32,
@@ -35,6 +39,8 @@ pub(super) struct Rings {
     phase: u64,
     /// Completions that are taken in before the controller is told.
     gather: u32,
+    /// There is something to tell.
+    due: bool,
     sq_bell: Bell,
     cq_bell: Bell,
 }
@@ -67,15 +73,18 @@ impl Word {
 }
 
 impl Rings {
-    /// Rings for `depth` commands in flight, which the controller does not know yet.
+    /// Rings for `depth` commands in flight, which the controller does not know yet. The
+    /// submission ring may be `there`: in the controller's own memory.
     ///
     /// # Errors
     /// What the pool and the bus say.
-    pub(super) fn new(controller: &Controller, qid: u16, depth: u32) -> Result<Self> {
-        let entries = (depth + 1).next_power_of_two().max(2);
-        // The controller's largest ring bounds both; a power of two at least this long.
-        let most = (controller.max_depth() + 1).max(entries);
-        let cq_entries = (2 * entries).max(LEAST_CQ).min(most);
+    pub(super) fn new(
+        controller: &Controller,
+        qid: u16,
+        depth: u32,
+        there: Option<DmaPages>,
+    ) -> Result<Self> {
+        let (entries, cq_entries) = Self::entries(controller, depth);
         let pool: &Pool = &controller.pool;
         let dstrd = controller.link.cap.dstrd() as u32;
         let bell = |offset, shadow| -> Result<Bell> {
@@ -84,7 +93,8 @@ impl Rings {
         };
         Ok(Self {
             qid,
-            sq: pool.pages(entries as usize * Command::BYTES)?,
+            sq_is_there: there.is_some(),
+            sq: there.map_or_else(|| pool.pages(entries as usize * Command::BYTES), Ok)?,
             cq: pool.pages(cq_entries as usize * Cqe::BYTES)?,
             sq_mask: entries - 1,
             cq_mask: cq_entries - 1,
@@ -95,9 +105,23 @@ impl Rings {
             phase: PHASE,
             // In flight and not yet told must fit together.
             gather: (cq_entries - depth).min(cq_entries / 4).max(1),
+            due: false,
             sq_bell: bell(reg::sq_doorbell(qid, dstrd), reg::shadow_sq(qid, dstrd))?,
             cq_bell: bell(reg::cq_doorbell(qid, dstrd), reg::shadow_cq(qid, dstrd))?,
         })
+    }
+
+    /// Entries of both rings for so many commands in flight. The controller's largest ring
+    /// bounds both; each is a power of two.
+    fn entries(controller: &Controller, depth: u32) -> (u32, u32) {
+        let least = (depth + 1).next_power_of_two().max(2);
+        let most = (controller.max_depth() + 1).max(least);
+        (least.max(LEAST).min(most), (2 * least).max(LEAST).min(most))
+    }
+
+    /// Bytes of the submission ring for so many commands in flight.
+    pub(super) fn sq_bytes(controller: &Controller, depth: u32) -> usize {
+        Self::entries(controller, depth).0 as usize * Command::BYTES
     }
 
     /// Forgets everything, as it is before the controller has the queues.
@@ -105,7 +129,7 @@ impl Rings {
         self.sq.zero(0, self.sq.len());
         self.cq.zero(0, self.cq.len());
         (self.tail, self.rung, self.head, self.told) = (0, 0, 0, 0);
-        self.phase = PHASE;
+        (self.phase, self.due) = (PHASE, false);
         self.sq_bell.clear();
         self.cq_bell.clear();
     }
@@ -125,6 +149,13 @@ impl Rings {
     pub(super) fn push(&mut self, command: &Command) {
         self.sq.store_words(self.tail as usize * Command::BYTES, &command.0);
         self.tail = (self.tail + 1) & self.sq_mask;
+        self.due = true;
+    }
+
+    /// Whether the controller has to be told of anything: [`Rings::ring`] does.
+    #[inline]
+    pub(super) fn is_due(&self) -> bool {
+        self.due
     }
 
     /// Whether there is a completion and a command that was not rung: after the doorbell
@@ -134,18 +165,61 @@ impl Rings {
         self.tail != self.rung && self.peek().is_some()
     }
 
-    /// Tells the controller of all commands that were put in since, if any.
+    /// Tells the controller of all commands that were put in since, and which completions
+    /// were taken in, if they are many; the latter first, so that there is room for those
+    /// of the former. One fence does for both.
     ///
     /// # Errors
     /// What the bus says.
     #[inline]
     pub(super) fn ring(&mut self) -> Result<()> {
-        if self.tail == self.rung {
-            return Ok(());
+        let (tail, rung, told) = (self.tail, self.rung, self.told);
+        let head = if self.untold() >= self.gather { self.head } else { told };
+        (self.rung, self.told, self.due) = (tail, head, false);
+        let mut shadowed = false;
+        if head != told {
+            shadowed |= self.cq_bell.put(head)?;
         }
-        let old = self.rung;
-        self.rung = self.tail;
-        self.sq_bell.write(self.tail, old)
+        if self.sq_is_there && tail != rung {
+            // The entries before the doorbell, however the memory is mapped.
+            store_fence();
+        }
+        if tail != rung {
+            shadowed |= self.sq_bell.put(tail)?;
+        }
+        if shadowed {
+            full_fence();
+            if head != told {
+                self.cq_bell.wake(head, told)?;
+            }
+            if tail != rung {
+                self.sq_bell.wake(tail, rung)?;
+            }
+        }
+        if !self.sq_is_there {
+            // The line of the entry behind the last one is taken from the controller now, not
+            // when it is needed. It is nobody's, and the word is zero in every command.
+            self.sq.store64(tail as usize * Command::BYTES + 8, 0);
+        }
+        Ok(())
+    }
+
+    /// Tells the controller which completions were taken in, though they be few.
+    ///
+    /// # Errors
+    /// What the bus says.
+    pub(super) fn tell(&mut self) -> Result<()> {
+        let told = std::mem::replace(&mut self.told, self.head);
+        match told == self.head {
+            true => Ok(()),
+            false => self.cq_bell.write(self.head, told),
+        }
+    }
+
+    /// Completions that were taken in and that the controller was not told of.
+    #[inline]
+    fn untold(&self) -> u32 {
+        self.head.wrapping_sub(self.told) & self.cq_mask
     }
 
     /// The next completion, if it is there.
@@ -166,6 +240,12 @@ impl Rings {
         }
     }
 
+    /// Several were: the controller is told by the next [`Rings::ring`] if they are many.
+    #[inline]
+    pub(super) fn advanced(&mut self) {
+        self.due |= self.untold() >= self.gather;
+    }
+
     /// Whether a completion's queue is this one, and what it says of the submission ring
     /// possible with so many commands in flight.
     #[inline]
@@ -174,21 +254,5 @@ impl Rings {
         // What the controller has not fetched is in flight.
         let unfetched = self.rung.wrapping_sub(head) & self.sq_mask;
         word.sqid() == self.qid && head <= self.sq_mask && unfetched <= in_flight
-    }
-
-    /// Tells the controller which completions were taken in, if they are many, or any
-    /// with `all`.
-    ///
-    /// # Errors
-    /// What the bus says.
-    #[inline]
-    pub(super) fn tell(&mut self, all: bool) -> Result<()> {
-        let since = self.head.wrapping_sub(self.told) & self.cq_mask;
-        if since == 0 || (since < self.gather && !all) {
-            return Ok(());
-        }
-        let old = self.told;
-        self.told = self.head;
-        self.cq_bell.write(self.head, old)
     }
 }

@@ -76,12 +76,6 @@ impl Slab {
         Some((at, command.cid))
     }
 
-    /// Whether there is a place.
-    #[inline]
-    pub(super) fn has_room(&self) -> bool {
-        !self.free.is_empty()
-    }
-
     /// Why a completion is none, if it is not.
     pub(super) fn judge(&self, cid: u16) -> Option<Stray> {
         match self.places.get(usize::from(cid & PLACE)) {

@@ -1,10 +1,11 @@
 //! Taking operations: how each becomes commands, at once or when there are places.
 
 use super::super::controller::Controller;
-use super::super::spec::command::Command;
+use super::super::spec::command::{Command, nvm};
+use super::super::spec::io::FUA;
 use super::core::Core;
 use super::piece::{Kind, Work};
-use crate::medium::check::{check, full, reject};
+use crate::medium::check::{check, full, is_transfer, reject};
 use crate::medium::{BLOCK, Error, ErrorKind, Op, Rejected, Result};
 use crate::memory::Buffer;
 
@@ -23,6 +24,52 @@ impl Core {
                 return Err(reject(op, error.clone()));
             }
         }
+        let Some((number, command)) = self.begin(controller, &op) else {
+            return self.submit_long(controller, tag, op);
+        };
+        if let Some(buf) = op.into_buffer() {
+            self.ops.fill(number, tag, buf);
+            self.rings.push(&command);
+        }
+        Ok(())
+    }
+
+    /// Makes the command of an operation that is one, where it can go at once: a transfer
+    /// that is not refused, not longer than a command, from memory that the device reaches,
+    /// with nothing before it. What it does of all this it does while the operation is
+    /// whole, so that none is ever moved but to its place.
+    #[inline]
+    fn begin(&mut self, controller: &Controller, op: &Op) -> Option<(u16, Command)> {
+        let (opcode, flags, at, buf) = match op {
+            Op::Read { at, buf } => (nvm::READ, 0, *at, buf),
+            Op::Write { at, buf, fua } if !self.read_only => {
+                (nvm::WRITE, if *fua { FUA } else { 0 }, *at, buf)
+            }
+            _ => return None,
+        };
+        let len = buf.len();
+        let address = controller.device_address(buf)?;
+        let space = &*self.space;
+        let fits = is_transfer(at, len, &space.geometry) && len <= self.most;
+        if !fits || !self.waiting.is_empty() || self.in_flight() >= self.ops.depth() {
+            return None;
+        }
+        let number = self.ops.vacant()?;
+        let (slot, cid) = self.slab.take(number)?;
+        let (at, count) = (at << space.shift, ((len / BLOCK) as u32) << space.shift);
+        let data = self.lists.point(slot, space.abilities.sgl, address, len);
+        let command = Command::ranged(opcode, space.nsid, at, count, flags);
+        Some((number, command.with_cid(cid).with_data(data)))
+    }
+
+    /// Takes an operation that is not one command at once, or refuses it.
+    #[cold]
+    fn submit_long(
+        &mut self,
+        controller: &Controller,
+        tag: u64,
+        op: Op,
+    ) -> std::result::Result<(), Rejected> {
         if let Err(error) = check(&op, &self.space.geometry) {
             return Err(reject(op, error));
         }
@@ -30,16 +77,21 @@ impl Core {
             return Err(full(op));
         }
         match op {
-            Op::Read { at, buf } => self.transfer(controller, tag, Kind::Read, (at, buf)),
+            Op::Read { at, buf } => self.transfer_long(controller, tag, Kind::Read, (at, buf)),
             Op::Write { at, buf, fua } if !self.read_only => {
-                self.transfer(controller, tag, Kind::Write { fua }, (at, buf))
+                self.transfer_long(controller, tag, Kind::Write { fua }, (at, buf))
             }
-            Op::Compare { at, buf } => self.transfer(controller, tag, Kind::Compare, (at, buf)),
+            Op::Compare { at, buf } => {
+                self.transfer_long(controller, tag, Kind::Compare, (at, buf))
+            }
             Op::Flush => self.order(tag, Kind::Flush, 0, 1),
-            other if self.read_only => Err(reject(other, read_only())),
-            Op::WriteZeroes { at, count } => self.order_blocks(tag, Kind::WriteZeroes, at, count),
-            Op::Deallocate { at, count } => self.order_blocks(tag, Kind::Deallocate, at, count),
-            Op::Copy { from, to, count } => {
+            Op::WriteZeroes { at, count } if !self.read_only => {
+                self.order_blocks(tag, Kind::WriteZeroes, at, count)
+            }
+            Op::Deallocate { at, count } if !self.read_only => {
+                self.order_blocks(tag, Kind::Deallocate, at, count)
+            }
+            Op::Copy { from, to, count } if !self.read_only => {
                 let from = from << self.space.shift;
                 self.order_blocks(tag, Kind::Copy { from }, to, count)
             }
@@ -47,48 +99,16 @@ impl Core {
         }
     }
 
-    /// Takes an operation with a buffer: at once where it is one command.
-    #[inline]
-    fn transfer(
-        &mut self,
-        controller: &Controller,
-        tag: u64,
-        kind: Kind,
-        (at, buf): (u64, Buffer),
-    ) -> std::result::Result<(), Rejected> {
-        let len = buf.len();
-        let address = controller.pool.device_address(&buf);
-        let (Some(address), true, true) =
-            (address, len <= self.most && self.waiting.is_empty(), self.slab.has_room())
-        else {
-            return self.transfer_long(controller, tag, kind, (at, buf), address);
-        };
-        let op = self.ops.take(tag, Some(buf));
-        let Some((slot, cid)) = self.slab.take(op) else { return Ok(()) };
-        let (nsid, shift) = (self.space.nsid, self.space.shift);
-        let (at, count) = (at << shift, ((len / BLOCK) as u32) << shift);
-        let command = match kind {
-            Kind::Read => Command::read(nsid, at, count),
-            Kind::Write { fua } => Command::write(nsid, at, count, fua),
-            _ => Command::compare(nsid, at, count),
-        };
-        let sgl = self.space.abilities.sgl;
-        let command = self.lists.point(command.with_cid(cid), slot, sgl, address, len);
-        self.rings.push(&command);
-        Ok(())
-    }
-
-    /// Takes one that is several commands, has to wait for others, or whose buffer the
+    /// Takes one that may be several commands, has to wait for others, or whose buffer the
     /// device cannot reach: such bytes are copied (law M4).
-    #[cold]
     fn transfer_long(
         &mut self,
         controller: &Controller,
         tag: u64,
         kind: Kind,
         (at, buf): (u64, Buffer),
-        address: Option<u64>,
     ) -> std::result::Result<(), Rejected> {
+        let address = controller.device_address(&buf);
         let (address, bounce) = match address {
             Some(address) => (address, None),
             None => match self.bounce(controller, kind, &buf) {

@@ -1,7 +1,7 @@
 //! Submission and completion queue entries (Base 1.4, 4.2 and 4.6), opcodes, and the
 //! admin commands (5).
 
-use super::pointer::SglDescriptor;
+use super::pointer::{DataPointer, SglDescriptor};
 use super::status::Status;
 
 /// Opcodes of the admin command set (5).
@@ -89,23 +89,25 @@ impl Command {
         self
     }
 
+    /// The same with a data pointer.
+    #[must_use]
+    #[inline]
+    pub const fn with_data(mut self, data: DataPointer) -> Self {
+        self.0[0] = (self.0[0] & !0xc000) | (data.psdt as u64) << 14;
+        [self.0[3], self.0[4]] = data.words;
+        self
+    }
+
     /// The same with a data pointer of two PRPs.
     #[must_use]
-    pub const fn with_prps(mut self, prp1: u64, prp2: u64) -> Self {
-        self.0[0] &= !0xc000;
-        self.0[3] = prp1;
-        self.0[4] = prp2;
-        self
+    pub const fn with_prps(self, prp1: u64, prp2: u64) -> Self {
+        self.with_data(DataPointer::prps(prp1, prp2))
     }
 
     /// The same with a data pointer of one SGL descriptor.
     #[must_use]
-    pub const fn with_sgl(mut self, descriptor: SglDescriptor) -> Self {
-        self.0[0] = (self.0[0] & !0xc000) | (PSDT_SGL as u64) << 14;
-        let [low, high] = descriptor.words();
-        self.0[3] = low;
-        self.0[4] = high;
-        self
+    pub const fn with_sgl(self, descriptor: SglDescriptor) -> Self {
+        self.with_data(DataPointer::sgl(descriptor))
     }
 
     /// The same with one of command dwords 10 to 15.

@@ -21,7 +21,9 @@ pub const NLB_MAX: u32 = 1 << 16;
 /// Builders of NVM commands. Numbers are logical blocks; `count` is from 1 to
 /// [`NLB_MAX`], and goes into NLB zero-based.
 impl Command {
-    const fn ranged(opcode: u8, nsid: u32, slba: u64, count: u32, flags: u32) -> Self {
+    /// A command that names a range, with `flags` in dword 12.
+    #[inline]
+    pub const fn ranged(opcode: u8, nsid: u32, slba: u64, count: u32, flags: u32) -> Self {
         let mut command = Self::new(opcode, nsid);
         command.0[5] = slba;
         command.with_cdw(12, (count.wrapping_sub(1) & 0xffff) | flags)

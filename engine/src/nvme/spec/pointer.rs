@@ -2,6 +2,7 @@
 //! descriptors (4.4).
 
 use super::PAGE;
+use super::command::{PSDT_PRP, PSDT_SGL};
 
 /// Entries in one page of a PRP list.
 pub const PRP_LIST_ENTRIES: usize = PAGE / 8;
@@ -42,6 +43,29 @@ impl SglDescriptor {
     /// The descriptor of two words; its reserved bytes are not looked at.
     pub const fn from_words(words: [u64; 2]) -> Self {
         Self { address: words[0], length: words[1] as u32, kind: (words[1] >> 56) as u8 }
+    }
+}
+
+/// DPTR of a command with the bits that say what it is (4.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataPointer {
+    /// PSDT: one of [`PSDT_PRP`](super::command) and its like.
+    pub psdt: u8,
+    /// Its two words, lower first.
+    pub words: [u64; 2],
+}
+
+impl DataPointer {
+    /// Two PRPs; the second is zero, a page, or a list.
+    #[inline]
+    pub const fn prps(prp1: u64, prp2: u64) -> Self {
+        Self { psdt: PSDT_PRP, words: [prp1, prp2] }
+    }
+
+    /// One SGL descriptor.
+    #[inline]
+    pub const fn sgl(descriptor: SglDescriptor) -> Self {
+        Self { psdt: PSDT_SGL, words: descriptor.words() }
     }
 }
 

@@ -6,7 +6,8 @@ use crate::medium::{Error, ErrorKind, Result};
 use crate::nvme::spec::command::{Command, Cqe, admin, nvm};
 use crate::nvme::spec::identify::{IdentifyController, IdentifyNamespace, LbaFormat, cns};
 use crate::nvme::spec::registers::{
-    ACQ, AQA, ASQ, CAP, CC, CSTS, Cap, Cc, Csts, DOORBELLS, PMRCAP, PMRCTL, PMRSTS, PmrCap,
+    ACQ, AQA, ASQ, CAP, CC, CMBLOC, CMBMSC, CMBSTS, CMBSZ, CSTS, Cap, Cc, CmbLoc, CmbMsc, CmbSz,
+    Csts, DOORBELLS, PMRCAP, PMRCTL, PMRSTS, PmrCap,
 };
 use crate::nvme::spec::status::Status;
 use std::collections::{BTreeMap, VecDeque};
@@ -65,6 +66,15 @@ pub(super) struct State {
     pub(super) pmr_control: Vec<u32>,
     /// A controller reset disables the region.
     pub(super) pmr_forgets: bool,
+    /// The memory buffer, in BAR 2, shown by CMBMSC.CRE; and what CMBSZ says of it.
+    pub(super) cmb: Option<Arc<Memory>>,
+    pub(super) cmb_size: u32,
+    /// CDPCILS: lists need not lie where their queues do.
+    pub(super) lists_apart: bool,
+    /// Writes of CMBMSC: how wide, and what.
+    pub(super) cmb_control: Vec<(usize, u64)>,
+    /// It does not take the address.
+    pub(super) cmb_refuses: bool,
     /// What BAR 4 maps.
     pub(super) region: Option<Arc<Memory>>,
 }
@@ -119,6 +129,19 @@ impl Fake {
         Arc::new(Self(Arc::new(Space(Mutex::new(state)))))
     }
 
+    /// With a memory buffer of so many pages in BAR 2, in which this may lie.
+    pub(super) fn with_buffer(pages: usize, allows: CmbSz) -> Arc<Self> {
+        let fake = Self::new();
+        {
+            let mut state = fake.state();
+            state.cap = Cap(0).with_cmbs(1).0;
+            state.cmb = Some(Memory::new(pages));
+            state.lists_apart = true;
+            state.cmb_size = allows.with_sz(pages as u32).0;
+        }
+        fake
+    }
+
     /// With a region of so many pages in BAR 4, of which PMRCAP says this.
     pub(super) fn with_region(pages: usize, pmrcap: PmrCap) -> Arc<Self> {
         let fake = Self::new();
@@ -151,11 +174,36 @@ impl State {
         }
     }
 
+    /// The last address of the memory buffer, if it is in force.
+    fn buffer(&self) -> Option<(u64, u64, usize)> {
+        let memory = self.cmb.as_ref()?;
+        let &(8, value) = self.cmb_control.last()? else { return None };
+        let control = CmbMsc(value);
+        let place = (control.cba() << 12, memory.1 as u64, memory.0.as_ptr().addr());
+        (control.cmse() == 1).then_some(place)
+    }
+
+    /// Whether an address lies in the memory buffer.
+    pub(super) fn in_buffer(&self, iova: u64) -> bool {
+        self.buffer().is_some_and(|(at, len, _)| (at..at + len).contains(&iova))
+    }
+
     /// Panics for what was never mapped: a stray access.
     fn place(&self, iova: u64, len: usize) -> usize {
+        if let Some((at, size, address)) = self.buffer()
+            && at <= iova
+            && iova + len as u64 <= at + size
+        {
+            return address + (iova - at) as usize;
+        }
         let inside = |m: &&(u64, u64, usize)| m.0 <= iova && iova + len as u64 <= m.0 + m.1;
         let map = self.maps.iter().find(inside).expect("the driver maps what it names");
         map.2 + (iova - map.0) as usize
+    }
+
+    /// Where a queue's submission ring is.
+    pub(super) fn ring_of(&self, qid: u16) -> u64 {
+        self.pairs[&qid].sq
     }
 
     /// Posts a completion, right or wrong.
@@ -296,6 +344,16 @@ impl Registers for Space {
         let value = match offset {
             _ if state.vanished => u64::MAX,
             CAP => Cap(state.cap).with_mqes(63).with_cqr(1).with_to(1).with_css(1).0,
+            CMBLOC | CMBSZ => {
+                let shown = state.cmb_control.last().is_some_and(|(_, v)| CmbMsc(*v).cre() == 1);
+                let value = if offset == CMBLOC {
+                    CmbLoc(0).with_bir(2).with_cdpcils(state.lists_apart.into()).0
+                } else {
+                    state.cmb_size
+                };
+                if shown { value.into() } else { 0 }
+            }
+            CMBSTS => u64::from(state.cmb_refuses),
             PMRSTS => {
                 state.barriers += 1;
                 let next = state.pmr_status.front().copied().unwrap_or(0);
@@ -321,6 +379,7 @@ impl Registers for Space {
         let value = u64::from_le_bytes(bytes);
         match offset {
             CC => state.configure(Cc(value as u32)),
+            CMBMSC => state.cmb_control.push((from.len(), value)),
             _ if offset >= DOORBELLS => {
                 let number = (offset - DOORBELLS) / 4;
                 state.rings += u32::from(number > 1);
@@ -355,8 +414,14 @@ impl Function for Fake {
 
     fn bar(&self, index: u8) -> Result<Bar> {
         let space: Arc<dyn Registers> = Arc::<Space>::clone(&self.0);
-        if let (4, Some(region)) = (index, &self.state().region) {
-            let memory: Arc<dyn Mmio> = Arc::<Memory>::clone(region);
+        let state = self.state();
+        let found = match index {
+            2 => state.cmb.as_ref(),
+            4 => state.region.as_ref(),
+            _ => None,
+        };
+        if let Some(found) = found {
+            let memory: Arc<dyn Mmio> = Arc::<Memory>::clone(found);
             let len = memory.len() as u64;
             return Ok(Bar::new(index, len, vec![Area { offset: 0, memory }], space));
         }

@@ -1,6 +1,7 @@
 //! The driver against a controller that a test plays itself, so that what is wrong comes
 //! at the moment that the test chooses.
 
+mod buffer;
 mod fake;
 mod region;
 

@@ -5,7 +5,7 @@
 //! out, and must not. How membarrier is modelled stands at the head of `world`.
 //!
 //! The window's ledger, which stands on the same barrier, has its model beside it,
-//! and so have the readings of `rcu`.
+//! and so have the readings of `rcu` and the latches of `latch`.
 //!
 //! Run by `RUSTFLAGS="--cfg loom" cargo test -p freehold-engine --lib models`.
 

@@ -80,7 +80,7 @@ pub(in crate::pin) fn registered() -> bool {
     FORM.get() == Form::Membarrier
 }
 
-pub(in crate::pin) fn broken(fault: Fault) -> bool {
+pub(crate) fn broken(fault: Fault) -> bool {
     FAULT.get() == Some(fault)
 }
 
