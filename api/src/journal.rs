@@ -69,8 +69,37 @@ pub(crate) fn open_what_can_be(
     Ok((rest, Some(e.to_string())))
 }
 
+/// Prepares the media of a store and of its journal: both, or neither is changed.
+pub(crate) fn format_both(
+    store: &str,
+    journal: &str,
+    options: &FormatOptions,
+) -> Result<(Arc<dyn Medium>, Arc<dyn Medium>)> {
+    let is = |uri: &str, what: fn(&Target) -> bool| Ok::<_, Error>(what(&Uri::parse(uri)?.target));
+    let memory = |target: &Target| matches!(target, Target::Mem { .. });
+    if is(journal, memory)? && !is(store, memory)? {
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            format!("{journal} is gone when it is closed, and the store could not be opened again"),
+        ));
+    }
+    let of_journal = format_options(journal, options)?;
+    if let Some(size) = of_journal.size.or_else(|| registry::length(journal)) {
+        freehold_blockmap::check_journal_size(size)?;
+    }
+    freehold_engine::check_target(store, &options.into())?;
+    freehold_engine::check_target(journal, &of_journal)?;
+    // A device is not changed by this, and may refuse; a file was asked, and is emptied.
+    if is(store, |target| matches!(target, Target::File { .. }))? {
+        let journal = freehold_engine::format_target(journal, &of_journal)?;
+        return Ok((freehold_engine::format_target(store, &options.into())?, journal));
+    }
+    let medium = freehold_engine::format_target(store, &options.into())?;
+    Ok((medium, freehold_engine::format_target(journal, &of_journal)?))
+}
+
 /// How the journal's medium is prepared.
-pub(crate) fn format_options(
+fn format_options(
     journal: &str,
     options: &FormatOptions,
 ) -> Result<freehold_engine::FormatOptions> {

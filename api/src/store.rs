@@ -103,22 +103,12 @@ impl Store {
         freehold_blockmap::check_size(
             options.size.or_else(|| registry::length(uri)).unwrap_or(u64::MAX),
         )?;
-        let journal = journal::named(uri, options.journal.as_deref())?;
-        let journal = match &journal {
-            None => None,
-            Some(name) => {
-                // Both, before either is changed.
-                let of_journal = journal::format_options(name, options)?;
-                freehold_engine::check_target(uri, &options.into())?;
-                freehold_engine::check_target(name, &of_journal)?;
-                Some((name, of_journal))
-            }
-        };
-        let medium = freehold_engine::format_target(uri, &options.into())?;
-        let (journal, named) = match journal {
-            None => (None, None),
-            Some((name, options)) => {
-                (Some(freehold_engine::format_target(name, &options)?), Some(name.clone()))
+        let named = journal::named(uri, options.journal.as_deref())?;
+        let (medium, journal) = match &named {
+            None => (freehold_engine::format_target(uri, &options.into())?, None),
+            Some(journal) => {
+                let (medium, journal) = journal::format_both(uri, journal, options)?;
+                (medium, Some(journal))
             }
         };
         let volume = Volume::format_with(medium, journal, &FormatSpec::default())?;

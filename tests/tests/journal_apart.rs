@@ -171,6 +171,26 @@ fn damaged_headers_and_rings_of_another_length() {
 }
 
 #[test]
+fn a_superblock_that_lies_about_its_journal_is_refused() {
+    use freehold_blockmap::format::superblock;
+    let pair = Pair::new();
+    let huge = SimMedium::with_image(options(true, 1 << 33), pair.journal.image());
+    for blocks in [1, 127, 65_537, 1 << 32] {
+        let mut image = pair.store.image();
+        for slot in [0, 1] {
+            let mut sb = superblock::decode(&image.get(slot)[..], slot).expect("a superblock");
+            sb.apart.as_mut().expect("a journal apart").blocks = blocks;
+            let mut block = [0; BLOCK];
+            superblock::encode(&sb, slot, &mut block).expect("it can be said");
+            image.set(slot, Arc::new(block));
+        }
+        let store = copy_of(image, options(false, BLOCKS));
+        let words = ["superblock", "shorter or longer"];
+        refused(open(&store, Some(huge.medium())), ErrorKind::Corrupt, &words);
+    }
+}
+
+#[test]
 fn a_journals_medium_that_is_too_small_is_refused_before_anything_is_written() {
     let store = SimMedium::new(options(false, BLOCKS));
     let small = SimMedium::new(options(true, 129));
@@ -461,6 +481,17 @@ fn formatting_two_media_takes_both_or_none() {
     let first = Store::format(&format!("{store}?journal={journal}"), &sized).expect("two files");
     first.create(b"precious").expect("room");
     let forced = freehold::FormatOptions { force: true, ..sized.clone() };
+    // Journals that cannot be, and the store that would be overwritten.
+    let memory = format!("{store}?journal=mem:1M");
+    let small = freehold::FormatOptions { journal_size: Some(519 << 10), ..forced.clone() };
+    let short = format!("{store}?journal={}", place.at("short"));
+    first.close().expect("it ends");
+    for (uri, options) in [(&memory, &forced), (&short, &small)] {
+        let refused = Store::format(uri, options).expect_err("no journal");
+        assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
+    }
+    let opened = Store::open(&format!("{store}?journal={journal}"), &OpenOptions::default());
+    let first = opened.expect("nothing has happened to it");
     // The journal of a store that is open, with another store that would be overwritten.
     let second = place.at("second");
     Store::format(&second, &sized).expect("a file").close().expect("it ends");
@@ -481,4 +512,37 @@ fn formatting_two_media_takes_both_or_none() {
     Store::format(&uri, &forced).expect("by force");
     let refused = Store::open(&format!("{store}?journal={journal}"), &OpenOptions::default());
     assert_eq!(refused.err().map(|e| e.kind()), Some(ErrorKind::WrongJournal));
+}
+
+#[test]
+fn a_region_that_is_not_sound_opens_for_reading_alone() {
+    use freehold_engine::emulator::{Backing, Options, RegionOptions};
+    use freehold_tests::nvme::Served;
+    let place = Place::new("region");
+    let mut options = Options::new("", 16 << 20);
+    options.backing = Backing::File(place.at("disk").into());
+    options.region = Some(RegionOptions::new(place.at("region"), 1 << 20));
+    let uri = |served: &Served| format!("{}?journal=pmr", served.uri());
+    {
+        let served = Served::new(options.clone());
+        let store = Store::format(&uri(&served), &Default::default()).expect("two media");
+        store.create(b"f").expect("room").write_durable_at(&[5; 5000], 0).expect("room");
+    }
+    let reading = OpenOptions { read_only: true, ..OpenOptions::default() };
+    // Not restored, and read only.
+    for (health, kind, words) in
+        [(1, ErrorKind::Io, "--discard-journal"), (2, ErrorKind::Permission, "reading only")]
+    {
+        options.region.as_mut().expect("a region").health = health;
+        let served = Served::new(options.clone());
+        let uri = uri(&served);
+        refused(Store::open(&uri, &OpenOptions::default()), kind, &[words, "journal of"]);
+        let store = Store::open(&uri, &reading).expect("it can be read");
+        assert_eq!(store.open_file(b"f").expect("a file").size(), 5000);
+        drop(store);
+        let said = Store::discard_journal(&uri, &OpenOptions::default(), false);
+        let said = said.expect("it says what is lost");
+        let lost = said.lost.expect("it can be read");
+        assert!(!said.done && lost.files == [b"f"] && said.refused.is_some(), "{lost:?}");
+    }
 }

@@ -38,6 +38,14 @@ pub struct FormatSpec {
     pub journal_id: Option<[u8; 16]>,
 }
 
+/// Is a medium of so many bytes large enough for a journal of its own?
+///
+/// # Errors
+/// `Invalid`, with the smallest size.
+pub fn check_journal_size(bytes: u64) -> Result<()> {
+    ring_blocks(bytes / BLOCK as u64, None).map(drop)
+}
+
 /// Is a medium of so many bytes large enough for a store?
 ///
 /// # Errors

@@ -80,7 +80,7 @@ pub use defrag::DefragReport;
 pub use diff::DiffRange;
 pub use discard::{Discarded, LostRecords};
 pub use file::{DEFAULT_SESSION, FileHandle};
-pub use format::{FormatSpec, check_size};
+pub use format::{FormatSpec, check_journal_size, check_size};
 pub use grant::{LeaseSpec, MOST_HOLD};
 pub use lease::{LeaseCore, LeasePiece};
 pub use lease_io::{LeaseAt, LeaseRefused};
@@ -217,6 +217,11 @@ impl Volume {
                 slot,
                 "its journal is longer than any can be",
             ));
+        }
+        let sizes = format::MIN_JOURNAL..=format::JOURNAL_LIMIT;
+        if sb.apart.is_some_and(|journal| !sizes.contains(&journal.blocks)) {
+            let why = "its journal on another medium is shorter or longer than any can be";
+            return Err(Error::corrupt("superblock", Self::slot(sb.checkpoint), why));
         }
         limits::superblock(sb)
     }

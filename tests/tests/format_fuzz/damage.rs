@@ -193,7 +193,8 @@ fn lengths_that_lie_are_refused_under_a_right_checksum() {
                 resum(&mut block, &id);
                 let accepted = read(&block).is_ok();
                 // Whoever ignores a feature reads on past the fields that it appended.
-                let longer = name == "superblock" && field == "payload_bytes" && lie > truth;
+                let longer =
+                    name.starts_with("superblock") && field == "payload_bytes" && lie > truth;
                 assert_eq!(accepted, longer && lie <= 4032, "{name}: {field} {lie}");
             }
         }

@@ -1,5 +1,6 @@
 //! A store whose journal is in another file, and what is said when that is lost.
 
+use crate::program::device::emulated;
 use crate::program::harness::{Place, bytes};
 
 #[test]
@@ -53,4 +54,38 @@ fn a_journal_is_given_up_by_force_alone() {
     assert_eq!(place.names(), ["f"]);
     place.assert_clean();
     place.run(["check", &place.uri, "--discard-journal"]).refused(1, "there is none");
+}
+
+#[test]
+fn a_journal_on_the_region_of_the_stores_own_controller() {
+    let place = Place::empty();
+    let more = ["--backing", "disk", "--volatile-cache", "--pmr", "region:2M"];
+    let device = || emulated(&place, &more);
+    let first = device();
+    let uri = "vfio-user:sock?journal=pmr";
+    let made = place.run(["format", uri, "--json"]).json();
+    assert_eq!(made["journal"]["uri"], "pmr:vfio-user:sock");
+    assert_eq!(made["journal"]["window"], true);
+    assert_eq!(made["journal"]["bytes"], (2 << 20) - 8192);
+    place.local("f", &bytes(1, 100_000));
+    place.run(["put", uri, "f", "f"]).ok();
+    assert_eq!(place.run(["info", uri, "--json"]).json()["journal"], made["journal"]);
+    assert!(place.run(["info", uri]).ok().contains("stores and a barrier"));
+    // A kill loses what no flush and no barrier covered, of both.
+    drop(first);
+    let second = device();
+    assert!(place.run(["cat", uri, "f"]).stdout == bytes(1, 100_000));
+    assert_eq!(place.run(["check", uri, "--json"]).json()["clean"], true);
+    place.run(["ls", "vfio-user:sock"]).refused(2, "journal=URI");
+    place.run(["ls", "pmr:vfio-user:sock"]).refused(2, "holds the journal");
+    place.run(["format", "pmr:vfio-user:sock"]).refused(2, "the journal of a Freehold store");
+    place.run(["check", uri, "--discard-journal", "--force"]).refused(1, "right journal");
+    drop(second);
+    // The region of another controller.
+    std::fs::rename(place.path("region"), place.path("elsewhere")).unwrap();
+    let _third = device();
+    place.run(["ls", uri]).refused(2, "holds no journal");
+    let said = place.run(["check", uri, "--discard-journal", "--force"]).ok();
+    assert!(said.contains("done"), "{said}");
+    assert_eq!(place.run(["ls", "vfio-user:sock"]).ok(), "f\n");
 }
