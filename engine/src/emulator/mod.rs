@@ -1,10 +1,10 @@
 //! An emulated NVMe controller, served over vfio-user: NVMe 1.4 by the specification.
 //!
 //! `controller` is the device; `disk` what its namespaces lie on; `region` the Persistent
-//! Memory Region, `cmb` the Controller Memory Buffer, and `aperture` memory of the device that clients map; `transfer`, `queue`
-//! and `doorbell` the ways by which it meets its client; `guest` and `dma` the client's
-//! memory; `device` joins it to the server; `fault` is what goes wrong when it is asked
-//! to. Everything happens on one thread: see `controller` for what that buys, and
+//! Memory Region, `cmb` the Controller Memory Buffer, and `aperture` memory of the device
+//! that clients map; `transfer`, `queue` and `doorbell` the ways by which it meets its
+//! client; `guest` and `dma` the client's memory; `device` joins it to the server; `fault`
+//! is what goes wrong when it is asked to. Everything happens on one thread: see `controller` for what that buys, and
 //! `controller::sleep` for how it sleeps without losing a wake-up.
 //!
 //! The client is not trusted: its memory, rings and lists may change at any time and

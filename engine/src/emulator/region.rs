@@ -75,7 +75,7 @@ pub(super) struct Region {
     aperture: Aperture,
     /// The lock on the file. Not of the descriptor that clients get: their mappings would
     /// keep it.
-    _lock: Option<File>,
+    _lock: Option<Locked>,
     shared: bool,
     /// What is durable, where that is less than what was stored.
     kept: Option<Kept>,
@@ -87,10 +87,21 @@ pub(super) struct Region {
     health: u8,
 }
 
+/// A file with a lock on it, which is given up with it: also where a child that was just
+/// forked still has the descriptor.
+#[derive(Debug)]
+struct Locked(File);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
 /// What a kill leaves.
 #[derive(Debug)]
 struct Kept {
-    file: File,
+    file: Locked,
     /// What the file has.
     bytes: Vec<u8>,
     /// One page of what was stored.
@@ -111,14 +122,14 @@ impl Region {
         let file = open(path, len)?;
         let (aperture, lock, kept) = match volatile {
             false => {
-                let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+                let link = format!("/proc/self/fd/{}", file.0.as_raw_fd());
                 let again = File::options().read(true).write(true).open(link);
                 let again = again.map_err(|e| failed(path, "open again", &e))?;
                 (Aperture::of(again.into(), len)?, Some(file), None)
             }
             true => {
                 let mut bytes = vec![0; len as usize];
-                file.read_exact_at(&mut bytes, 0).map_err(|e| failed(path, "read", &e))?;
+                file.0.read_exact_at(&mut bytes, 0).map_err(|e| failed(path, "read", &e))?;
                 let aperture = Aperture::new(len)?;
                 aperture.memory().write(0, &bytes)?;
                 let (page, random) = (Box::new([0; BLOCK]), Random::new(seed));
@@ -250,6 +261,7 @@ impl Kept {
 
     fn write(&mut self, at: usize, bytes: &[u8]) -> Result<()> {
         self.file
+            .0
             .write_all_at(bytes, at as u64)
             .map_err(|e| Error::new(ErrorKind::Io, format!("the region's file: {e}")))?;
         self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
@@ -269,7 +281,7 @@ fn failed(path: &Path, what: &str, error: &std::io::Error) -> Error {
 
 /// The file with its size, locked and allocated: a store to a hole that cannot be filled is
 /// a signal in the client.
-fn open(path: &Path, len: u64) -> Result<File> {
+fn open(path: &Path, len: u64) -> Result<Locked> {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let file = options.open(path).map_err(|e| failed(path, "open", &e))?;
@@ -277,6 +289,8 @@ fn open(path: &Path, len: u64) -> Result<File> {
     rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
         Error::new(ErrorKind::Busy, format!("{name} is in use: end the emulator that has it"))
     })?;
+    let locked = Locked(file);
+    let file = &locked.0;
     let meta = file.metadata().map_err(|e| failed(path, "look at", &e))?;
     let invalid = |what: String| Err(Error::new(ErrorKind::Invalid, what));
     if !meta.is_file() {
@@ -290,8 +304,8 @@ fn open(path: &Path, len: u64) -> Result<File> {
         _ => {}
     }
     loop {
-        match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len) {
-            Ok(()) => return Ok(file),
+        match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len) {
+            Ok(()) => return Ok(locked),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(failed(path, "allocate", &errno.into())),
         }

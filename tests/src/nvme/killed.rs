@@ -2,13 +2,15 @@
 //! killed at a random moment.
 //!
 //! Each 512 bytes of each file, or each 8 where the store lies on a window, say which file,
-//! which block and which write they are of. What a `sync` confirmed is there after the kill, at least as new; what was only
-//! written is there or not, sector by sector; a copy that was synced has exactly what its
-//! source had; and `check` finds nothing.
+//! which block and which write they are of. What a `sync` confirmed is there after the
+//! kill, at least as new; what was only written is there or not, sector by sector; a copy
+//! that was synced has exactly what its source had; and `check` finds nothing.
 
 use crate::random::Random;
 use freehold::{FormatOptions, OpenOptions, Store};
+use freehold_engine::medium::{Medium, Op};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 const FILES: u64 = 5;
 const BLOCKS: u64 = 24;
@@ -287,7 +289,8 @@ pub fn seed(seed: u64) -> Result<u64, String> {
 }
 
 /// The same on the Persistent Memory Region of an emulator: the story ends at a random
-/// barrier, which keeps some of the words that were stored since the last one.
+/// barrier or between two steps, and some of the words are kept that were stored since the
+/// last barrier.
 ///
 /// # Errors
 /// The first promise that was broken.
@@ -306,12 +309,21 @@ pub fn region_seed(seed: u64) -> Result<u64, String> {
         drop(first);
         for _ in 0..3 {
             let when = 3 + random.below(60);
-            let fault = format!("vanish:how=exit,op=barrier,nth={when}");
+            let fault = match random.one_in(2) {
+                true => format!("vanish:how=exit,op=barrier,nth={when}"),
+                false => "vanish:how=exit,op=flush,nth=1".to_owned(),
+            };
             let faults = vec![fault.parse().map_err(|e| format!("{e}"))?];
             let mortal = Options { faults, seed: random.next_u64(), ..options.clone() };
             let served = Served::new(mortal);
-            work(&uri(&served), &mut promises, &mut random, 400, |_| {});
-            drop(served);
+            // A command of the namespace beside it ends the story that no barrier has ended.
+            let beside = served.open();
+            work(&uri(&served), &mut promises, &mut random, 400, |step| {
+                if step == 2 * when {
+                    end(&*beside);
+                }
+            });
+            drop((beside, served));
             let next = Served::new(options.clone());
             judge(&uri(&next), &mut promises)?;
         }
@@ -361,4 +373,15 @@ pub fn journal_seed(seed: u64) -> Result<u64, String> {
     let _ = std::fs::remove_file(image);
     let _ = std::fs::remove_file(region);
     result
+}
+
+/// Sends the command that the controller does not survive. With the other fault it is
+/// answered, and a barrier ends the story, or the story itself does.
+fn end(beside: &dyn Medium) {
+    let Ok(mut queue) = beside.queue(1) else { return };
+    if queue.submit(0, Op::Flush).is_err() {
+        return;
+    }
+    let mut done = Vec::new();
+    while queue.poll(&mut done) == 0 && queue.wait(Some(Duration::from_secs(30))).is_ok() {}
 }

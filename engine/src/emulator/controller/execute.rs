@@ -105,6 +105,9 @@ impl Controller {
             // It strikes barriers alone.
             Action::Region { .. } => {}
             Action::Vanish { exit } => {
+                if let Some(region) = &mut self.region {
+                    region.put_some_down(true);
+                }
                 self.vanish = Some(if exit { Vanish::Exit } else { Vanish::Close });
             }
         }
