@@ -27,7 +27,7 @@ fn random_histories() {
 
 #[test]
 fn apart() {
-    let seeds = Seeds::of(Duration::from_secs(12));
+    let seeds = Seeds::of(Duration::from_secs(8));
     let steps = if seeds.asked_for() { usize::MAX } else { 40 };
     let points = AtomicU64::new(0);
     let n = seeds.run(|seed| {
