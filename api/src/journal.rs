@@ -75,9 +75,8 @@ pub(crate) fn format_both(
     journal: &str,
     options: &FormatOptions,
 ) -> Result<(Arc<dyn Medium>, Arc<dyn Medium>)> {
-    let is = |uri: &str, what: fn(&Target) -> bool| Ok::<_, Error>(what(&Uri::parse(uri)?.target));
-    let memory = |target: &Target| matches!(target, Target::Mem { .. });
-    if is(journal, memory)? && !is(store, memory)? {
+    let memory = |uri| Uri::parse(uri).is_ok_and(|u| matches!(u.target, Target::Mem { .. }));
+    if memory(journal) && !memory(store) {
         return Err(Error::new(
             ErrorKind::Invalid,
             format!("{journal} is gone when it is closed, and the store could not be opened again"),
@@ -89,8 +88,9 @@ pub(crate) fn format_both(
     }
     freehold_engine::check_target(store, &options.into())?;
     freehold_engine::check_target(journal, &of_journal)?;
-    // A device is not changed by this, and may refuse; a file was asked, and is emptied.
-    if is(store, |target| matches!(target, Target::File { .. }))? {
+    // A file that is there was asked, and is emptied. What is none, a device or a file that is
+    // to be made, may refuse still, and comes first.
+    if registry::metadata(store).is_some_and(|meta| meta.is_file()) {
         let journal = freehold_engine::format_target(journal, &of_journal)?;
         return Ok((freehold_engine::format_target(store, &options.into())?, journal));
     }
@@ -103,16 +103,8 @@ fn format_options(
     journal: &str,
     options: &FormatOptions,
 ) -> Result<freehold_engine::FormatOptions> {
-    let file = match Uri::parse(journal)?.target {
-        Target::File { path } => !path.exists() || registry::length(journal).is_none(),
-        _ => false,
-    };
-    let regular = file && !is_device(journal);
-    let size = options.journal_size.or(regular.then_some(FILE));
+    let in_file = matches!(Uri::parse(journal)?.target, Target::File { .. } | Target::Pmem { .. });
+    let empty = registry::metadata(journal).is_none_or(|m| m.is_file() && m.len() == 0);
+    let size = options.journal_size.or((in_file && empty).then_some(FILE));
     Ok(freehold_engine::FormatOptions { size, force: options.force })
-}
-
-/// Something that has its own size.
-fn is_device(uri: &str) -> bool {
-    registry::metadata(uri).is_some_and(|m| !m.is_file())
 }

@@ -1,6 +1,7 @@
 //! Which stores this process has open: the same store twice is one store.
 
 use crate::store::Inner;
+use freehold_engine::uri::{Target, Uri};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
@@ -45,7 +46,7 @@ pub(crate) fn length(uri: &str) -> Option<u64> {
 }
 
 pub(crate) fn metadata(uri: &str) -> Option<std::fs::Metadata> {
-    let parsed = freehold_engine::uri::Uri::parse(uri).ok()?;
-    let freehold_engine::uri::Target::File { path, .. } = parsed.target else { return None };
+    let parsed = Uri::parse(uri).ok()?;
+    let (Target::File { path } | Target::Pmem { path, .. }) = parsed.target else { return None };
     std::fs::metadata(path).ok()
 }

@@ -61,6 +61,7 @@ const BROKEN: &[(&str, &str)] = &[
     ("no-journal-header-barrier", "apart 6"),
     ("no-journal-barrier", "pmr 6"),
     ("no-region-barrier", "pmr 6"),
+    ("no-window-write-back", "r2_stores_are_written_back_before_anything_is_promised"),
 ];
 
 /// A child that takes longer has noticed nothing.
