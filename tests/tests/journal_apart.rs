@@ -474,6 +474,29 @@ fn the_uri_or_an_option_names_the_journal() {
 }
 
 #[test]
+fn persistent_memory_takes_a_journal() {
+    let place = Place::new("pmem");
+    let (store, journal) = (place.at("store"), place.at("journal"));
+    let sized = freehold::FormatOptions { size: Some(16 << 20), ..Default::default() };
+    let uri = format!("{store}?journal=pmem:{journal}%3Fvolatile%3D1");
+    let made = Store::format(&uri, &sized).expect("two files");
+    assert!(made.info().journal.expect("a journal").window);
+    made.create(b"f").expect("room").write_durable_at(&[5; 5000], 0).expect("room");
+    drop(made);
+    let store = Store::open(&uri, &OpenOptions::default()).expect("both");
+    assert!(store.recovery().records >= 2, "{:?}", store.recovery());
+    assert_eq!(store.open_file(b"f").expect("a file").size(), 5000);
+    drop(store);
+    // It must not be taken for durable unasked; what is there stays.
+    let uri = format!("{}?journal=pmem:{journal}", place.at("store"));
+    let forced = freehold::FormatOptions { force: true, ..sized };
+    let refused = Store::format(&uri, &forced).expect_err("it is not on DAX");
+    assert_eq!(refused.kind(), ErrorKind::Unsupported, "{refused}");
+    let uri = format!("{uri}%3Fvolatile%3D1");
+    Store::open(&uri, &OpenOptions::default()).expect("nothing has happened to it");
+}
+
+#[test]
 fn formatting_two_media_takes_both_or_none() {
     let place = Place::new("both");
     let (store, journal) = (place.at("store"), place.at("journal"));
