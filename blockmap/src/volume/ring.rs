@@ -65,7 +65,8 @@ impl Ring {
         if self.apart.is_none() || self.window().is_some() {
             return Ok(store);
         }
-        let journal = self.medium.queue(store.depth() as u32)?;
+        let depth = (store.depth() as u32).min(self.medium.geometry().max_depth);
+        let journal = self.medium.queue(depth)?;
         Ok(Box::new(Joined::new(store, journal)))
     }
 

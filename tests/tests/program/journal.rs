@@ -24,6 +24,10 @@ fn a_journal_on_a_medium_of_its_own_is_made_shown_and_needed() {
     assert!(place.run(["df", &uri]).ok().contains("journal apart"));
     assert_eq!(place.run(["check", &uri, "--json"]).json()["clean"], true);
     place.run(["ls", &place.uri]).refused(2, "journal=URI");
+    assert!(place.run(["doctor", &uri]).ok().contains(&format!("its own, on {journal}")));
+    let without = place.run(["doctor", &place.uri]);
+    assert_eq!(without.code, Some(1));
+    assert!(String::from_utf8_lossy(&without.stdout).contains("freehold check --discard-journal"));
     std::fs::rename(place.path("ring"), place.path("elsewhere")).unwrap();
     place.run(["ls", &uri]).refused(2, "--discard-journal");
     let elsewhere = format!("{}?journal=file:{}/elsewhere", place.uri, place.dir.display());
