@@ -111,8 +111,10 @@ pub struct Space {
     pub reserved: u64,
     /// Freed, and waiting for a checkpoint.
     pub condemned: u64,
-    /// The journal.
+    /// The journal's room in the store; it is kept where the journal is on another medium, too.
     pub journal: u64,
+    /// The journal on another medium; not a part of the store.
+    pub journal_apart: u64,
     /// How much of it the next opening would read back; a checkpoint gives it up.
     pub journal_used: u64,
     /// Free but for pins of leases that were taken at their deadline.
@@ -152,6 +154,20 @@ pub struct VolumeInfo {
     pub checkpoint: u64,
     /// Opened for reading only.
     pub read_only: bool,
+    /// The journal, where it has a medium of its own.
+    pub journal: Option<JournalInfo>,
+}
+
+/// A journal on a medium of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JournalInfo {
+    /// The name of its medium.
+    pub uri: String,
+    /// Drawn at random when it was formatted.
+    pub id: [u8; 16],
+    /// A commit is stores and a barrier, and no command.
+    pub window: bool,
 }
 
 impl Volume {
@@ -195,7 +211,8 @@ impl Volume {
             free: bytes(core.space.free_blocks()),
             reserved: bytes(core.reserve),
             condemned: bytes(core.deferred_blocks),
-            journal: bytes(self.journal_blocks),
+            journal: bytes(self.room.1),
+            journal_apart: bytes(self.ring.elsewhere().map_or(0, |(_, j)| j.blocks)),
             journal_used: bytes(core.journal.used()),
             quarantined: bytes(core.lowerings.quarantine.blocks()),
             withheld: self.medium.pool().withheld() as u64,
@@ -208,9 +225,14 @@ impl Volume {
             store_id: self.id,
             version: VERSION,
             blocks: self.blocks,
-            journal_bytes: self.journal_blocks * BLOCK as u64,
+            journal_bytes: self.ring.blocks() * BLOCK as u64,
             checkpoint: self.marked.load(Ordering::Acquire),
             read_only: self.health.writable().is_err(),
+            journal: self.ring.elsewhere().map(|(medium, journal)| JournalInfo {
+                uri: medium.uri().to_owned(),
+                id: journal.id,
+                window: self.ring.logs_all(),
+            }),
         }
     }
 
