@@ -12,7 +12,7 @@ use super::super::spec::status::Status;
 use super::ops::Ops;
 use super::piece::Lists;
 use super::rings::{Rings, Word};
-use super::slab::Slab;
+use super::slab::{Ended, Slab};
 use super::wake::Wake;
 use super::watch::Watch;
 use crate::medium::{Completion, Error, ErrorKind, Result};
@@ -111,7 +111,7 @@ impl Core {
 
     /// Whether it can be used again for another depth, and for whom.
     pub(in super::super) fn depth(&self) -> usize {
-        self.ops.depth()
+        self.slab.depth()
     }
 
     pub(in super::super) fn qid(&self) -> u16 {
@@ -136,7 +136,7 @@ impl Core {
     /// Taken and not yet polled.
     #[inline]
     pub(super) fn in_flight(&self) -> usize {
-        self.ops.open() + self.finished.len()
+        self.slab.whole() as usize + self.ops.open() + self.finished.len()
     }
 
     /// Tells the controller of what was taken.
@@ -209,37 +209,62 @@ impl Core {
     /// Takes in what has completed. A queue with news is looked after before.
     #[inline(never)]
     fn reap(&mut self, controller: &Controller, done: &mut Vec<Completion>) {
-        let mut count = 0;
+        let mut took = false;
         while let Some(word) = self.rings.peek() {
-            let Some(op) = self.take_in(word) else {
-                if count > 0 {
+            if !self.is_completion(word) {
+                if took {
                     self.reaped(controller);
                 }
                 return self.disbelieve(controller, word);
-            };
-            count += 1;
-            if self.ops.ended(op) {
-                self.ops.finish_into(op, done);
             }
+            self.take_in(word, done);
+            took = true;
         }
-        if count > 0 {
+        if took {
             self.reaped(controller);
         }
     }
 
-    /// The operation that a completion is of, if it can be one.
+    /// Whether a completion can be one.
     #[inline]
-    fn take_in(&mut self, word: Word) -> Option<u16> {
-        if self.suspect || !self.rings.is_possible(word, self.slab.in_flight()) {
-            return None;
-        }
-        let op = self.slab.end(word.cid()).ok()?;
+    fn is_completion(&self, word: Word) -> bool {
+        !self.suspect
+            && self.rings.is_possible(word, self.slab.in_flight())
+            && self.slab.has(word.cid())
+    }
+
+    /// Takes in a completion that is one.
+    #[inline]
+    fn take_in(&mut self, word: Word, done: &mut Vec<Completion>) {
         self.rings.advance();
-        let status = Status(word.status());
-        if !status.is_success() {
-            self.failed(op, status);
+        match self.slab.end(word.cid()) {
+            Ended::Whole { tag, buf } if word.status() == 0 => {
+                put(done, Completion { tag, result: Ok(()), buf });
+            }
+            ended => self.take_in_other(ended, Status(word.status()), done),
         }
-        Some(op)
+    }
+
+    /// What was not a whole operation, or did not end well.
+    #[cold]
+    fn take_in_other(&mut self, ended: Ended, status: Status, done: &mut Vec<Completion>) {
+        let qid = self.rings.qid;
+        let error = || {
+            let kind = status.kind().unwrap_or(ErrorKind::Io);
+            Error::new(kind, format!("the controller answered on queue {qid}: {status}"))
+        };
+        match ended {
+            Ended::Whole { tag, buf } => done.push(Completion { tag, result: Err(error()), buf }),
+            Ended::Part(op) => {
+                if !status.is_success() {
+                    self.waiting.retain(|&other| other != op);
+                    self.ops.fail(op, error);
+                }
+                if self.ops.ended(op) {
+                    done.push(self.ops.finish(op));
+                }
+            }
+        }
     }
 
     /// What follows from completions.
@@ -255,16 +280,6 @@ impl Core {
             self.feed();
             self.ring_now(controller);
         }
-    }
-
-    #[cold]
-    fn failed(&mut self, op: u16, status: Status) {
-        self.waiting.retain(|&other| other != op);
-        let qid = self.rings.qid;
-        self.ops.fail(op, || {
-            let kind = status.kind().unwrap_or(ErrorKind::Io);
-            Error::new(kind, format!("the controller answered on queue {qid}: {status}"))
-        });
     }
 
     /// A completion that cannot be one: the controller is reset, and no other completion of
@@ -317,10 +332,8 @@ impl Core {
         // The controller has stopped, or nothing is known of it: what it has reported is
         // final either way.
         let mut last = std::mem::take(&mut self.finished);
-        while let Some(op) = self.rings.peek().and_then(|word| self.take_in(word)) {
-            if self.ops.ended(op) {
-                last.push(self.ops.finish(op));
-            }
+        while let Some(word) = self.rings.peek().filter(|&word| self.is_completion(word)) {
+            self.take_in(word, &mut last);
         }
         self.finished = last;
         match controller.end() {
@@ -372,24 +385,34 @@ impl Core {
 
     /// Ends all operations that have commands in flight.
     fn cut_off(&mut self, error: &Error, withhold: bool) {
-        let mut cut = Vec::with_capacity(self.ops.depth());
-        self.slab.end_all(|op| cut.push(op));
-        for op in cut {
-            // One with several commands is met several times.
-            if self.ops.commands(op) == 0 {
-                continue;
-            }
-            self.waiting.retain(|&other| other != op);
-            let done = match withhold {
-                true => self.ops.abandon(op, error.clone()),
-                false => {
-                    self.ops.forget_commands(op);
-                    self.ops.fail(op, || error.clone());
-                    self.ops.finish(op)
+        let mut cut = Vec::with_capacity(self.slab.depth());
+        self.slab.end_all(|ended| cut.push(ended));
+        for ended in cut {
+            let done = match ended {
+                Ended::Whole { tag, mut buf } => {
+                    if withhold && let Some(buf) = buf.take() {
+                        buf.withhold();
+                    }
+                    Completion { tag, result: Err(error.clone()), buf }
+                }
+                // One with several commands is met several times.
+                Ended::Part(op) if self.ops.commands(op) == 0 => continue,
+                Ended::Part(op) => {
+                    self.waiting.retain(|&other| other != op);
+                    self.cut_off_long(op, error, withhold)
                 }
             };
             self.finished.push(done);
         }
+    }
+
+    fn cut_off_long(&mut self, op: u16, error: &Error, withhold: bool) -> Completion {
+        if withhold {
+            return self.ops.abandon(op, error.clone());
+        }
+        self.ops.forget_commands(op);
+        self.ops.fail(op, || error.clone());
+        self.ops.finish(op)
     }
 
     /// The end: nothing is taken any more.
@@ -419,6 +442,19 @@ impl Core {
         (self.fresh, self.stale, self.suspect) = (true, false, false);
         self.watch.moved();
         Ok(())
+    }
+}
+
+/// Appends to a list that has room, as nearly always, without another stop on the way.
+#[inline]
+fn put(done: &mut Vec<Completion>, completion: Completion) {
+    if done.len() == done.capacity() {
+        done.reserve(1);
+    }
+    if let Some(place) = done.spare_capacity_mut().first_mut() {
+        place.write(completion);
+        // SAFETY: the place behind the last one was just written.
+        unsafe { done.set_len(done.len() + 1) };
     }
 }
 

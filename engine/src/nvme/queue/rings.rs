@@ -9,24 +9,23 @@ use super::super::shadow::{Bell, full_fence};
 use super::super::spec::command::{Command, Cqe};
 use super::super::spec::registers as reg;
 use crate::medium::Result;
-use crate::memory::{DmaPages, Pool};
+use crate::memory::{DmaRing, Pool};
 
 /// Bit of the phase tag in the upper word of a completion.
 const PHASE: u64 = 1 << 48;
 
-/// Entries of a ring at least, where the controller allows. Less memory than a page is not
-/// to be had; and a controller with shadow doorbells tells of itself once in so many
-/// entries, in a line that is taken from this side each time.
-const LEAST: u32 = 64;
+/// Entries of a ring at least, where the controller allows. A controller with shadow
+/// doorbells tells of itself each time half of a ring went by, in a line that is taken from
+/// this side, which waits for it then; and it looks at a completion ring's head when that
+/// many were posted.
+const LEAST: u32 = 256;
 
 /// The rings of one queue pair.
 #[derive(Debug)]
 pub(super) struct Rings {
     pub(super) qid: u16,
-    sq: DmaPages,
-    cq: DmaPages,
-    sq_mask: u32,
-    cq_mask: u32,
+    sq: DmaRing<{ Command::BYTES }>,
+    cq: DmaRing<{ Cqe::BYTES }>,
     /// Where the next command goes, and up to where the controller was told.
     tail: u32,
     rung: u32,
@@ -89,10 +88,8 @@ impl Rings {
         };
         Ok(Self {
             qid,
-            sq: pool.pages(entries as usize * Command::BYTES)?,
-            cq: pool.pages(cq_entries as usize * Cqe::BYTES)?,
-            sq_mask: entries - 1,
-            cq_mask: cq_entries - 1,
+            sq: DmaRing::new(pool.pages(entries as usize * Command::BYTES)?, entries),
+            cq: DmaRing::new(pool.pages(cq_entries as usize * Cqe::BYTES)?, cq_entries),
             tail: 0,
             rung: 0,
             head: 0,
@@ -108,8 +105,9 @@ impl Rings {
 
     /// Forgets everything, as it is before the controller has the queues.
     pub(super) fn clear(&mut self) {
-        self.sq.zero(0, self.sq.len());
-        self.cq.zero(0, self.cq.len());
+        for pages in [self.sq.pages(), self.cq.pages()] {
+            pages.zero(0, pages.len());
+        }
         (self.tail, self.rung, self.head, self.told) = (0, 0, 0, 0);
         (self.phase, self.due) = (PHASE, false);
         self.sq_bell.clear();
@@ -118,19 +116,19 @@ impl Rings {
 
     /// Address and entries of the submission ring.
     pub(super) fn sq(&self) -> (u64, u32) {
-        (self.sq.iova(), self.sq_mask + 1)
+        (self.sq.pages().iova(), self.sq.mask() + 1)
     }
 
     /// Address and entries of the completion ring.
     pub(super) fn cq(&self) -> (u64, u32) {
-        (self.cq.iova(), self.cq_mask + 1)
+        (self.cq.pages().iova(), self.cq.mask() + 1)
     }
 
     /// Puts a command into the ring. There is room: fewer are in flight than it has.
     #[inline]
     pub(super) fn push(&mut self, command: &Command) {
-        self.sq.store_words(self.tail as usize * Command::BYTES, &command.0);
-        self.tail = (self.tail + 1) & self.sq_mask;
+        self.sq.store(self.tail, &command.0);
+        self.tail = (self.tail + 1) & self.sq.mask();
         self.due = true;
     }
 
@@ -176,7 +174,7 @@ impl Rings {
         }
         // The line of the entry behind the last one is taken from the controller now, not
         // when it is needed. It is nobody's, and the word is zero in every command.
-        self.sq.store64(tail as usize * Command::BYTES + 8, 0);
+        self.sq.store_word::<1>(tail, 0);
         Ok(())
     }
 
@@ -195,22 +193,21 @@ impl Rings {
     /// Completions that were taken in and that the controller was not told of.
     #[inline]
     fn untold(&self) -> u32 {
-        self.head.wrapping_sub(self.told) & self.cq_mask
+        self.head.wrapping_sub(self.told) & self.cq.mask()
     }
 
     /// The next completion, if it is there.
     #[inline]
     pub(super) fn peek(&self) -> Option<Word> {
-        let at = self.head as usize * Cqe::BYTES + 8;
         // One load has the phase and all that is looked at.
-        let word = self.cq.load64_acquire(at);
+        let word = self.cq.load_acquire::<1>(self.head);
         (word & PHASE == self.phase).then_some(Word(word))
     }
 
     /// That completion was taken in.
     #[inline]
     pub(super) fn advance(&mut self) {
-        self.head = (self.head + 1) & self.cq_mask;
+        self.head = (self.head + 1) & self.cq.mask();
         if self.head == 0 {
             self.phase ^= PHASE;
         }
@@ -226,9 +223,10 @@ impl Rings {
     /// possible with so many commands in flight.
     #[inline]
     pub(super) fn is_possible(&self, word: Word, in_flight: u32) -> bool {
-        let head = u32::from(word.sq_head());
+        // Queue and head in one: of another queue it is beyond any ring.
+        let head = (word.0 as u32).wrapping_sub(u32::from(self.qid) << 16);
         // What the controller has not fetched is in flight.
-        let unfetched = self.rung.wrapping_sub(head) & self.sq_mask;
-        word.sqid() == self.qid && head <= self.sq_mask && unfetched <= in_flight
+        let unfetched = self.rung.wrapping_sub(head) & self.sq.mask();
+        head <= self.sq.mask() && unfetched <= in_flight
     }
 }

@@ -24,42 +24,50 @@ impl Core {
                 return Err(reject(op, error.clone()));
             }
         }
-        let Some((number, command)) = self.begin(controller, &op) else {
-            return self.submit_long(controller, tag, op);
+        let (opcode, flags, at, buf) = match op {
+            Op::Read { at, buf } => (nvm::READ, 0, at, buf),
+            Op::Write { at, buf, fua } if !self.read_only => {
+                (nvm::WRITE, if fua { FUA } else { 0 }, at, buf)
+            }
+            other => return self.submit_long(controller, tag, other),
         };
-        if let Some(buf) = op.into_buffer() {
-            self.ops.fill(number, tag, buf);
-            self.rings.push(&command);
-        }
+        let Some((place, address)) = self.is_simple(controller, at, &buf) else {
+            let kind = match opcode {
+                nvm::WRITE => Kind::Write { fua: flags != 0 },
+                _ => Kind::Read,
+            };
+            return self.submit_long(controller, tag, op_of(kind, at, buf));
+        };
+        let len = buf.len();
+        let cid = self.slab.fill(place, tag, buf);
+        let space = &*self.space;
+        let (at, count) = (at << space.shift, ((len / BLOCK) as u32) << space.shift);
+        let data = self.lists.point(place, space.abilities.sgl, address, len);
+        let command = Command::ranged(opcode, space.nsid, at, count, flags);
+        self.rings.push(&command.with_cid(cid).with_data(data));
         Ok(())
     }
 
-    /// Makes the command of an operation that is one, where it can go at once: a transfer
-    /// that is not refused, not longer than a command, from memory that the device reaches,
-    /// with nothing before it. What it does of all this it does while the operation is
-    /// whole, so that none is ever moved but to its place.
+    /// Whether an operation is one command and can go at once: a transfer that is not
+    /// refused, not longer than a command, from memory that the device reaches, with nothing
+    /// before it. Its place then, and where its memory is for the device.
     #[inline]
-    fn begin(&mut self, controller: &Controller, op: &Op) -> Option<(u16, Command)> {
-        let (opcode, flags, at, buf) = match op {
-            Op::Read { at, buf } => (nvm::READ, 0, *at, buf),
-            Op::Write { at, buf, fua } if !self.read_only => {
-                (nvm::WRITE, if *fua { FUA } else { 0 }, *at, buf)
-            }
-            _ => return None,
-        };
-        let len = buf.len();
+    fn is_simple(&self, controller: &Controller, at: u64, buf: &Buffer) -> Option<(u16, u64)> {
         let address = controller.pool.device_address(buf)?;
-        let space = &*self.space;
-        let fits = is_transfer(at, len, &space.geometry) && len <= self.most;
-        if !fits || !self.waiting.is_empty() || self.in_flight() >= self.ops.depth() {
+        let (len, geometry) = (buf.len(), &self.space.geometry);
+        let fits = is_transfer(at, len, geometry) && len <= self.most;
+        // Where there are no others, a place is all that it needs.
+        let others = self.ops.open() + self.finished.len();
+        if !fits || (others > 0 && !self.has_room()) {
             return None;
         }
-        let number = self.ops.vacant()?;
-        let (slot, cid) = self.slab.take(number)?;
-        let (at, count) = (at << space.shift, ((len / BLOCK) as u32) << space.shift);
-        let data = self.lists.point(slot, space.abilities.sgl, address, len);
-        let command = Command::ranged(opcode, space.nsid, at, count, flags);
-        Some((number, command.with_cid(cid).with_data(data)))
+        Some((self.slab.vacant()?, address))
+    }
+
+    /// Whether one more operation may go at once, although there are some that wait.
+    #[cold]
+    fn has_room(&self) -> bool {
+        self.waiting.is_empty() && self.in_flight() < self.slab.depth()
     }
 
     /// Takes an operation that is not one command at once, or refuses it.
@@ -73,7 +81,7 @@ impl Core {
         if let Err(error) = check(&op, &self.space.geometry) {
             return Err(reject(op, error));
         }
-        if self.in_flight() >= self.ops.depth() {
+        if self.in_flight() >= self.slab.depth() {
             return Err(full(op));
         }
         match op {
@@ -118,7 +126,7 @@ impl Core {
         };
         let total = ((buf.len() / BLOCK) as u64) << self.space.shift;
         let work = Work { kind, at: at << self.space.shift, total, cut: 0, address };
-        let op = self.ops.take_long(tag, (Some(buf), bounce), work);
+        let op = self.ops.take(tag, (Some(buf), bounce), work);
         self.waiting.push_back(op);
         self.feed();
         Ok(())
@@ -154,7 +162,7 @@ impl Core {
         total: u64,
     ) -> std::result::Result<(), Rejected> {
         let work = Work { kind, at, total, cut: 0, address: 0 };
-        let op = self.ops.take_long(tag, (None, None), work);
+        let op = self.ops.take(tag, (None, None), work);
         self.waiting.push_back(op);
         self.feed();
         Ok(())
