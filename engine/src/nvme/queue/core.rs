@@ -16,6 +16,7 @@ use super::slab::{Ended, Slab};
 use super::wake::Wake;
 use super::watch::Watch;
 use crate::medium::{Completion, Error, ErrorKind, Result};
+use crate::memory::Buffer;
 use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ pub(in super::super) struct Core {
     pub(super) lists: Lists,
     pub(super) space: Arc<Namespace>,
     pub(super) read_only: bool,
-    /// Bytes of one command.
+    /// Bytes of a transfer that is one command.
     pub(super) most: usize,
     /// Operations that have commands to be made yet, in order.
     pub(super) waiting: VecDeque<u16>,
@@ -93,7 +94,7 @@ impl Core {
             lists: Lists::new(pages, zeroes),
             space: Arc::clone(space),
             read_only,
-            most: space.abilities.max_command as usize,
+            most: most(space),
             waiting: VecDeque::with_capacity(depth as usize),
             finished: Vec::with_capacity(depth as usize),
             generation: 0,
@@ -125,6 +126,7 @@ impl Core {
     /// Serves another medium of the same controller.
     pub(in super::super) fn serve(&mut self, space: &Arc<Namespace>, read_only: bool) {
         self.space = Arc::clone(space);
+        self.most = most(space);
         self.read_only = read_only;
     }
 
@@ -211,13 +213,12 @@ impl Core {
     fn reap(&mut self, controller: &Controller, done: &mut Vec<Completion>) {
         let mut took = false;
         while let Some(word) = self.rings.peek() {
-            if !self.is_completion(word) {
+            if !self.take_in(word, done) {
                 if took {
                     self.reaped(controller);
                 }
                 return self.disbelieve(controller, word);
             }
-            self.take_in(word, done);
             took = true;
         }
         if took {
@@ -225,24 +226,19 @@ impl Core {
         }
     }
 
-    /// Whether a completion can be one.
-    #[inline]
-    fn is_completion(&self, word: Word) -> bool {
-        !self.suspect
-            && self.rings.is_possible(word, self.slab.in_flight())
-            && self.slab.has(word.cid())
-    }
-
-    /// Takes in a completion that is one.
-    #[inline]
-    fn take_in(&mut self, word: Word, done: &mut Vec<Completion>) {
+    /// Takes in a completion, if it can be one.
+    #[inline(always)]
+    fn take_in(&mut self, word: Word, done: &mut Vec<Completion>) -> bool {
+        if self.suspect || !self.rings.is_possible(word, self.slab.in_flight()) {
+            return false;
+        }
+        let Some(ended) = self.slab.end(word.cid()) else { return false };
         self.rings.advance();
-        match self.slab.end(word.cid()) {
-            Ended::Whole { tag, buf } if word.status() == 0 => {
-                put(done, Completion { tag, result: Ok(()), buf });
-            }
+        match ended {
+            Ended::Whole { tag, buf } if word.status() == 0 => put(done, tag, buf),
             ended => self.take_in_other(ended, Status(word.status()), done),
         }
+        true
     }
 
     /// What was not a whole operation, or did not end well.
@@ -332,9 +328,9 @@ impl Core {
         // The controller has stopped, or nothing is known of it: what it has reported is
         // final either way.
         let mut last = std::mem::take(&mut self.finished);
-        while let Some(word) = self.rings.peek().filter(|&word| self.is_completion(word)) {
-            self.take_in(word, &mut last);
-        }
+        while let Some(word) = self.rings.peek()
+            && self.take_in(word, &mut last)
+        {}
         self.finished = last;
         match controller.end() {
             Some(End { error, quiet }) => self.end_with(error.clone(), !quiet),
@@ -445,17 +441,29 @@ impl Core {
     }
 }
 
-/// Appends to a list that has room, as nearly always, without another stop on the way.
-#[inline]
-fn put(done: &mut Vec<Completion>, completion: Completion) {
-    if done.len() == done.capacity() {
-        done.reserve(1);
+/// Bytes of a transfer that is not refused and is one command.
+fn most(space: &Namespace) -> usize {
+    space.abilities.max_command.min(space.geometry.max_transfer.into()) as usize
+}
+
+/// Appends the good end of an operation. Where the list has room, as nearly always, it goes
+/// there without another stop on the way.
+#[inline(always)]
+fn put(done: &mut Vec<Completion>, tag: u64, buf: Option<Buffer>) {
+    match done.spare_capacity_mut().first_mut() {
+        Some(place) => {
+            place.write(Completion { tag, result: Ok(()), buf });
+            // SAFETY: the place behind the last one was just written.
+            unsafe { done.set_len(done.len() + 1) };
+        }
+        None => put_more(done, tag, buf),
     }
-    if let Some(place) = done.spare_capacity_mut().first_mut() {
-        place.write(completion);
-        // SAFETY: the place behind the last one was just written.
-        unsafe { done.set_len(done.len() + 1) };
-    }
+}
+
+#[cold]
+#[inline(never)]
+fn put_more(done: &mut Vec<Completion>, tag: u64, buf: Option<Buffer>) {
+    done.push(Completion { tag, result: Ok(()), buf });
 }
 
 fn lost_queue(qid: u16, error: &Error) -> Error {

@@ -5,7 +5,7 @@ use super::super::spec::command::{Command, nvm};
 use super::super::spec::io::FUA;
 use super::core::Core;
 use super::piece::{Kind, Work};
-use crate::medium::check::{check, full, is_transfer, reject};
+use crate::medium::check::{check, full, is_place, reject};
 use crate::medium::{BLOCK, Error, ErrorKind, Op, Rejected, Result};
 use crate::memory::Buffer;
 
@@ -24,27 +24,41 @@ impl Core {
                 return Err(reject(op, error.clone()));
             }
         }
-        let (opcode, flags, at, buf) = match op {
-            Op::Read { at, buf } => (nvm::READ, 0, at, buf),
-            Op::Write { at, buf, fua } if !self.read_only => {
-                (nvm::WRITE, if fua { FUA } else { 0 }, at, buf)
+        match op {
+            Op::Read { at, buf } => {
+                self.transfer::<{ nvm::READ }>(controller, tag, (at, buf), false)
             }
-            other => return self.submit_long(controller, tag, other),
-        };
+            Op::Write { at, buf, fua } if !self.read_only => {
+                self.transfer::<{ nvm::WRITE }>(controller, tag, (at, buf), fua)
+            }
+            other => self.submit_long(controller, tag, other),
+        }
+    }
+
+    /// Takes a transfer: makes its command, where it is one and can go at once.
+    #[inline]
+    fn transfer<const OPCODE: u8>(
+        &mut self,
+        controller: &Controller,
+        tag: u64,
+        (at, buf): (u64, Buffer),
+        fua: bool,
+    ) -> std::result::Result<(), Rejected> {
         let Some((place, address)) = self.is_simple(controller, at, &buf) else {
-            let kind = match opcode {
-                nvm::WRITE => Kind::Write { fua: flags != 0 },
-                _ => Kind::Read,
+            let op = match OPCODE {
+                nvm::WRITE => Op::Write { at, buf, fua },
+                _ => Op::Read { at, buf },
             };
-            return self.submit_long(controller, tag, op_of(kind, at, buf));
+            return self.submit_long(controller, tag, op);
         };
         let len = buf.len();
         let cid = self.slab.fill(place, tag, buf);
         let space = &*self.space;
         let (at, count) = (at << space.shift, ((len / BLOCK) as u32) << space.shift);
+        let flags = if fua { FUA } else { 0 };
+        let command = Command::ranged(OPCODE, space.nsid, at, count, flags).with_cid(cid);
         let data = self.lists.point(place, space.abilities.sgl, address, len);
-        let command = Command::ranged(opcode, space.nsid, at, count, flags);
-        self.rings.push(&command.with_cid(cid).with_data(data));
+        self.rings.push(&command.with_data(data));
         Ok(())
     }
 
@@ -54,8 +68,8 @@ impl Core {
     #[inline]
     fn is_simple(&self, controller: &Controller, at: u64, buf: &Buffer) -> Option<(u16, u64)> {
         let address = controller.pool.device_address(buf)?;
-        let (len, geometry) = (buf.len(), &self.space.geometry);
-        let fits = is_transfer(at, len, geometry) && len <= self.most;
+        let len = buf.len();
+        let fits = len <= self.most && is_place(at, len, &self.space.geometry);
         // Where there are no others, a place is all that it needs.
         let others = self.ops.open() + self.finished.len();
         if !fits || (others > 0 && !self.has_room()) {
