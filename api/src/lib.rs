@@ -45,8 +45,8 @@ pub use file::{Extent, File, Iomap, IomapKind};
 pub use freehold_blockmap::arbiter::{Access, Held, Kinds, State as HoldingState};
 pub use freehold_blockmap::{
     AtomicLimits, CheckReport, DefragReport, DiffRange, Entry as ListEntry, Error, ErrorKind,
-    Event, FileStat, Finding, Holding, InFlight, LEASE_TIME, Listing, Place, RecoveryReport,
-    Result, Space, Stats,
+    Event, FileStat, Finding, Holding, InFlight, LEASE_TIME, LeaseInFlight, Listing, Place,
+    RecoveryReport, Result, Space, Stats,
 };
 pub use freehold_engine::medium::{Fact, Value as FactValue};
 pub use freehold_engine::memory::Buffer;

@@ -165,7 +165,7 @@ impl Volume {
             cow_blocks: get(&c.copied),
             reflinks: get(&c.reflinks),
             atomic_writes: get(&c.atomic_writes),
-            withheld_bytes: self.medium.pool().withheld() as u64,
+            withheld_bytes: self.withheld(),
             ..Stats::default()
         };
         let lanes = self.live_lanes();
@@ -173,6 +173,11 @@ impl Volume {
         s.add(&self.maint.traffic);
         lanes.iter().for_each(|l| s.add(&l.traffic));
         s
+    }
+
+    /// Bytes of memory that a lost device may still reach (law M4).
+    pub(crate) fn withheld(&self) -> u64 {
+        self.medium.pool().withheld() as u64
     }
 
     /// How the space is used.
@@ -187,7 +192,7 @@ impl Volume {
             journal: bytes(self.journal_blocks),
             journal_used: bytes(core.journal.used()),
             quarantined: bytes(core.lowerings.quarantine.blocks()),
-            withheld: self.medium.pool().withheld() as u64,
+            withheld: self.withheld(),
         }
     }
 
