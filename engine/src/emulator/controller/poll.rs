@@ -54,13 +54,16 @@ impl Controller {
             Some(shadow) => shadow.load(guest)?,
             None => self.doorbells.load(2 * slot),
         };
-        let rung = sq.ring(value);
-        match rung {
+        match sq.ring(value) {
             Rung::Same if sq.head == sq.tail => return Ok(false),
-            // It was written into the page, so nothing will wake us next time.
-            Rung::New if qid == 0 && sq.shadow.is_none() => self.rings_by_message = false,
+            Rung::Same => {}
+            Rung::New => match &mut sq.shadow {
+                Some(shadow) => shadow.keep_behind(guest, sq.tail, sq.size)?,
+                // It was written into the page, so nothing will wake us next time.
+                None if qid == 0 => self.rings_by_message = false,
+                None => {}
+            },
             Rung::Bad => self.events.raise(Event::InvalidDoorbellValue),
-            Rung::Same | Rung::New => {}
         }
         let cqid = sq.cqid;
         let mut did = false;
@@ -76,25 +79,7 @@ impl Controller {
                 break;
             }
         }
-        if rung == Rung::New {
-            self.keep_behind(slot, guest)?;
-        }
         Ok(did)
-    }
-
-    /// Keeps a submission queue's EventIdx behind its tail. After the completions were
-    /// posted, for a line that the client looks at is waited for, and stores after it wait
-    /// as well; until then the client may send a message that it need not.
-    #[inline]
-    fn keep_behind(&mut self, slot: usize, guest: &impl Guest) -> Reach {
-        // A command may have deleted the queue, or its shadow.
-        match &mut self.sqs[slot] {
-            Some(sq) => match &mut sq.shadow {
-                Some(shadow) => shadow.keep_behind(guest, sq.tail, sq.size),
-                None => Ok(()),
-            },
-            None => Ok(()),
-        }
     }
 
     /// Whether a completion can be posted: looks at the head's doorbell only when,
