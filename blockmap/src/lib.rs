@@ -14,11 +14,12 @@ mod journal;
 mod lane;
 mod lowering;
 mod quarantine;
-mod sabotage;
 mod space;
 mod tree;
 mod txn;
 mod volume;
+
+use freehold_engine::sabotage;
 
 pub use error::{Error, ErrorKind, Place, Result};
 pub use lane::{Finished, LeaseShare, LeaseTag};

@@ -1,7 +1,7 @@
 //! The devices under a Freehold store.
 //!
 //! `medium` is the waist: what every device promises, written as a
-//! specification. `bus` is a PCI function and its registers; `vfio_user` carries one
+//! specification; `window` is the queue of media that are memory. `bus` is a PCI function and its registers; `vfio_user` carries one
 //! over a socket, from both ends. `memory` is the memory that devices read and write.
 //! `pin` counts what is in use and takes it back; `latch` is a lock that its owner enters
 //! for nothing; `rcu` reads without a lock what may be
@@ -26,10 +26,12 @@ mod open;
 pub mod pin;
 mod probe;
 pub mod rcu;
+pub mod sabotage;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod uri;
 pub mod vfio_user;
+mod window;
 
 pub use holder::{HOLDER_BYTES, Holder};
 pub use open::{FormatOptions, OpenOptions, format_target, open};

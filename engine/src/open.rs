@@ -10,7 +10,7 @@ use crate::mem::MemMedium;
 use crate::memory::Pool;
 use crate::nvme::{self, Timeouts};
 use crate::probe::{MediumSource, Source, System, signature};
-use crate::uri::{Target, Uri};
+use crate::uri::{Controller, Target, Uri};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::io;
@@ -58,6 +58,9 @@ pub fn open(uri: &str, options: &OpenOptions) -> Result<Arc<dyn Medium>> {
         Target::File { path } => Ok(Arc::new(FileMedium::open(&path, uri, options)?)),
         Target::Mem { bytes } => Ok(Arc::new(MemMedium::new(bytes)?)),
         Target::VfioUser { socket, namespace } => nvme::open(&socket, namespace, uri, options),
+        Target::Pmr { controller: Controller::VfioUser(socket) } => {
+            nvme::open_region(&socket, uri, options, false)
+        }
         other => Err(not_built(&other)),
     }
 }
@@ -90,6 +93,16 @@ pub fn format_target(uri: &str, options: &FormatOptions) -> Result<Arc<dyn Mediu
         }
         Target::VfioUser { socket, namespace } => {
             let medium = nvme::open(&socket, namespace, uri, &OpenOptions::default())?;
+            if !options.force {
+                free_medium(&*medium)?;
+            }
+            return Ok(medium);
+        }
+        Target::Pmr { controller: Controller::VfioUser(_) } if options.size.is_some() => {
+            return Err(invalid(format!("{uri} is a region: it has its own size and takes none")));
+        }
+        Target::Pmr { controller: Controller::VfioUser(socket) } => {
+            let medium = nvme::open_region(&socket, uri, &OpenOptions::default(), true)?;
             if !options.force {
                 free_medium(&*medium)?;
             }
@@ -272,13 +285,16 @@ fn not_built(target: &Target) -> Error {
     let what = match target {
         Target::Pmem { .. } => "persistent memory (pmem:)",
         Target::Nvme { .. } => "NVMe through VFIO (nvme:)",
-        Target::Pmr { .. } => "the Persistent Memory Region (pmr:)",
+        Target::Pmr { .. } => "a Persistent Memory Region through VFIO (pmr:BDF)",
         Target::Broker { .. } => "a store behind a broker (broker:)",
         Target::File { .. } | Target::Mem { .. } | Target::VfioUser { .. } => "this medium",
     };
     Error::new(
         ErrorKind::Unsupported,
-        format!("{what} is not built in yet; file:PATH, mem:SIZE and vfio-user:SOCKET are"),
+        format!(
+            "{what} is not built in yet; file:PATH, mem:SIZE, vfio-user:SOCKET \
+             and pmr:vfio-user:SOCKET are"
+        ),
     )
 }
 

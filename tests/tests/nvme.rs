@@ -33,6 +33,18 @@ fn m1_what_was_flushed_survives_the_loss_of_the_cache() {
     assert!(syncs > 0, "nothing was ever confirmed");
 }
 
+#[test]
+fn m1_what_is_behind_a_regions_barrier_survives_the_loss_of_the_rest() {
+    let mut syncs = 0;
+    for seed in seeds::range(0..8) {
+        match killed::region_seed(seed) {
+            Ok(confirmed) => syncs += confirmed,
+            Err(why) => panic!("seed {seed}: {why}; {}", seeds::again("nvme", seed)),
+        }
+    }
+    assert!(syncs > 0, "nothing was ever confirmed");
+}
+
 /// A process that serves, killed when this is dropped.
 struct Emulator(Child);
 

@@ -7,14 +7,16 @@ mod nvme_driver {
     pub(crate) mod trouble;
 }
 
+use freehold_engine::OpenOptions;
 use freehold_engine::bus::Counted;
 use freehold_engine::counting::{Counting, allocations};
-use freehold_engine::emulator::{Options, Profile};
+use freehold_engine::emulator::{CmbOptions, Options, Profile, RegionOptions};
 use freehold_engine::medium::{Completion, Op, Queue};
 use freehold_engine::memory::Buffer;
 use freehold_engine::nvme::{Timeouts, open_on};
 use freehold_engine::vfio_user::{Client, ClientOptions};
-use freehold_tests::conformance::run_all;
+use freehold_tests::conformance::{MIN_BLOCKS, run_all};
+use freehold_tests::nvme::served::fresh_path;
 use nvme_driver::served::{Served, options};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
@@ -32,6 +34,101 @@ fn conforms(make: impl Fn() -> Options) {
         served.lock().expect("no holder panics").push(one);
         medium
     });
+}
+
+#[test]
+fn conformance_with_a_memory_buffer() {
+    // Queues, lists and bounced data; then one that has room for little, and one for data.
+    let cmb = CmbOptions::new(8 << 20);
+    conforms(|| Options { cmb: Some(cmb), sgl: false, ..options() });
+    conforms(|| Options { cmb: Some(CmbOptions::new(64 << 10)), ..options() });
+    let data = CmbOptions { sqs: false, lists: false, ..cmb };
+    conforms(|| Options { cmb: Some(data), lba: 4096, ..options() });
+}
+
+/// Copies through the controller's own memory, beside a controller that goes fatal.
+#[test]
+fn data_go_through_the_memory_buffer() {
+    let faults = vec!["fatal:nth=40".parse().expect("a fault")];
+    let cmb = Some(CmbOptions::new(4 << 20));
+    let served = Served::new(Options { cmb, faults, ..options() });
+    let medium = served.open();
+    let staging = medium.staging().expect("RDS and WDS are set");
+    let mut queue = medium.queue(16).expect("a queue");
+    let mut run = |op: Op| {
+        queue.submit(1, op).expect("there is room");
+        let mut done = Vec::new();
+        while queue.poll(&mut done) == 0 {
+            queue.wait(None).expect("it lives");
+        }
+        let one = done.remove(0);
+        (one.result.map_err(|e| e.kind()), one.buf)
+    };
+    let mut resets = 0;
+    for round in 0..64u64 {
+        let (from, to) = (round * 8, 4096 + round * 8);
+        let mut buf = medium.pool().take(32 << 10).expect("memory");
+        buf.iter_mut().zip(0u64..).for_each(|(b, i)| *b = (i * 7 + round) as u8);
+        let wanted = buf.to_vec();
+        // A reset cuts one off; it is done again.
+        let mut again = |make: &dyn Fn() -> Op| loop {
+            match run(make()) {
+                (Ok(()), buf) => break buf,
+                (Err(kind), _) => {
+                    assert_eq!(kind, freehold_engine::medium::ErrorKind::Reset);
+                    resets += 1;
+                }
+            }
+        };
+        again(&|| {
+            let mut buf = medium.pool().take(32 << 10).expect("memory");
+            buf.copy_from_slice(&wanted);
+            Op::Write { at: from, buf, fua: false }
+        });
+        let through = again(&|| {
+            let buf = staging.take(32 << 10).expect("room in the buffer");
+            Op::Read { at: from, buf }
+        });
+        assert!(through.is_some());
+        drop(through);
+        again(&|| {
+            let mut buf = staging.take(32 << 10).expect("room in the buffer");
+            buf.copy_from_slice(&wanted);
+            Op::Write { at: to, buf, fua: false }
+        });
+        let back = again(&|| {
+            let buf = medium.pool().take(32 << 10).expect("memory");
+            Op::Read { at: to, buf }
+        });
+        assert_eq!(back.expect("a buffer")[..], wanted);
+    }
+    assert_eq!(resets, 1, "the fault struck");
+}
+
+/// The suite on the Persistent Memory Region of emulators of this kind.
+fn region_conforms(volatile_cache: bool) {
+    let served = Mutex::new(Vec::new());
+    run_all(&|| {
+        let path = fresh_path("pmr");
+        let region = Some(RegionOptions::new(&path, MIN_BLOCKS * 4096));
+        let one = Served::new(Options { region, volatile_cache, ..options() });
+        let uri = format!("pmr:{}", one.uri());
+        let medium = freehold_engine::open(&uri, &OpenOptions::default()).expect("it opens");
+        // It is open, and nobody else needs its name.
+        std::fs::remove_file(&path).expect("it was made");
+        served.lock().expect("no holder panics").push(one);
+        medium
+    });
+}
+
+#[test]
+fn conformance_of_a_region() {
+    region_conforms(false);
+}
+
+#[test]
+fn conformance_of_a_region_with_a_volatile_cache() {
+    region_conforms(true);
 }
 
 #[test]

@@ -3,8 +3,10 @@
 
 mod nvme_emulator {
     mod admin;
+    mod cmb;
     mod hostile;
     mod io;
+    mod region;
     mod registers;
     mod sleeping;
 }

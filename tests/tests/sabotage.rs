@@ -11,8 +11,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// What is broken, and who must notice: a case by name, or `crash`, `model`, `leased` (crashes
-/// under leases), `killed` (the emulated controller loses its cache) or `stress` (of
-/// leases) with so many seeds.
+/// under leases), `killed` (the emulated controller loses its cache), `region` (that of its Persistent Memory
+/// Region) or `stress` (of leases) with so many seeds.
 const BROKEN: &[(&str, &str)] = &[
     ("keep-own-bits", "b1_shared_blocks_are_copied"),
     ("ignore-lowerings", "b2_a_lowering_that_is_not_durable_counts"),
@@ -55,6 +55,7 @@ const BROKEN: &[(&str, &str)] = &[
     ("lease-over-logged", "b7_logged_bytes_do_not_come_back_over_a_flush"),
     ("no-journal-flush", "leased 60"),
     ("no-journal-flush", "killed 6"),
+    ("no-region-barrier", "region 6"),
 ];
 
 /// A child that takes longer has noticed nothing.
@@ -68,6 +69,7 @@ fn detect(detector: &str) -> Result<(), String> {
         "crash" => (0..seeds).try_for_each(|s| crash::seed(s, 40).map(drop)),
         "model" => (0..seeds).try_for_each(|s| model::seed(s).map(drop)),
         "killed" => (0..seeds).try_for_each(|s| nvme::killed::seed(s).map(drop)),
+        "region" => (0..seeds).try_for_each(|s| nvme::killed::region_seed(s).map(drop)),
         "leased" => (0..seeds).try_for_each(|s| leases::leased_history(s, 2).map(drop)),
         "stress" => (0..seeds).try_for_each(|s| {
             leases::stress(leases::Kind::Memory, s, Duration::from_millis(1500)).map(drop)

@@ -199,31 +199,6 @@ impl Volume {
         self.change(io, |core| core.execute(Class::Normal, &record)).await?;
         Ok(true)
     }
-
-    /// By the device itself, where it can.
-    pub(super) async fn copy_blocks(
-        self: &Arc<Self>,
-        io: &Io,
-        from: u64,
-        to: u64,
-        len: u64,
-    ) -> Result<()> {
-        let geometry = self.medium.geometry();
-        let most = u64::from(geometry.max_transfer) / B;
-        let mut done = 0;
-        while done < len {
-            let n = (len - done).min(most);
-            if geometry.copy {
-                io.copy(from + done, to + done, n).await?;
-            } else {
-                let buf = self.medium.pool().take((n * B) as usize)?;
-                let buf = io.read(from + done, buf).await?;
-                io.write(to + done, buf, false).await?;
-            }
-            done += n;
-        }
-        Ok(())
-    }
 }
 
 /// May these blocks get other addresses? Asked while they are held, of each slice:

@@ -19,6 +19,7 @@ mod change;
 mod check;
 mod checkpoint;
 mod commit;
+mod copy;
 mod core;
 mod cutting;
 mod defrag;

@@ -1,6 +1,7 @@
 //! Numbers: what the store did, how its space is used, what a file takes.
 
 use super::Volume;
+use super::copy::Copied;
 use super::file::{FileState, Map};
 use crate::error::Result;
 use crate::format::types::{Addr, Extent};
@@ -21,6 +22,7 @@ pub(super) struct Counters {
     pub(super) nodes: AtomicU64,
     pub(super) nodes_read: AtomicU64,
     pub(super) copied: AtomicU64,
+    pub(super) moved: Copied,
     pub(super) reflinks: AtomicU64,
     pub(super) atomic_writes: AtomicU64,
     /// Sums of lanes that have ended.
@@ -82,6 +84,12 @@ stats! {
     cache_budget,
     /// Blocks copied because they were shared.
     cow_blocks,
+    /// Bytes that the device copied from place to place by itself.
+    copied_by_device,
+    /// Bytes that were copied through the device's own memory.
+    copied_through_cmb,
+    /// Bytes that were copied from place to place through memory of this process.
+    copied_through_host,
     /// Reflinks, whole and of ranges.
     reflinks,
     /// Atomic writes.
@@ -163,6 +171,9 @@ impl Volume {
             cache_dirty: self.cache.dirty(),
             cache_budget: self.cache.budget(),
             cow_blocks: get(&c.copied),
+            copied_by_device: get(&c.moved.by_device),
+            copied_through_cmb: get(&c.moved.through_cmb),
+            copied_through_host: get(&c.moved.through_host),
             reflinks: get(&c.reflinks),
             atomic_writes: get(&c.atomic_writes),
             withheld_bytes: self.withheld(),

@@ -3,7 +3,7 @@
 use crate::failure::{Failure, Outcome};
 use crate::{output, size};
 use freehold_engine::emulator::{
-    Backing, Emulator, Ended, Fault, Options, Profile, stop_on_signals,
+    Backing, CmbOptions, Emulator, Ended, Fault, Options, Profile, RegionOptions, stop_on_signals,
 };
 use std::path::PathBuf;
 
@@ -44,12 +44,56 @@ pub(crate) struct Args {
     /// Offer no shadow doorbells
     #[arg(long)]
     no_shadow_doorbells: bool,
+    /// A Controller Memory Buffer of SIZE bytes (a power of two); with =ATTRIBUTES (sqs, cqs,
+    /// lists, rds, wds, none, joined by +) for what may lie in it (default: all but cqs)
+    #[arg(long, value_name = "SIZE[=ATTRIBUTES]", value_parser = cmb)]
+    cmb: Option<CmbOptions>,
+    /// A Persistent Memory Region of that many bytes (a power of two), kept in FILE; opened as
+    /// pmr:vfio-user:SOCKET
+    #[arg(long, value_name = "FILE:SIZE", value_parser = region)]
+    pmr: Option<RegionOptions>,
     /// What shall go wrong, as KIND:KEY=VALUE,...; give it again for more
     #[arg(long, value_name = "SPEC", long_help = FAULTS)]
     fault: Vec<Fault>,
     /// Seed of the cache's and the faults' chances
     #[arg(long, default_value_t = 0)]
     seed: u64,
+}
+
+/// Parses SIZE or SIZE=ATTRIBUTES.
+fn cmb(text: &str) -> Result<CmbOptions, String> {
+    let (bytes, attributes) = match text.split_once('=') {
+        Some((bytes, attributes)) => (bytes, Some(attributes)),
+        None => (text, None),
+    };
+    let mut cmb = CmbOptions::new(size::parse(bytes)?);
+    let Some(attributes) = attributes else { return Ok(cmb) };
+    cmb = CmbOptions { sqs: false, cqs: false, lists: false, rds: false, wds: false, ..cmb };
+    for name in attributes.split('+') {
+        match name {
+            "sqs" => cmb.sqs = true,
+            "cqs" => cmb.cqs = true,
+            "lists" => cmb.lists = true,
+            "rds" => cmb.rds = true,
+            "wds" => cmb.wds = true,
+            "none" => {}
+            other => {
+                let known = "sqs, cqs, lists, rds, wds or none";
+                return Err(format!("there is no attribute '{other}': give {known}"));
+            }
+        }
+    }
+    Ok(cmb)
+}
+
+/// Parses FILE:SIZE; the file's name may have colons.
+fn region(text: &str) -> Result<RegionOptions, String> {
+    match text.rsplit_once(':') {
+        Some((file, bytes)) if !file.is_empty() => {
+            Ok(RegionOptions::new(file, size::parse(bytes)?))
+        }
+        _ => Err("give FILE:SIZE, as in /tmp/pmr:16M".to_owned()),
+    }
 }
 
 /// Whose answers an emulator gives.
@@ -68,10 +112,10 @@ What shall go wrong, as KIND:KEY=VALUE,...; give it again for more.
 
 Kinds: drop (never completed), delay (ms=N), duplicate (completed twice),
 corrupt (what=cid|phase|head|queue), status (sct=N,sc=N,dnr=1), fatal (CSTS.CFS),
-vanish (how=close|exit).
+vanish (how=close|exit), region (err=N,health=N: PMRSTS after a barrier).
 
 Of the commands of op=io|read|write|flush|zeroes|compare|deallocate|copy|admin
-(default io) it strikes all, or the nth=N, every=N, those after=N others, or one in
+(default io), or for region and vanish of op=barrier, it strikes all, or the nth=N, every=N, those after=N others, or one in
 chance=N; count=N times at most.
 
 For example: --fault delay:ms=50,op=read,nth=7 --fault fatal:after=1000";
@@ -106,6 +150,8 @@ fn options(args: &Args) -> Options {
         Like::Spdk => Profile::Spdk,
     };
     options.shadow_doorbells = !args.no_shadow_doorbells;
+    options.region.clone_from(&args.pmr);
+    options.cmb = args.cmb;
     options.faults.clone_from(&args.fault);
     options.seed = args.seed;
     options

@@ -33,8 +33,9 @@ pub(super) struct ConfigSpace {
 }
 
 impl ConfigSpace {
-    /// The space after a reset.
-    pub(super) fn new(vendor: u16, vectors: u16) -> Self {
+    /// The space after a reset. `cmb` and `region`: bytes of the Controller Memory
+    /// Buffer and of the Persistent Memory Region, powers of two, or 0.
+    pub(super) fn new(vendor: u16, vectors: u16, cmb: u64, region: u64) -> Self {
         let mut space =
             Self { bytes: Box::new([0; CONFIG_BYTES]), writable: Box::new([0; CONFIG_BYTES]) };
         space.put16(0x00, vendor, 0);
@@ -48,6 +49,8 @@ impl ConfigSpace {
         // 64-bit memory, not prefetchable.
         space.put32(BAR0, 0x4, !(BAR0_BYTES as u32 - 1));
         space.put32(BAR0 + 4, 0, u32::MAX);
+        space.put_bar(super::cmb::BAR as usize, cmb);
+        space.put_bar(super::region::BAR as usize, region);
         space.put16(0x2c, vendor, 0);
         space.put16(0x2e, 0xfe40, 0);
         space.bytes[0x34] = POWER as u8;
@@ -71,6 +74,16 @@ impl ConfigSpace {
         space.put32(EXPRESS + 0x0c, 0x11, 0);
         space.put16(EXPRESS + 0x12, 0x11, 0);
         space
+    }
+
+    /// A base address of prefetchable 64-bit memory; none for no bytes.
+    fn put_bar(&mut self, index: usize, len: u64) {
+        if len == 0 {
+            return;
+        }
+        let (at, mask) = (BAR0 + 4 * index, !(len - 1));
+        self.put32(at, 0xc, mask as u32 & !0xf);
+        self.put32(at + 4, 0, (mask >> 32) as u32);
     }
 
     fn put16(&mut self, at: usize, value: u16, writable: u16) {
@@ -124,18 +137,22 @@ mod tests {
 
     #[test]
     fn it_is_an_nvme_function_whose_base_address_has_a_size() {
-        let mut space = ConfigSpace::new(1, 65);
+        let mut space = ConfigSpace::new(1, 65, 0, 1 << 33);
         assert_eq!(read32(&space, 8) >> 8, 0x01_08_02);
         space.write(0x10, &[0xff; 8]);
         assert_eq!(read32(&space, 0x10), !(BAR0_BYTES as u32 - 1) | 4);
         assert_eq!(read32(&space, 0x14), u32::MAX);
+        assert_eq!((read32(&space, 0x20), read32(&space, 0x24)), (0xc, 0));
+        space.write(0x20, &[0xff; 8]);
+        assert_eq!((read32(&space, 0x20), read32(&space, 0x24)), (0xc, u32::MAX << 1));
+        assert_eq!(read32(&space, 0x18), 0, "there is no such base address");
         assert_eq!(space.write(0, &[0xff; 4]), Effect::None);
         assert_eq!(read32(&space, 0) as u16, 1);
     }
 
     #[test]
     fn the_capabilities_are_a_list_that_ends() {
-        let space = ConfigSpace::new(1, 65);
+        let space = ConfigSpace::new(1, 65, 0, 0);
         let (mut at, mut found) = (space.bytes[0x34], Vec::new());
         while at != 0 && found.len() < 10 {
             found.push(space.bytes[at as usize]);
@@ -147,7 +164,7 @@ mod tests {
 
     #[test]
     fn bus_mastering_and_resets_are_noticed() {
-        let mut space = ConfigSpace::new(1, 2);
+        let mut space = ConfigSpace::new(1, 2, 0, 0);
         assert!(!space.is_bus_master());
         space.write(COMMAND as u64, &[0x06, 0x04]);
         assert!(space.is_bus_master());

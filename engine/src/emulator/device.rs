@@ -5,7 +5,10 @@ use super::config::{CONFIG_BYTES, Effect};
 use super::controller::{BAR0_BYTES, Controller, DOORBELL_PAGE, Rest, Vanish};
 use super::dma::DmaTable;
 use super::doorbell::PAGE;
-use crate::medium::Result;
+use super::{cmb, region};
+use crate::medium::{Error, ErrorKind, Result};
+use crate::memory::PeerMemory;
+use crate::nvme::spec::registers::CMBMSC;
 use crate::vfio_user::server::{Device, DmaRegion, Interrupt, Region, Shared, Work};
 use std::time::{Duration, Instant};
 
@@ -51,6 +54,22 @@ impl Served {
         }
     }
 
+    /// Bytes of the device's memory, for a client that does not map them.
+    fn memory(&self, bar: u32) -> Result<&PeerMemory> {
+        let found = match bar {
+            cmb::BAR => self.controller.cmb().map(|cmb| cmb.aperture().memory()),
+            _ => self.controller.region().map(|region| region.aperture().memory()),
+        };
+        found.ok_or_else(|| Error::new(ErrorKind::NotFound, "there is no such region"))
+    }
+
+    /// Commands name the controller's own memory by the address that it was told last.
+    fn place_own_memory(&mut self) {
+        if !self.dma.set_own(self.controller.own_memory()) {
+            self.controller.refuse_own_memory();
+        }
+    }
+
     fn stay_awake(&mut self) {
         self.idle = 0;
         self.idle_since = None;
@@ -64,6 +83,7 @@ impl Served {
             std::hint::spin_loop();
             return Work::Busy;
         }
+        self.controller.put_some_down();
         let now = Instant::now();
         let since = *self.idle_since.get_or_insert(now);
         if now - since < AWAKE {
@@ -98,6 +118,23 @@ impl Device for Served {
                     shared: Some(Shared { file, offset: 0, areas: vec![area] }),
                 }
             }
+            cmb::BAR => match self.controller.cmb() {
+                None => Region::default(),
+                Some(cmb) => {
+                    let (len, file) = (cmb.aperture().len(), cmb.aperture().file());
+                    let areas = std::iter::once(0..len).collect();
+                    Region { len, shared: Some(Shared { file, offset: 0, areas }) }
+                }
+            },
+            region::BAR => match self.controller.region() {
+                None => Region::default(),
+                Some(region) => {
+                    let (len, file) = (region.aperture().len(), region.aperture().file());
+                    let areas = std::iter::once(0..len).collect();
+                    let shared = region.is_shared().then_some(Shared { file, offset: 0, areas });
+                    Region { len, shared }
+                }
+            },
             CONFIG => Region { len: CONFIG_BYTES as u64, shared: None },
             _ => Region::default(),
         }
@@ -109,7 +146,14 @@ impl Device for Served {
 
     fn read(&mut self, region: u32, offset: u64, to: &mut [u8]) -> Result<()> {
         match region {
-            BAR0 => self.controller.read_bar(offset, to),
+            BAR0 => {
+                self.controller.read_bar(offset, to);
+                if self.controller.vanishes() {
+                    // Nothing is answered any more.
+                    return Err(Error::new(ErrorKind::Gone, "a fault has ended the device"));
+                }
+            }
+            cmb::BAR | region::BAR => self.memory(region)?.read(offset, to)?,
             _ => self.controller.config_mut().read(offset, to),
         }
         Ok(())
@@ -118,10 +162,17 @@ impl Device for Served {
     fn write(&mut self, region: u32, offset: u64, from: &[u8]) -> Result<()> {
         self.stay_awake();
         match region {
-            BAR0 => self.controller.write_bar(offset, from),
+            BAR0 => {
+                self.controller.write_bar(offset, from);
+                if offset == CMBMSC {
+                    self.place_own_memory();
+                }
+            }
+            cmb::BAR | region::BAR => self.memory(region)?.write(offset, from)?,
             _ => {
                 if self.controller.config_mut().write(offset, from) == Effect::Reset {
                     self.controller.function_reset();
+                    self.place_own_memory();
                 }
             }
         }
@@ -142,16 +193,18 @@ impl Device for Served {
 
     fn reset(&mut self) -> Result<()> {
         self.controller.function_reset();
+        self.place_own_memory();
         Ok(())
     }
 
     fn client_gone(&mut self) {
         self.controller.client_gone();
+        self.place_own_memory();
         self.stay_awake();
     }
 
     fn poll(&mut self) -> Work {
-        if self.controller.poll(&self.dma) {
+        if self.controller.poll(&self.dma) || self.controller.vanishes() {
             self.stay_awake();
             return match self.controller.take_vanish() {
                 None => Work::Busy,

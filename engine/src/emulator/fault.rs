@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! SPEC    = KIND [ ":" KEY "=" VALUE { "," KEY "=" VALUE } ]
-//! KIND    = drop | delay | duplicate | corrupt | status | fatal | vanish
+//! KIND    = drop | delay | duplicate | corrupt | status | fatal | vanish | region
 //! ```
 //!
 //! | kind | what happens to a command that is chosen |
@@ -14,10 +14,12 @@
 //! | `status` | it is not executed and fails with `sct=N,sc=N` (default 0 and 6, Internal Error; `0x` for hexadecimal); `dnr=1` |
 //! | `fatal` | it is not executed; CSTS.CFS is set and the controller stops |
 //! | `vanish` | it is not executed; the connection is closed, or with `how=exit` the emulator ends as if killed |
+//! | `region` | a barrier of the Persistent Memory Region makes nothing durable, and PMRSTS says from then on `err=N`, `health=N` (HSTS), or both |
 //!
 //! Which commands are chosen: those of `op=` (`read`, `write`, `flush`, `zeroes`,
 //! `compare`, `deallocate`, `copy`, `io` for any of these, which is the default, or
-//! `admin`), and of them the `nth=N`, each `every=N`, the first after `after=N` others
+//! `admin`; `barrier` for barriers of the region, which are what `region` is for and where
+//! beside it `vanish` alone can strike: then some of what was stored is kept), and of them the `nth=N`, each `every=N`, the first after `after=N` others
 //! (`fatal` and `vanish` once, the others from then on), or by chance one in `chance=N`;
 //! without any, all. `count=N` ends it after so many.
 
@@ -38,6 +40,7 @@ pub(super) enum Action {
     Status(Status),
     Fatal,
     Vanish { exit: bool },
+    Region { error: u8, health: u8 },
 }
 
 /// What is wrong with a completion.
@@ -55,6 +58,15 @@ enum Scope {
     Io,
     Admin,
     Opcode(u8),
+    Barrier,
+}
+
+/// What may be struck.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    Io(u8),
+    Admin,
+    Barrier,
 }
 
 /// Which of those that it looks at.
@@ -138,8 +150,10 @@ impl<'a> Settings<'a> {
         }
     }
 
-    fn scope(&mut self) -> Result<Scope> {
-        Ok(match self.take("op") {
+    fn scope(&mut self, action: Action) -> Result<Scope> {
+        let region = matches!(action, Action::Region { .. });
+        let scope = match self.take("op") {
+            None if region => Scope::Barrier,
             None | Some("io") => Scope::Io,
             Some("admin") => Scope::Admin,
             Some("read") => Scope::Opcode(nvm::READ),
@@ -149,8 +163,16 @@ impl<'a> Settings<'a> {
             Some("compare") => Scope::Opcode(nvm::COMPARE),
             Some("deallocate") => Scope::Opcode(nvm::DATASET_MANAGEMENT),
             Some("copy") => Scope::Opcode(nvm::COPY),
+            Some("barrier") => Scope::Barrier,
             Some(other) => return Err(bad(self.text, &format!("there is no op `{other}`"))),
-        })
+        };
+        match (region, scope == Scope::Barrier, action) {
+            (true, false, _) => Err(bad(self.text, "it strikes op=barrier alone")),
+            (false, true, action) if !matches!(action, Action::Vanish { .. }) => {
+                Err(bad(self.text, "op=barrier is for region and vanish"))
+            }
+            _ => Ok(scope),
+        }
     }
 
     fn action(&mut self, kind: &str) -> Result<Action> {
@@ -192,6 +214,14 @@ impl<'a> Settings<'a> {
                     return Err(bad(self.text, &format!("how={other}: give close or exit")));
                 }
             },
+            "region" => {
+                let error = self.number("err")?.unwrap_or(0).min(0xff) as u8;
+                let health = self.number("health")?.unwrap_or(0).min(7) as u8;
+                if error == 0 && health == 0 {
+                    return Err(bad(self.text, "give err=N, health=N, or both"));
+                }
+                Action::Region { error, health }
+            }
             other => return Err(bad(self.text, &format!("there is no fault `{other}`"))),
         })
     }
@@ -214,9 +244,9 @@ impl FromStr for Fault {
         };
         let mut settings = Settings::new(text, rest)?;
         let action = settings.action(kind)?;
-        let (scope, choice) = (settings.scope()?, settings.choice()?);
+        let (scope, choice) = (settings.scope(action)?, settings.choice()?);
         let once = matches!(choice, Choice::Nth(_))
-            || matches!(action, Action::Fatal | Action::Vanish { .. });
+            || matches!(action, Action::Fatal | Action::Vanish { .. } | Action::Region { .. });
         let count = settings.positive("count")?.unwrap_or(if once { 1 } else { u64::MAX });
         match settings.pairs.first() {
             Some((key, _)) => Err(bad(text, &format!("`{key}` is not known here"))),
@@ -241,12 +271,23 @@ impl Faults {
     /// What happens to the next command of a queue; the first fault that chooses it
     /// decides.
     pub(super) fn strike(&mut self, admin: bool, opcode: u8) -> Option<Action> {
+        self.choose(if admin { Target::Admin } else { Target::Io(opcode) })
+    }
+
+    /// What happens to the next barrier of the region.
+    pub(super) fn strike_barrier(&mut self) -> Option<Action> {
+        self.choose(Target::Barrier)
+    }
+
+    fn choose(&mut self, target: Target) -> Option<Action> {
         let mut struck = None;
         for (fault, seen) in &mut self.list {
-            let looks = match fault.scope {
-                Scope::Io => !admin,
-                Scope::Admin => admin,
-                Scope::Opcode(wanted) => !admin && opcode == wanted,
+            let looks = match (fault.scope, target) {
+                (Scope::Io, Target::Io(_))
+                | (Scope::Admin, Target::Admin)
+                | (Scope::Barrier, Target::Barrier) => true,
+                (Scope::Opcode(wanted), Target::Io(opcode)) => opcode == wanted,
+                _ => false,
             };
             if !looks {
                 continue;
@@ -292,6 +333,10 @@ mod tests {
             "drop:op=think",
             "drop:ms=4",
             "vanish:how=slowly",
+            "region",
+            "region:err=0",
+            "region:err=1,op=write",
+            "drop:op=barrier",
         ] {
             assert!(text.parse::<Fault>().is_err(), "{text}");
         }
@@ -316,5 +361,9 @@ mod tests {
         assert_eq!(at("drop:op=write"), [0; 0]);
         assert_eq!(at("drop:op=admin"), [0; 0]);
         assert_eq!(strikes("drop:op=read", 3).len(), 3);
+        let mut faults = Faults::new(&["region:health=3,nth=2".parse().unwrap()], 7);
+        assert_eq!(faults.strike(false, nvm::READ), None);
+        let struck = [1, 2, 3].map(|_| faults.strike_barrier());
+        assert_eq!(struck, [None, Some(Action::Region { error: 0, health: 3 }), None]);
     }
 }

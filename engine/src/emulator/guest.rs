@@ -11,6 +11,24 @@ pub(super) struct BadAddress;
 /// What an access at an address gives.
 pub(super) type Reach<T = ()> = Result<T, BadAddress>;
 
+/// Whose memory a range is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// The client's; also what is not there.
+    Clients,
+    /// The controller's own buffer.
+    Controllers,
+    /// In parts.
+    Both,
+}
+
+impl Whose {
+    /// Of two ranges together.
+    pub(super) fn and(self, other: Self) -> Self {
+        if self == other { self } else { Whose::Both }
+    }
+}
+
 /// Memory by I/O virtual address. An access may span several mappings that touch.
 /// After an error, what was copied before the bad address may have arrived.
 pub(super) trait Guest {
@@ -32,6 +50,9 @@ pub(super) trait Guest {
 
     /// Stores an aligned word of 32 bits (Release).
     fn store32(&self, iova: u64, value: u32) -> Reach;
+
+    /// Whose it is.
+    fn whose(&self, iova: u64, len: u64) -> Whose;
 
     /// Whether the whole range may be read (or written) now.
     fn has(&self, iova: u64, len: u64, write: bool) -> bool;

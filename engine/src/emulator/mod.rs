@@ -1,15 +1,18 @@
 //! An emulated NVMe controller, served over vfio-user: NVMe 1.4 by the specification.
 //!
-//! `controller` is the device; `disk` what its namespaces lie on; `transfer`, `queue`
-//! and `doorbell` the ways by which it meets its client; `guest` and `dma` the client's
-//! memory; `device` joins it to the server; `fault` is what goes wrong when it is asked
-//! to. Everything happens on one thread: see `controller` for what that buys, and
+//! `controller` is the device; `disk` what its namespaces lie on; `region` the Persistent
+//! Memory Region, `cmb` the Controller Memory Buffer, and `aperture` memory of the device
+//! that clients map; `transfer`, `queue` and `doorbell` the ways by which it meets its
+//! client; `guest` and `dma` the client's memory; `device` joins it to the server; `fault`
+//! is what goes wrong when it is asked to. Everything happens on one thread: see `controller` for what that buys, and
 //! `controller::sleep` for how it sleeps without losing a wake-up.
 //!
 //! The client is not trusted: its memory, rings and lists may change at any time and
 //! name anything. What is wrong ends in the status that the specification has for it,
 //! or in CSTS.CFS; no command takes more than a bounded time or memory.
 
+mod aperture;
+mod cmb;
 mod config;
 mod controller;
 mod device;
@@ -21,12 +24,15 @@ mod guest;
 mod options;
 mod queue;
 mod random;
+mod region;
 mod stop;
 mod transfer;
 
+pub use cmb::CmbOptions;
 pub use disk::Backing;
 pub use fault::Fault;
 pub use options::{MAX_NAMESPACES, MAX_QUEUES, Options, Profile};
+pub use region::RegionOptions;
 pub use stop::stop_on_signals;
 
 use crate::medium::{Error, ErrorKind, Result};

@@ -1,7 +1,9 @@
 //! How an emulator is made: its options, and the profiles of other devices.
 
+use super::cmb::CmbOptions;
 use super::disk::{Backing, SECTOR};
 use super::fault::Fault;
+use super::region::RegionOptions;
 use crate::medium::{Error, ErrorKind, Result};
 use crate::nvme::spec::identify::{
     ONCS_COMPARE, ONCS_COPY, ONCS_DATASET_MANAGEMENT, ONCS_SAVE_SELECT, ONCS_TIMESTAMP,
@@ -52,6 +54,13 @@ pub struct Options {
     pub shadow_doorbells: bool,
     /// SGLs are offered, where the profile has them.
     pub sgl: bool,
+    /// The Copy command is offered, where the profile has it.
+    pub copy: bool,
+    /// A Persistent Memory Region beside the namespaces. With the volatile cache it loses
+    /// what no barrier covered.
+    pub region: Option<RegionOptions>,
+    /// A Controller Memory Buffer.
+    pub cmb: Option<CmbOptions>,
     /// What shall go wrong.
     pub faults: Vec<Fault>,
     /// Seed of everything that is left to chance.
@@ -72,6 +81,9 @@ impl Options {
             profile: Profile::Freehold,
             shadow_doorbells: true,
             sgl: true,
+            copy: true,
+            region: None,
+            cmb: None,
             faults: Vec::new(),
             seed: 0,
         }
@@ -114,7 +126,8 @@ impl Options {
         if self.atomic.is_some_and(|a| a > self.lba) && !self.volatile_cache {
             return bad("an atomic unit of several blocks needs the volatile cache".to_owned());
         }
-        Ok(())
+        self.cmb.as_ref().map_or(Ok(()), CmbOptions::check)?;
+        self.region.as_ref().map_or(Ok(()), RegionOptions::check)
     }
 
     /// Bytes that the volatile cache puts down as one.
@@ -203,6 +216,15 @@ impl Traits {
         traits.shadow_doorbells &= options.shadow_doorbells;
         if !options.sgl {
             traits.sgls = 0;
+        }
+        if !options.copy {
+            traits.oncs &= !ONCS_COPY;
+        }
+        if options.region.is_some() {
+            traits.cap = traits.cap.with_pmrs(1);
+        }
+        if options.cmb.is_some() {
+            traits.cap = traits.cap.with_cmbs(1);
         }
         traits.queues = options.queues.unwrap_or(traits.queues);
         traits

@@ -5,7 +5,8 @@
 //! then; a list is as long as the transfer needs and no longer, a chain of segments
 //! ends after a fixed number, and every address is looked up before anything moves.
 
-use super::guest::Guest;
+use super::cmb::Allows;
+use super::guest::{Guest, Whose};
 use crate::nvme::spec::command::{Command, PSDT_PRP, PSDT_SGL, PSDT_SGL_BOTH};
 use crate::nvme::spec::pointer::SglDescriptor;
 use crate::nvme::spec::status::Status;
@@ -28,6 +29,8 @@ pub(super) struct Rules {
     /// SGLS bits 1:0; zero where SGLs are refused, as for admin commands (Base 1.4,
     /// 4.4: over PCIe those have PRPs).
     pub(super) sgl: u32,
+    /// What may lie in the controller's memory buffer, where there is one.
+    pub(super) cmb: Option<Allows>,
 }
 
 /// The parts of one transfer. Kept and used again, so that it allocates while it
@@ -61,8 +64,17 @@ impl Transfer {
             }
             _ => return Err(Status::INVALID_FIELD.final_()),
         }
-        let reachable = self.parts.iter().all(|part| guest.has(part.iova, part.len, write));
-        if reachable { Ok(()) } else { Err(Status::DATA_TRANSFER_ERROR) }
+        if !self.parts.iter().all(|part| guest.has(part.iova, part.len, write)) {
+            return Err(Status::DATA_TRANSFER_ERROR);
+        }
+        let Some(cmb) = rules.cmb else { return Ok(()) };
+        // All data of a command are in the buffer, or none (3.1.11, CDMMMS).
+        let whose = self.parts.iter().map(|part| guest.whose(part.iova, part.len));
+        match whose.reduce(Whose::and) {
+            None | Some(Whose::Clients) => Ok(()),
+            Some(Whose::Controllers) if write && cmb.rds || !write && cmb.wds => Ok(()),
+            Some(_) => Err(Status::INVALID_CMB_USE.final_()),
+        }
     }
 
     /// The parts, in order.
@@ -120,12 +132,14 @@ impl Transfer {
             self.push(prp2, rest);
             return Ok(());
         }
-        self.plan_list(prp2, rest, page, guest)
+        self.plan_list(prp2, rest, rules, guest)
     }
 
     /// Follows a PRP list. The first may begin inside a page, those that it chains to
     /// begin on one; so each has at least one entry of data, and the walk ends.
-    fn plan_list(&mut self, list: u64, mut rest: u64, page: u64, guest: &impl Guest) -> Plan {
+    fn plan_list(&mut self, list: u64, mut rest: u64, rules: Rules, guest: &impl Guest) -> Plan {
+        let page = 1u64 << rules.page_shift;
+        may_list(rules, list, guest)?;
         if !list.is_multiple_of(8) {
             return Err(Status::PRP_OFFSET.final_());
         }
@@ -138,6 +152,7 @@ impl Transfer {
                     return Err(Status::PRP_OFFSET.final_());
                 }
                 at = entry;
+                may_list(rules, at, guest)?;
                 [entry] = load(guest, at)?;
             }
             if entry % page != 0 {
@@ -176,6 +191,7 @@ impl Transfer {
             if !current.address.is_multiple_of(8) {
                 return Err(Status::INVALID_SGL_SEGMENT.final_());
             }
+            may_list(rules, current.address, guest)?;
             seen += count;
             if seen > MOST_DESCRIPTORS {
                 return Err(Status::INVALID_SGL_COUNT.final_());
@@ -219,6 +235,16 @@ impl Transfer {
         }
         *rest -= len;
         Ok(())
+    }
+}
+
+/// Whether a list or segment may lie where it does.
+fn may_list(rules: Rules, at: u64, guest: &impl Guest) -> Plan {
+    match rules.cmb {
+        Some(cmb) if !cmb.lists && guest.whose(at, 8) != Whose::Clients => {
+            Err(Status::INVALID_CMB_USE.final_())
+        }
+        _ => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 /// One thing that a device says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fact {
-    /// What it is about: `controller`, `namespace`, `limits`, `health`.
+    /// What it is about: `controller`, `namespace`, `region`, `limits`, `buffer`, `health`.
     pub group: &'static str,
     /// Its name in the group: lower case, words joined by `_`.
     pub name: &'static str,

@@ -72,7 +72,8 @@ pub struct Geometry {
     /// Most operations that one queue can have in flight.
     pub max_depth: u32,
     /// Bytes that the device writes all or nothing, across a crash too, where that does
-    /// not cross [`Geometry::atomic_boundary`].
+    /// not cross [`Geometry::atomic_boundary`]. Less than [`Geometry::lba_bytes`] on windows
+    /// alone.
     pub atomic_bytes: u32,
     /// Where writes are not atomic although they are small enough.
     pub atomic_boundary: Option<Boundary>,
@@ -231,8 +232,9 @@ pub trait Queue: Send + fmt::Debug {
     /// Gives all that was submitted to the device, as one batch. Never blocks.
     fn ring(&mut self);
 
-    /// Rings, then appends what has completed and returns how many. Never
-    /// sleeps; allocates nothing while `done` has room.
+    /// Rings, then appends what has completed and returns how many: where that is much,
+    /// perhaps some of it only, and the rest next time. Never sleeps; allocates nothing
+    /// while `done` has room.
     fn poll(&mut self, done: &mut Vec<Completion>) -> usize;
 
     /// Rings, then sleeps until something can be polled, the time is over
@@ -296,6 +298,13 @@ pub trait Medium: Send + Sync + fmt::Debug {
     /// The memory that this medium reads and writes best. Buffers of another
     /// medium's pool may be refused (`Invalid`).
     fn pool(&self) -> &Pool;
+
+    /// Memory of the device's own, through which bytes can be copied from place to place
+    /// without passing through this process's: its buffers are read into and written from as
+    /// any other. It is small and never grows (`Limit`), and slow to touch.
+    fn staging(&self) -> Option<&Pool> {
+        None
+    }
 
     /// The byte-addressable side, on window media.
     fn window(&self) -> Option<&dyn Window> {

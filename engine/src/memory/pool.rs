@@ -12,8 +12,10 @@ use super::backing::{Backing, lost};
 use super::buffer::{Buffer, UNMAPPED};
 use super::map::Mapping;
 use super::slab::{Piece, Slabs};
+use crate::bus::Mmio;
 use crate::medium::{BLOCK, Error, ErrorKind, Result};
 use std::fmt;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -193,6 +195,23 @@ impl Pool {
     /// ```
     pub fn backed(backing: Arc<dyn Backing>) -> Self {
         Self::with(Some(Slabs::new(backing)))
+    }
+
+    /// A pool in a device's own memory, of which the device has `range` at `iova`; it never
+    /// grows. The backing is told when the last of it is gone. What lies there is not this
+    /// process's memory: its accesses are slow, and it says anything once the device is gone.
+    ///
+    /// # Safety
+    /// `range` lies in the memory and is made of whole pages, at least one; nobody else of
+    /// this process reaches these bytes.
+    pub(crate) unsafe fn over_device(
+        memory: Arc<dyn Mmio>,
+        range: Range<usize>,
+        iova: u64,
+        backing: Arc<dyn Backing>,
+    ) -> Self {
+        // SAFETY: by this function's contract.
+        Self::with(Some(unsafe { Slabs::over(memory, range, iova, backing) }))
     }
 
     fn with(slabs: Option<Arc<Slabs>>) -> Self {
@@ -401,10 +420,16 @@ impl Inner {
     /// has few regions.
     fn grow(&self, class: usize) -> Result<()> {
         let slot = slot_bytes(class);
-        let bytes = if slot > LARGEST_SHARED {
-            slot
-        } else {
-            (self.class(class).slots * slot).clamp(FIRST_REGION.max(slot), LARGEST_REGION)
+        let have = self.class(class).slots * slot;
+        let bytes = match self.slabs.as_ref().and_then(|slabs| slabs.fixed()) {
+            // No size of slots takes more than a quarter from all others, but for one slot.
+            Some(all) if have + slot > all / 4 && have > 0 => {
+                let text = format!("buffers of {slot} bytes have their part of {all}");
+                return Err(Error::new(ErrorKind::Limit, text));
+            }
+            Some(all) => have.min(all / 4 - have.min(all / 4)).max(slot) / slot * slot,
+            None if slot > LARGEST_SHARED => slot,
+            None => have.clamp(FIRST_REGION.max(slot), LARGEST_REGION),
         };
         // Only the thread that grows the pool changes this.
         let index = self.used_regions.load(Ordering::Relaxed);

@@ -277,7 +277,7 @@ impl Reach {
         }
         let stretch = self.one(at, len)?;
         // SAFETY: the stretch is mapped while `self.memory` lives, initialised
-        // (anonymous memory is zeroed; zeroes are), and in blocks that the view has
+        // (anonymous memory is zeroed; zeroes are; a device's has whatever it has), and in blocks that the view has
         // booked for Stable or Exclusive access, so that nobody writes them but
         // through a `&mut` of the view's own pin, which `slice_mut` takes by
         // borrowing what this is called on. The booking lasts while a pin does, and
@@ -370,10 +370,10 @@ impl Reach {
         for run in &self.runs {
             let (from, to) = (range.start.max(run.start), range.end.min(run.start + run.len));
             if let (Some(at), true) = (run.at, from < to) {
-                self.memory.persist(at + (from - run.start), to - from)?;
+                self.memory.write_back(at + (from - run.start), to - from)?;
             }
         }
-        Ok(())
+        self.memory.persistence().fence()
     }
 }
 

@@ -42,22 +42,36 @@ impl Sealed {
     }
 
     fn with(len: usize, kind: MemfdFlags) -> Result<Self> {
-        // A file beyond this limit would bring a signal that ends the process.
-        if getrlimit(Resource::Fsize).current.is_some_and(|most| most < len as u64) {
-            let text = format!(
-                "memory of {len} bytes for a device is a file of that size, and RLIMIT_FSIZE \
-                 allows no such file: `ulimit -f unlimited` lifts it"
-            );
-            return Err(Error::new(ErrorKind::Limit, text));
-        }
-        let fd = create(kind).map_err(|errno| refused(len, errno))?;
-        rustix::fs::ftruncate(&fd, len as u64).map_err(|errno| refused(len, errno))?;
-        let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-        rustix::fs::fcntl_add_seals(&fd, seals).map_err(|errno| refused(len, errno))?;
-        fill(&fd, len as u64).map_err(|errno| refused(len, errno))?;
+        let fd = file(len, kind)?;
         let map = Mapping::shared(fd.as_fd(), 0, len, true).map_err(|errno| refused(len, errno))?;
         Ok(Self { map, fd })
     }
+}
+
+/// A memory file of so many bytes of zeroes, a multiple of a page, that cannot be resized and
+/// whose pages all exist.
+///
+/// # Errors
+/// `Limit` with what to raise.
+pub(crate) fn sealed_file(len: usize) -> Result<OwnedFd> {
+    file(len, MemfdFlags::empty())
+}
+
+fn file(len: usize, kind: MemfdFlags) -> Result<OwnedFd> {
+    // A file beyond this limit would bring a signal that ends the process.
+    if getrlimit(Resource::Fsize).current.is_some_and(|most| most < len as u64) {
+        let text = format!(
+            "memory of {len} bytes for a device is a file of that size, and RLIMIT_FSIZE \
+                 allows no such file: `ulimit -f unlimited` lifts it"
+        );
+        return Err(Error::new(ErrorKind::Limit, text));
+    }
+    let fd = create(kind).map_err(|errno| refused(len, errno))?;
+    rustix::fs::ftruncate(&fd, len as u64).map_err(|errno| refused(len, errno))?;
+    let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&fd, seals).map_err(|errno| refused(len, errno))?;
+    fill(&fd, len as u64).map_err(|errno| refused(len, errno))?;
+    Ok(fd)
 }
 
 /// Makes all pages, so that none is missing when it is touched.

@@ -7,17 +7,73 @@
 use super::copy;
 use super::ledger::{Access, Ledger, MOST_BLOCKS, Touch};
 use super::map::Mapping;
+use super::persist::{Persistence, Volatile};
+use crate::bus::Mmio;
 use crate::medium::{BLOCK, Error, ErrorKind, Result};
+use std::fmt;
 use std::ops::Range;
+use std::ptr::NonNull;
 use std::sync::Arc;
+
+/// Bytes of the longest window.
+const MOST: usize = isize::MAX as usize;
+
+/// What the bytes are.
+enum Bytes {
+    /// Memory of this process.
+    Own(Mapping),
+    /// Memory of a device: where it lies is told once, and it stays.
+    Device { base: NonNull<u8>, len: usize, _memory: Arc<dyn Mmio> },
+}
+
+// SAFETY: an address and a length, and what keeps the bytes mapped, which may go away on any
+// thread. Who may touch them is decided by the ledger.
+unsafe impl Send for Bytes {}
+// SAFETY: as above: `&Bytes` only tells where they are.
+unsafe impl Sync for Bytes {}
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bytes").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl Bytes {
+    fn base(&self) -> NonNull<u8> {
+        match self {
+            Bytes::Own(map) => map.base(),
+            Bytes::Device { base, .. } => *base,
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Bytes::Own(map) => map.len(),
+            Bytes::Device { len, .. } => *len,
+        }
+    }
+
+    /// As [`Mapping::discard`]; a device's memory is not given back.
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn discard(&self, offset: usize, len: usize) -> bool {
+        match self {
+            // SAFETY: the caller's promise is the same.
+            Bytes::Own(map) => unsafe { map.discard(offset, len) },
+            Bytes::Device { .. } => false,
+        }
+    }
+}
 
 /// A range of memory that is read and written by copies from any number of
 /// threads at once, and through the views that have booked parts of it.
 /// What overlapping copies leave is any mixture.
 #[derive(Debug)]
 pub(crate) struct SharedMemory {
-    map: Mapping,
+    map: Bytes,
     ledger: Ledger,
+    persistence: Arc<dyn Persistence>,
 }
 
 impl SharedMemory {
@@ -28,10 +84,9 @@ impl SharedMemory {
     /// `Invalid` for a bad length, `Limit` when the system has no such range.
     pub(crate) fn new(len: u64) -> Result<Self> {
         match usize::try_from(len) {
-            Ok(bytes)
-                if bytes > 0 && bytes.is_multiple_of(BLOCK) && bytes <= isize::MAX as usize =>
-            {
-                Ok(Self { map: Mapping::new(bytes)?, ledger: Ledger::default() })
+            Ok(bytes) if bytes > 0 && bytes.is_multiple_of(BLOCK) && bytes <= MOST => {
+                let map = Bytes::Own(Mapping::new(bytes)?);
+                Ok(Self { map, ledger: Ledger::default(), persistence: Arc::new(Volatile) })
             }
             _ => Err(Error::new(
                 ErrorKind::Invalid,
@@ -40,8 +95,40 @@ impl SharedMemory {
         }
     }
 
+    /// The first `len` bytes of a device's memory as a window, as far as they are whole
+    /// blocks.
+    ///
+    /// # Safety
+    /// Nobody of this process reaches these bytes but through the value: no other window is
+    /// made over them, and no register is accessed there.
+    ///
+    /// # Errors
+    /// `Invalid` for less than a block, and for more than there is.
+    pub(crate) unsafe fn over(
+        memory: Arc<dyn Mmio>,
+        len: u64,
+        persistence: Arc<dyn Persistence>,
+    ) -> Result<Self> {
+        let base = memory.base();
+        let whole = usize::try_from(len).map(|len| len / BLOCK * BLOCK);
+        let Ok(len) = whole.map_err(|_| ()).and_then(|len| match len {
+            1..=MOST if len <= memory.len() => Ok(len),
+            _ => Err(()),
+        }) else {
+            let text = format!("a window of {len} bytes over {} of a device", memory.len());
+            return Err(Error::new(ErrorKind::Invalid, text));
+        };
+        let map = Bytes::Device { base, len, _memory: memory };
+        Ok(Self { map, ledger: Ledger::default(), persistence })
+    }
+
+    /// How its stores become durable.
+    pub(crate) fn persistence(&self) -> &dyn Persistence {
+        &*self.persistence
+    }
+
     /// Bytes in it.
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.map.len() as u64
     }
 
@@ -82,13 +169,23 @@ impl SharedMemory {
         self.range(offset, len).map(|_| ())
     }
 
-    /// Makes earlier stores to a range durable: they are as durable as this memory
-    /// gets when they are made.
+    /// Begins to make earlier stores to a range durable; a fence ends it.
     ///
     /// # Errors
     /// `Invalid` outside the memory.
+    pub(crate) fn write_back(&self, offset: u64, len: u64) -> Result<()> {
+        let at = self.range(offset, len)?;
+        self.persistence.write_back(at, len as usize);
+        Ok(())
+    }
+
+    /// Makes earlier stores of this thread to a range durable.
+    ///
+    /// # Errors
+    /// `Invalid` outside the memory; what the device says.
     pub(crate) fn persist(&self, offset: u64, len: u64) -> Result<()> {
-        self.check(offset, len)
+        self.write_back(offset, len)?;
+        self.persistence.fence()
     }
 
     /// Copies bytes out.
@@ -145,7 +242,7 @@ impl Port {
         &mut self,
         first: (Range<u64>, Access),
         second: Option<(Range<u64>, Access)>,
-        run: impl FnOnce(&Mapping),
+        run: impl FnOnce(&Bytes),
     ) -> Result<()> {
         if first.0.is_empty() {
             return Ok(());

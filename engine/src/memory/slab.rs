@@ -8,8 +8,10 @@
 use super::backing::{Backing, RegionInfo, lost};
 use super::ranges::Ranges;
 use super::sealed::{HUGE, Sealed};
+use crate::bus::Mmio;
 use crate::medium::{Error, ErrorKind, Result};
 use std::fmt;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -27,12 +29,42 @@ pub(super) struct Slabs {
     growing: Mutex<()>,
     lost: AtomicBool,
     withheld: AtomicUsize,
+    /// Bytes of the one slab that there is, where there are no others to be had.
+    fixed: Option<usize>,
 }
 
 struct Slab {
-    memory: Sealed,
+    memory: Memory,
     iova: u64,
     free: Ranges,
+}
+
+/// The bytes of a slab.
+enum Memory {
+    /// Of this process.
+    Sealed(Sealed),
+    /// A part of the device's own, and what keeps it mapped.
+    Device { base: NonNull<u8>, len: usize, _memory: Arc<dyn Mmio> },
+}
+
+// SAFETY: an address and a length, and what owns the bytes there, which may go away on any
+// thread.
+unsafe impl Send for Memory {}
+
+impl Memory {
+    fn base(&self) -> NonNull<u8> {
+        match self {
+            Memory::Sealed(sealed) => sealed.map.base(),
+            Memory::Device { base, .. } => *base,
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Memory::Sealed(sealed) => sealed.map.len(),
+            Memory::Device { len, .. } => *len,
+        }
+    }
 }
 
 /// Bytes of a slab that one owner has: page-aligned, of whole pages, zeroes at first.
@@ -59,7 +91,41 @@ impl Slabs {
             growing: Mutex::default(),
             lost: AtomicBool::new(false),
             withheld: AtomicUsize::new(0),
+            fixed: None,
         })
+    }
+
+    /// One slab in a device's own memory, which it has at `iova`. The backing is told when it
+    /// is gone.
+    ///
+    /// # Safety
+    /// `range` lies in the memory and is made of whole pages; nobody else of this process
+    /// reaches these bytes.
+    pub(super) unsafe fn over(
+        memory: Arc<dyn Mmio>,
+        range: Range<usize>,
+        iova: u64,
+        backing: Arc<dyn Backing>,
+    ) -> Arc<Self> {
+        let len = range.len();
+        // SAFETY: by this function's contract the range is in the memory.
+        let base = unsafe { memory.base().add(range.start) };
+        let mut free = Ranges::default();
+        free.insert(0, len as u64 - 1);
+        let memory = Memory::Device { base, len, _memory: memory };
+        Arc::new(Self {
+            backing,
+            list: Mutex::new(vec![Slab { memory, iova, free }]),
+            growing: Mutex::default(),
+            lost: AtomicBool::new(false),
+            withheld: AtomicUsize::new(0),
+            fixed: Some(len),
+        })
+    }
+
+    /// All bytes that there ever are, where that is known.
+    pub(super) fn fixed(&self) -> Option<usize> {
+        self.fixed
     }
 
     pub(super) fn backing(&self) -> &Arc<dyn Backing> {
@@ -97,6 +163,10 @@ impl Slabs {
         if let Some(piece) = self.take_free(len)? {
             return Ok(piece);
         }
+        if let Some(all) = self.fixed {
+            let text = format!("the device's own memory of {all} bytes has no {len} together free");
+            return Err(Error::new(ErrorKind::Limit, text));
+        }
         let _growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
         // Somebody else may have made the slab meanwhile.
         if let Some(piece) = self.take_free(len)? {
@@ -118,7 +188,7 @@ impl Slabs {
             if let Some(at) = slab.free.find(len as u64, align, 0) {
                 slab.free.remove(at, at + len as u64 - 1);
                 // SAFETY: the range was free in this slab, so it lies inside it.
-                let base = unsafe { slab.memory.map.base().add(at as usize) };
+                let base = unsafe { slab.memory.base().add(at as usize) };
                 let (offset, iova) = (at as usize, slab.iova + at);
                 let slabs = Arc::clone(self);
                 return Ok(Some(Piece { slabs, slab: index, base, offset, len, iova }));
@@ -129,7 +199,7 @@ impl Slabs {
 
     /// Adds a slab, as large as all before it together.
     fn grow(&self, len: usize) -> Result<()> {
-        let have: usize = self.list().iter().map(|slab| slab.memory.map.len()).sum();
+        let have: usize = self.list().iter().map(|slab| slab.memory.len()).sum();
         let bytes = have.clamp(HUGE, LONGEST).max(len).next_multiple_of(HUGE);
         let memory = match Sealed::new(bytes) {
             // Less may still be had.
@@ -152,7 +222,7 @@ impl Slabs {
         }
         let mut free = Ranges::default();
         free.insert(0, bytes as u64 - 1);
-        self.list().push(Slab { memory, iova, free });
+        self.list().push(Slab { memory: Memory::Sealed(memory), iova, free });
         Ok(())
     }
 }
@@ -161,7 +231,7 @@ impl Drop for Slabs {
     fn drop(&mut self) {
         let list = self.list.get_mut().unwrap_or_else(PoisonError::into_inner);
         for slab in list.drain(..) {
-            let len = slab.memory.map.len();
+            let len = slab.memory.len();
             if let Err(error) = self.backing.removed(slab.iova, len) {
                 // Our pages go nevertheless: they are no one else's while the peer
                 // has them.

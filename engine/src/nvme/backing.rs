@@ -42,6 +42,23 @@ pub fn pool(function: &Arc<dyn Function>) -> Result<Pool> {
     Ok(Pool::backed(Arc::new(Mapper::new(function)?)))
 }
 
+impl Mapper {
+    /// Addresses for memory that the device has itself.
+    ///
+    /// # Errors
+    /// `Limit` when there are none.
+    pub(super) fn take_addresses(&self, len: u64) -> Result<u64> {
+        let mut addresses = self.addresses();
+        let align = addresses.alignment(len);
+        addresses.take(len, align)
+    }
+
+    /// They are free again.
+    pub(super) fn give_addresses(&self, iova: u64, len: u64) -> Result<()> {
+        self.addresses().give_back(iova, len)
+    }
+}
+
 impl Backing for Mapper {
     fn added(&self, region: &RegionInfo<'_>) -> Result<u64> {
         let Some(function) = self.function.upgrade() else {

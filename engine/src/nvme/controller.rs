@@ -6,6 +6,7 @@
 
 use super::admin::{Admin, Answer};
 use super::backing::Mapper;
+use super::cmb::Cmb;
 use super::link::Link;
 use super::namespace::{self, Abilities, Namespace};
 use super::orphans::Orphans;
@@ -18,7 +19,7 @@ use super::spec::{ALL_NAMESPACES, registers as reg};
 use super::{Claims, Health, Timeouts};
 use crate::bus::Function;
 use crate::medium::{Error, ErrorKind, Result};
-use crate::memory::Pool;
+use crate::memory::{Backing, Buffer, Pool};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -59,6 +60,8 @@ pub(super) struct Controller {
     news: News,
     pub(super) link: Link,
     pub(super) pool: Pool,
+    /// Memory of its own, where it has some that can be used.
+    pub(super) cmb: Option<Cmb>,
     pub(super) timeouts: Timeouts,
     pub(super) shadows: Option<Arc<Shadows>>,
     pub(super) orphans: Orphans,
@@ -82,9 +85,12 @@ impl Controller {
         let named = |e: Error| {
             Error::new(e.kind(), format!("opening {}: {}", function.name(), e.message()))
         };
-        let pool = Pool::backed(Arc::new(Mapper::new(&function)?));
+        let mapper = Arc::new(Mapper::new(&function)?);
+        let backing: Arc<dyn Backing> = Arc::<Mapper>::clone(&mapper);
+        let pool = Pool::backed(backing);
         let link = Link::new(Arc::clone(&function))?;
         link.stop()?;
+        let cmb = Cmb::find(&link, &mapper)?;
         let mut admin = Admin::new(&link, &pool, timeouts.admin)?;
         admin.start(&link)?;
         let identify = Command::identify(cns::CONTROLLER, 0).with_prps(admin.data_address(), 0);
@@ -109,6 +115,7 @@ impl Controller {
             news: News(AtomicU64::new(1 << 32)),
             link,
             pool,
+            cmb,
             timeouts,
             shadows,
             orphans: Orphans::default(),
@@ -186,6 +193,9 @@ impl Controller {
             return;
         }
         tracing::error!(controller = name, %error, quiet, "a controller is lost");
+        if let Some(cmb) = &self.cmb {
+            cmb.pool().lose();
+        }
         if !quiet {
             self.pool.lose();
         }
@@ -254,6 +264,10 @@ impl Controller {
     }
 
     fn start_again(&self, seat: &mut Seat) -> Result<()> {
+        if let Some(cmb) = &self.cmb {
+            // It should be as it was (3.1.16); a queue there must be able to rely on it.
+            cmb.place(&self.link)?;
+        }
         seat.admin.start(&self.link)?;
         let granted = ask_for_queues(&mut seat.admin, &self.link)?;
         if granted < self.queue_limit {
@@ -292,6 +306,19 @@ impl Controller {
             };
             Error::new(kind, format!("{name}: {what}: {status}"))
         })
+    }
+
+    /// Where a command finds a buffer: in host memory, or in the controller's own. None for
+    /// one that has to be copied. A buffer is in one of both, so no command mixes them.
+    #[inline]
+    pub(super) fn device_address(&self, buffer: &Buffer) -> Option<u64> {
+        let address = self.pool.device_address(buffer);
+        if address.is_some() { address } else { self.own_address(buffer) }
+    }
+
+    #[cold]
+    fn own_address(&self, buffer: &Buffer) -> Option<u64> {
+        self.cmb.as_ref()?.data()?.device_address(buffer)
     }
 
     /// Takes the identifier of a queue pair.

@@ -1,5 +1,6 @@
 //! What a controller and a namespace say of themselves, for people and programs.
 
+use super::cmb::Cmb;
 use super::controller::Controller;
 use super::namespace::Namespace;
 use super::spec::registers::Version;
@@ -13,11 +14,12 @@ pub(super) fn describe(controller: &Controller, space: &Namespace) -> Vec<Fact> 
     let mut facts = identity(controller);
     facts.extend(namespace(space));
     facts.extend(limits(controller, space));
+    facts.extend(controller.cmb.iter().flat_map(Cmb::facts));
     facts.extend(health(controller));
     facts
 }
 
-fn identity(controller: &Controller) -> Vec<Fact> {
+pub(super) fn identity(controller: &Controller) -> Vec<Fact> {
     let id = controller.identity();
     let version = Version(id.ver());
     let version = format!("{}.{}.{}", version.major(), version.minor(), version.tertiary());
@@ -66,7 +68,7 @@ fn limits(controller: &Controller, space: &Namespace) -> Vec<Fact> {
     facts
 }
 
-fn health(controller: &Controller) -> Vec<Fact> {
+pub(super) fn health(controller: &Controller) -> Vec<Fact> {
     let fact = |name, value: Value| Fact::new("health", name, value);
     let log = match controller.health() {
         Ok(log) => log,

@@ -3,25 +3,28 @@
 //! `spec` is the specification as data: what the registers, commands and structures
 //! mean, for the driver and for the emulated controller alike. `link` is what is reached
 //! by registers, `admin` the admin queue, `controller` bring-up, resets and the end,
-//! `namespace` what identify data are believed to say, `queue` the I/O queues and
-//! `orphans` those that were dropped. docs/nvme.md is the protocol between these parts.
+//! `namespace` what identify data are believed to say, `queue` the I/O queues,
+//! `orphans` those that were dropped, `pmr` the Persistent Memory Region,
+//! `cmb` the Controller Memory Buffer. docs/nvme.md is the protocol between these parts.
 
 mod admin;
 mod backing;
+mod cmb;
 mod controller;
 mod describe;
 mod link;
 mod namespace;
 mod open;
 mod orphans;
+mod pmr;
 mod queue;
 mod shadow;
 pub mod spec;
 
 pub use backing::pool;
 pub use namespace::geometry_of;
-pub(crate) use open::open;
-pub use open::open_on;
+pub(crate) use open::{open, open_region};
+pub use open::{open_on, open_region_on};
 pub use spec::log::Smart as Health;
 
 use std::sync::{Arc, Mutex, PoisonError};

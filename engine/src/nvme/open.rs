@@ -4,7 +4,7 @@ use super::controller::Controller;
 use super::describe::describe;
 use super::namespace::Namespace;
 use super::queue::NvmeQueue;
-use super::{Claim, Timeouts};
+use super::{Claim, Timeouts, pmr};
 use crate::bus::Function;
 use crate::medium::{Error, ErrorKind, Fact, Geometry, Medium, Queue, Result};
 use crate::memory::Pool;
@@ -37,6 +37,56 @@ pub(crate) fn open(
     uri: &str,
     options: &OpenOptions,
 ) -> Result<Arc<dyn Medium>> {
+    with_controller(socket, options, |controller| medium(controller, nsid, uri, options.read_only))
+}
+
+/// Opens the Persistent Memory Region of the controller behind a vfio-user socket; `format`:
+/// to be written anew, so that it does not matter what it holds. Shares the controller with
+/// media of its namespaces.
+///
+/// # Errors
+/// As [`open`], and `Unsupported` where there is no region that can be used.
+pub(crate) fn open_region(
+    socket: &Path,
+    uri: &str,
+    options: &OpenOptions,
+    format: bool,
+) -> Result<Arc<dyn Medium>> {
+    with_controller(socket, options, |controller| {
+        pmr::open(controller, uri, region_use(options.read_only, format))
+    })
+}
+
+/// Opens the Persistent Memory Region of the controller that a PCI function is, as
+/// [`open_on`] does a namespace.
+///
+/// # Errors
+/// As opening a URI.
+pub fn open_region_on(
+    function: Arc<dyn Function>,
+    timeouts: Timeouts,
+    read_only: bool,
+    format: bool,
+) -> Result<Arc<dyn Medium>> {
+    crate::fork::remember();
+    let uri = format!("pmr:{}", function.name());
+    pmr::open(&Controller::open(function, timeouts)?, &uri, region_use(read_only, format))
+}
+
+fn region_use(read_only: bool, format: bool) -> pmr::Use {
+    match (read_only, format) {
+        (true, _) => pmr::Use::Read,
+        (false, true) => pmr::Use::Format,
+        (false, false) => pmr::Use::Write,
+    }
+}
+
+/// Gives the controller of a socket, which is brought up if nobody of this process uses it.
+fn with_controller<T>(
+    socket: &Path,
+    options: &OpenOptions,
+    then: impl FnOnce(&Arc<Controller>) -> Result<T>,
+) -> Result<T> {
     let path = socket.canonicalize().unwrap_or_else(|_| socket.to_owned());
     let seat = {
         let mut all = CONTROLLERS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -54,7 +104,7 @@ pub(crate) fn open(
             controller
         }
     };
-    medium(&controller, nsid, uri, options.read_only)
+    then(&controller)
 }
 
 /// Whether it has not ended. One whose link broke while nobody looked ends now: else
@@ -155,6 +205,10 @@ impl Medium for NvmeMedium {
 
     fn pool(&self) -> &Pool {
         &self.controller.pool
+    }
+
+    fn staging(&self) -> Option<&Pool> {
+        self.controller.cmb.as_ref()?.data()
     }
 
     fn losses(&self) -> u64 {

@@ -11,7 +11,7 @@ pub(super) fn geometry_is_sound(make: Make<'_>) {
     assert!(g.blocks >= MIN_BLOCKS, "{g:?}");
     assert!(g.lba_bytes == 512 || g.lba_bytes == 4096, "{g:?}");
     assert!(g.max_transfer as usize >= BLOCK && (g.max_transfer as usize).is_multiple_of(BLOCK));
-    assert!(g.max_depth >= 1 && g.atomic_bytes >= g.lba_bytes, "{g:?}");
+    assert!(g.max_depth >= 1 && (g.atomic_bytes >= g.lba_bytes || g.window), "{g:?}");
     assert!(g.atomic_boundary.is_none_or(|b| b.every > 0), "{g:?}");
     assert!(!g.writes_atomically(0, 0) && !g.writes_atomically(0, u64::MAX), "{g:?}");
     assert_eq!(g.window, medium.window().is_some());

@@ -1,19 +1,23 @@
 //! The store's crash promises on an emulated controller with a volatile cache that is
 //! killed at a random moment.
 //!
-//! Each 512 bytes of each file say which file, which block and which write they are
-//! of. What a `sync` confirmed is there after the kill, at least as new; what was only
-//! written is there or not, sector by sector; a copy that was synced has exactly what its
-//! source had; and `check` finds nothing.
+//! Each 512 bytes of each file, or each 8 where the store lies on a window, say which file,
+//! which block and which write they are of. What a `sync` confirmed is there after the
+//! kill, at least as new; what was only written is there or not, sector by sector; a copy
+//! that was synced has exactly what its source had; and `check` finds nothing.
 
 use crate::random::Random;
 use freehold::{FormatOptions, OpenOptions, Store};
+use freehold_engine::medium::{Medium, Op};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 const FILES: u64 = 5;
 const BLOCKS: u64 = 24;
 const BLOCK: usize = 4096;
 const SECTOR: usize = 512;
+/// What a window keeps or loses as one.
+const WORD: usize = 8;
 /// Marks a sector that the story wrote.
 const MAGIC: u64 = 0x4655_4e4c_4f43_4b31;
 
@@ -34,6 +38,8 @@ pub struct Promises {
     files: BTreeMap<u64, Vec<Known>>,
     /// Copies that were confirmed: name, the file they are of, and its writes.
     copies: Vec<(String, u64, Vec<u64>)>,
+    /// Bytes that are kept or lost as one.
+    grain: usize,
     /// The number of the last write.
     last: u64,
     /// Syncs that were confirmed.
@@ -44,7 +50,12 @@ fn name(file: u64) -> String {
     format!("file{file}")
 }
 
-fn fill(buf: &mut [u8], file: u64, block: u64, write: u64) {
+fn fill(buf: &mut [u8], grain: usize, file: u64, block: u64, write: u64) {
+    if grain == WORD {
+        // Eight bytes for it all.
+        let word = (MAGIC << 56 | file << 48 | block << 40 | write).to_le_bytes();
+        return buf.chunks_exact_mut(WORD).for_each(|chunk| chunk.copy_from_slice(&word));
+    }
     for sector in buf.chunks_exact_mut(SECTOR) {
         let words = [MAGIC, file, block, write];
         for (chunk, i) in sector.chunks_exact_mut(8).zip(0..) {
@@ -59,9 +70,11 @@ fn write_of(sector: &[u8], file: u64, block: u64) -> Result<u64, String> {
     if sector.iter().all(|byte| *byte == 0) {
         return Ok(0);
     }
-    let write = u64::from_le_bytes(sector[24..32].try_into().expect("eight bytes"));
+    let word = |at: usize| u64::from_le_bytes(sector[at..at + 8].try_into().expect("8 bytes"));
+    let write = if sector.len() == WORD { word(0) & ((1 << 40) - 1) } else { word(24) };
     let mut expected = [0; SECTOR];
-    fill(&mut expected, file, block, write);
+    let expected = &mut expected[..sector.len()];
+    fill(expected, sector.len(), file, block, write);
     if sector == expected { Ok(write) } else { Err("bytes that nobody wrote there".to_owned()) }
 }
 
@@ -70,8 +83,9 @@ fn write_of(sector: &[u8], file: u64, block: u64) -> Result<u64, String> {
 /// # Errors
 /// What the store says.
 pub fn prepare(uri: &str) -> Result<Promises, String> {
+    let grain = if uri.starts_with("pmr:") { WORD } else { SECTOR };
     let store = Store::format(uri, &FormatOptions::default()).map_err(|e| e.to_string())?;
-    let mut promises = Promises::default();
+    let mut promises = Promises { grain, ..Promises::default() };
     for file in 0..FILES {
         let handle = store.create(name(file).as_bytes()).map_err(|e| e.to_string())?;
         handle.sync().map_err(|e| e.to_string())?;
@@ -120,7 +134,7 @@ fn overwrite(
     let mut bytes = vec![0; count as usize * BLOCK];
     let known = promises.files.get_mut(&file).expect("a file of the story");
     for (chunk, block) in bytes.chunks_exact_mut(BLOCK).zip(first..) {
-        fill(chunk, file, block, write);
+        fill(chunk, promises.grain, file, block, write);
         known[block as usize].tried = write;
     }
     store.open_file(name(file).as_bytes())?.write_at(&bytes, first * BLOCK as u64)?;
@@ -167,7 +181,7 @@ pub fn judge(uri: &str, promises: &mut Promises) -> Result<(), String> {
         return Err(format!("check finds {:?}", report.findings));
     }
     for (file, known) in &promises.files {
-        let writes = read(&store, &name(*file), *file)?;
+        let writes = read(&store, promises.grain, &name(*file), *file)?;
         for (block, (sectors, known)) in writes.iter().zip(known).enumerate() {
             for write in sectors {
                 if *write < known.synced || *write > known.tried {
@@ -181,7 +195,7 @@ pub fn judge(uri: &str, promises: &mut Promises) -> Result<(), String> {
         }
     }
     for (copy, file, wanted) in &promises.copies {
-        let writes = read(&store, copy, *file)?;
+        let writes = read(&store, promises.grain, copy, *file)?;
         for (block, (sectors, wanted)) in writes.iter().zip(wanted).enumerate() {
             if sectors.iter().any(|write| write != wanted) {
                 return Err(format!("{copy}, block {block}: {sectors:?} and not {wanted}"));
@@ -195,7 +209,7 @@ pub fn judge(uri: &str, promises: &mut Promises) -> Result<(), String> {
         promises.last += 1;
         let mut bytes = vec![0; BLOCKS as usize * BLOCK];
         for (chunk, block) in bytes.chunks_exact_mut(BLOCK).zip(0..) {
-            fill(chunk, *file, block, promises.last);
+            fill(chunk, promises.grain, *file, block, promises.last);
             let write = promises.last;
             known[block as usize] = Known { synced: write, tried: write, written: write };
         }
@@ -206,7 +220,7 @@ pub fn judge(uri: &str, promises: &mut Promises) -> Result<(), String> {
 }
 
 /// The writes of a file's sectors, by block; what is beyond its end is write 0.
-fn read(store: &Store, name: &str, file: u64) -> Result<Vec<Vec<u64>>, String> {
+fn read(store: &Store, grain: usize, name: &str, file: u64) -> Result<Vec<Vec<u64>>, String> {
     let fail = |e: freehold::Error| format!("reading {name}: {e}");
     let handle = store.open_file(name.as_bytes()).map_err(fail)?;
     let mut bytes = vec![0; BLOCKS as usize * BLOCK];
@@ -218,7 +232,7 @@ fn read(store: &Store, name: &str, file: u64) -> Result<Vec<Vec<u64>>, String> {
         }
     }
     let blocks = bytes.chunks_exact(BLOCK).zip(0..).map(|(bytes, block)| {
-        let sectors = bytes.chunks_exact(SECTOR);
+        let sectors = bytes.chunks_exact(grain);
         let writes = sectors.map(|sector| write_of(sector, file, block));
         writes.collect::<Result<Vec<_>, _>>()
     });
@@ -261,4 +275,61 @@ pub fn seed(seed: u64) -> Result<u64, String> {
     let result = run(&options);
     let _ = std::fs::remove_file(path);
     result
+}
+
+/// The same on the Persistent Memory Region of an emulator: the story ends at a random
+/// barrier or between two steps, and some of the words are kept that were stored since the
+/// last barrier.
+///
+/// # Errors
+/// The first promise that was broken.
+pub fn region_seed(seed: u64) -> Result<u64, String> {
+    use super::served::{Served, fresh_path};
+    use freehold_engine::emulator::{Options, RegionOptions};
+    let mut random = Random::new(seed);
+    let path = fresh_path("pmr");
+    let mut options = Options::new("", 1 << 20);
+    options.region = Some(RegionOptions::new(&path, 8 << 20));
+    options.volatile_cache = true;
+    let uri = |served: &Served| format!("pmr:{}", served.uri());
+    let mut run = |options: &Options| -> Result<u64, String> {
+        let first = Served::new(options.clone());
+        let mut promises = prepare(&uri(&first))?;
+        drop(first);
+        for _ in 0..3 {
+            let when = 3 + random.below(60);
+            let fault = match random.one_in(2) {
+                true => format!("vanish:how=exit,op=barrier,nth={when}"),
+                false => "vanish:how=exit,op=flush,nth=1".to_owned(),
+            };
+            let faults = vec![fault.parse().map_err(|e| format!("{e}"))?];
+            let mortal = Options { faults, seed: random.next_u64(), ..options.clone() };
+            let served = Served::new(mortal);
+            // A command of the namespace beside it ends the story that no barrier has ended.
+            let beside = served.open();
+            work(&uri(&served), &mut promises, &mut random, 400, |step| {
+                if step == 2 * when {
+                    end(&*beside);
+                }
+            });
+            drop((beside, served));
+            let next = Served::new(options.clone());
+            judge(&uri(&next), &mut promises)?;
+        }
+        Ok(promises.syncs)
+    };
+    let result = run(&options);
+    let _ = std::fs::remove_file(path);
+    result
+}
+
+/// Sends the command that the controller does not survive. With the other fault it is
+/// answered, and a barrier ends the story, or the story itself does.
+fn end(beside: &dyn Medium) {
+    let Ok(mut queue) = beside.queue(1) else { return };
+    if queue.submit(0, Op::Flush).is_err() {
+        return;
+    }
+    let mut done = Vec::new();
+    while queue.poll(&mut done) == 0 && queue.wait(Some(Duration::from_secs(30))).is_ok() {}
 }

@@ -2,7 +2,7 @@
 
 use super::served::{Served, options};
 use freehold::{Access, ErrorKind, FormatOptions, LeaseOptions, OpenOptions, Store};
-use freehold_engine::emulator::{Fault, Options};
+use freehold_engine::emulator::{CmbOptions, Fault, Options};
 
 const KIB: usize = 1024;
 
@@ -14,6 +14,39 @@ fn faulty(fault: &str) -> Options {
 /// Bytes that say what they are of.
 fn bytes(salt: u8, len: usize) -> Vec<u8> {
     (0..len).map(|at| (at / 7) as u8 ^ salt).collect()
+}
+
+/// The engine's own copies go by the device's Copy, else through its memory buffer, else
+/// through the host's memory; nothing goes by two ways.
+#[test]
+fn blocks_are_copied_without_host_memory_where_the_device_can() {
+    let cmb = Some(CmbOptions::new(4 << 20));
+    let writes_only = cmb.map(|cmb| CmbOptions { rds: false, ..cmb });
+    // Copy, buffer; which of the three ways is taken.
+    let cases = [(true, cmb, 0), (false, cmb, 1), (false, writes_only, 2), (false, None, 2)];
+    for (copy, cmb, way) in cases {
+        let served = Served::new(Options { lba: 4096, copy, cmb, ..options() });
+        let store = Store::format(&served.uri(), &FormatOptions::default()).unwrap();
+        let files = [b"a", b"b"].map(|name| store.create(name).unwrap());
+        for block in (0..200u64).rev() {
+            for (file, salt) in files.iter().zip([3, 4]) {
+                file.write_at(&bytes(salt ^ block as u8, 4 * KIB), block * 4096).unwrap();
+            }
+        }
+        let moved = files[0].defrag(0, u64::MAX).unwrap().moved;
+        assert!(moved >= 190 * 4096, "{moved} bytes moved");
+        let stats = store.stats();
+        let ways = [stats.copied_by_device, stats.copied_through_cmb, stats.copied_through_host];
+        let mut wanted = [0; 3];
+        wanted[way] = moved;
+        assert_eq!(ways, wanted, "copy {copy}, {cmb:?}");
+        for block in 0..200u64 {
+            let mut back = vec![0; 4 * KIB];
+            files[0].read_at(&mut back, block * 4096).unwrap();
+            assert!(back == bytes(3 ^ block as u8, 4 * KIB), "block {block}");
+        }
+        assert!(store.check().unwrap().clean());
+    }
 }
 
 /// Resets are the driver's and the block map's business: nothing of them reaches a caller.

@@ -151,14 +151,12 @@ fn examine(uri: &Uri, name: &str, roots: &Roots) -> Report {
             pci::examine(&mut report, address, roots);
             report.later("opening", "NVMe through the kernel's VFIO (nvme:) is not built in yet");
         }
-        Target::Pmr { controller } => {
-            match controller {
-                Controller::Pci(address) => pci::examine(&mut report, address, roots),
-                Controller::VfioUser(socket) => {
-                    vfio_user::link(&mut report, socket);
-                }
-            }
-            report.later("opening", "a Persistent Memory Region (pmr:) is not built in yet");
+        Target::Pmr { controller: Controller::Pci(address) } => {
+            pci::examine(&mut report, address, roots);
+            report.later("opening", "NVMe through the kernel's VFIO (pmr:BDF) is not built in yet");
+        }
+        Target::Pmr { controller: Controller::VfioUser(socket) } => {
+            vfio_user::examine_region(&mut report, socket, name, roots);
         }
         Target::Pmem { path, volatile, .. } => {
             pmem::examine(&mut report, path, *volatile, roots);

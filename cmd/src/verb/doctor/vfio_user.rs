@@ -24,12 +24,21 @@ pub(super) fn examine(
     let answers = link(report, socket);
     memory(report, roots);
     if answers {
-        opens(report, namespace, name);
+        opens(report, Some(namespace), name);
+    }
+}
+
+/// What the Persistent Memory Region of one needs.
+pub(super) fn examine_region(report: &mut Report, socket: &Path, name: &str, roots: &Roots) {
+    let answers = link(report, socket);
+    memory(report, roots);
+    if answers {
+        opens(report, None, name);
     }
 }
 
 /// There is a server that answers.
-pub(super) fn link(report: &mut Report, socket: &Path) -> bool {
+fn link(report: &mut Report, socket: &Path) -> bool {
     let serve = format!("freehold emulate --socket {} --size 10G", quoted(socket));
     match std::fs::metadata(socket) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -130,14 +139,18 @@ fn memory(report: &mut Report, roots: &Roots) {
     }
 }
 
-/// The driver opens it: version, namespace, format.
-fn opens(report: &mut Report, namespace: u32, name: &str) {
+/// The driver opens it: version, namespace or region, format.
+fn opens(report: &mut Report, namespace: Option<u32>, name: &str) {
     let options = OpenOptions { read_only: true, ..OpenOptions::default() };
     let medium = match freehold_engine::open(name, &options) {
         Ok(medium) => medium,
         Err(error) => {
             let mend = match error.kind() {
                 ErrorKind::NotFound => "add ?ns=N to the name, with a namespace that is there",
+                ErrorKind::Unsupported if namespace.is_none() => {
+                    "name a controller with a region that is shared as one memory file; the \
+                     emulator has one with --pmr FILE:SIZE"
+                }
                 ErrorKind::Unsupported => {
                     "format the namespace with blocks of 512 or 4096 bytes, without metadata and \
                      protection: nvme format DEVICE --lbaf=N"
@@ -157,8 +170,20 @@ fn opens(report: &mut Report, namespace: u32, name: &str) {
     report.good("controller", format!("{model}, NVMe {version}"));
     let geometry = medium.geometry();
     let size = size::show(geometry.blocks * freehold_engine::medium::BLOCK as u64);
-    let text = format!("{namespace}: {size} in blocks of {} B", geometry.lba_bytes);
-    report.good("namespace", text);
+    match namespace {
+        Some(number) => {
+            let text = format!("{number}: {size} in blocks of {} B", geometry.lba_bytes);
+            report.good("namespace", text);
+        }
+        None => {
+            let (health, barrier) = (fact("region", "health"), fact("region", "barrier"));
+            let text = format!("{size}, {health}; what is stored is durable behind {barrier}");
+            match health.as_str() {
+                "sound" => report.good("region", text),
+                _ => report.bad("region", text, "copy what can be read to another medium"),
+            }
+        }
+    }
     drop(medium);
     store(report, name);
 }

@@ -1,5 +1,6 @@
 //! The admin command set (Base 1.4, 5): who answers what.
 
+use super::super::cmb::Cmb;
 use super::super::guest::Guest;
 use super::super::transfer::Rules;
 use super::{Controller, Outcome};
@@ -35,7 +36,8 @@ impl Controller {
 
     /// How an admin command names its data: by PRPs alone (4.4).
     pub(super) fn admin_rules(&self) -> Rules {
-        Rules { page_shift: self.page_shift(), sgl: 0 }
+        let cmb = self.cmb().map(Cmb::allows);
+        Rules { page_shift: self.page_shift(), sgl: 0, cmb }
     }
 
     /// Sends an admin command's data.

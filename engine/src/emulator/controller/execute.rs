@@ -102,7 +102,12 @@ impl Controller {
             }
             Action::Status(status) => self.complete(qid, cid, Err(status), guest)?,
             Action::Fatal => self.fail(),
+            // It strikes barriers alone.
+            Action::Region { .. } => {}
             Action::Vanish { exit } => {
+                if let Some(region) = &mut self.region {
+                    region.put_some_down(true);
+                }
                 self.vanish = Some(if exit { Vanish::Exit } else { Vanish::Close });
             }
         }

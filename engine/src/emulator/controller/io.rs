@@ -70,7 +70,7 @@ impl Controller {
 
     /// How an I/O command may name its data.
     pub(super) fn io_rules(&self) -> Rules {
-        Rules { page_shift: self.page_shift(), sgl: self.traits.sgls & 3 }
+        Rules { sgl: self.traits.sgls & 3, ..self.admin_rules() }
     }
 
     /// Whether a write must be durable when it completes.

@@ -20,13 +20,16 @@ mod ranges;
 mod registers;
 mod sleep;
 
+use super::aperture::Aperture;
+use super::cmb::Cmb;
 use super::config::ConfigSpace;
 use super::disk::{Disk, Plan};
 use super::doorbell::Doorbells;
-use super::fault::Faults;
+use super::fault::{Action, Faults};
 use super::options::{Options, Profile, Traits};
 use super::queue::{Cq, ShadowPages, Sq};
 use super::random::mix;
+use super::region::Region;
 use super::transfer::Transfer;
 use crate::medium::Result;
 use crate::nvme::spec::command::Command;
@@ -38,6 +41,7 @@ use features::Features;
 use logs::Logs;
 pub(super) use registers::{BAR0_BYTES, DOORBELL_PAGE, MSIX_PENDING, MSIX_TABLE};
 pub(super) use sleep::Rest;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Commands that a fault may hold back at once.
@@ -100,6 +104,8 @@ pub(super) struct Controller {
     atomic_blocks: u16,
     namespaces: Vec<Namespace>,
     disk: Disk,
+    region: Option<Region>,
+    cmb: Option<Cmb>,
     serial: u64,
     started: Instant,
     registers: Registers,
@@ -145,6 +151,10 @@ impl Controller {
             seed: options.seed,
         };
         let disk = Disk::open(&plan)?;
+        let region = options.region.as_ref();
+        let region = region.map(|r| Region::new(r, options.volatile_cache, options.seed));
+        let region = region.transpose()?;
+        let cmb = options.cmb.map(Cmb::new).transpose()?;
         let traits = Traits::of(options, disk.is_volatile());
         let mut start = 0;
         let namespaces = options.namespaces.iter().map(|size| {
@@ -169,7 +179,7 @@ impl Controller {
             serial,
             started: Instant::now(),
             registers: Registers::default(),
-            config: ConfigSpace::new(traits.vendor, traits.vectors()),
+            config: config(&traits, cmb.as_ref(), region.as_ref()),
             doorbells: Doorbells::new()?,
             sqs: none(slots),
             cqs: none(slots),
@@ -189,6 +199,8 @@ impl Controller {
             posted: Vec::new(),
             looks: 0,
             disk,
+            region,
+            cmb,
             traits,
         })
     }
@@ -213,7 +225,13 @@ impl Controller {
     pub(super) fn function_reset(&mut self) {
         self.reset();
         self.registers = Registers::default();
-        self.config = ConfigSpace::new(self.traits.vendor, self.traits.vectors());
+        self.config = config(&self.traits, self.cmb.as_ref(), self.region.as_ref());
+        if let Some(cmb) = &mut self.cmb {
+            cmb.reset();
+        }
+        if let Some(region) = &mut self.region {
+            region.reset();
+        }
         self.msix_table.fill(0);
     }
 
@@ -221,6 +239,9 @@ impl Controller {
     pub(super) fn client_gone(&mut self) {
         self.function_reset();
         self.irqs.iter_mut().for_each(|irq| *irq = None);
+        if let Some(cmb) = &self.cmb {
+            cmb.clear();
+        }
         self.vanish = None;
     }
 
@@ -229,7 +250,56 @@ impl Controller {
     /// # Errors
     /// When it is not known to be durable.
     pub(super) fn flush(&mut self) -> std::result::Result<(), super::disk::Trouble> {
-        self.disk.flush()
+        self.disk.flush()?;
+        match self.region.as_mut().map_or(Ok(()), Region::put_down) {
+            Ok(()) => Ok(()),
+            Err(_) => Err(super::disk::Trouble::NotDurable),
+        }
+    }
+
+    /// The Persistent Memory Region.
+    pub(super) fn region(&self) -> Option<&Region> {
+        self.region.as_ref()
+    }
+
+    /// The Controller Memory Buffer.
+    pub(super) fn cmb(&self) -> Option<&Cmb> {
+        self.cmb.as_ref()
+    }
+
+    /// Memory of the controller's own, and the address that commands name it by.
+    pub(super) fn own_memory(&self) -> Option<(u64, &Arc<Aperture>)> {
+        let cmb = self.cmb.as_ref()?;
+        Some((cmb.base()?, cmb.aperture()))
+    }
+
+    /// That address cannot be: the client's memory is there.
+    pub(super) fn refuse_own_memory(&mut self) {
+        if let Some(cmb) = &mut self.cmb {
+            cmb.refuse();
+        }
+    }
+
+    /// A barrier of the region, unless a fault has chosen it.
+    fn barrier(&mut self) {
+        let Some(region) = &mut self.region else { return };
+        match self.faults.strike_barrier() {
+            None => region.barrier(),
+            Some(Action::Region { error, health }) => region.spoil(error, health),
+            Some(Action::Vanish { exit }) => {
+                region.put_some_down(true);
+                self.vanish = Some(if exit { Vanish::Exit } else { Vanish::Close });
+            }
+            // Others strike commands alone.
+            Some(_) => {}
+        }
+    }
+
+    /// Now and then: some of what was stored to the region gets durable before a barrier.
+    pub(super) fn put_some_down(&mut self) {
+        if let Some(region) = &mut self.region {
+            region.put_some_down(false);
+        }
     }
 
     /// The controller has met what it cannot go on from: CSTS.CFS (Base 1.4, 9.5).
@@ -242,6 +312,11 @@ impl Controller {
     fn is_running(&self) -> bool {
         let csts = self.registers.csts;
         csts.rdy() == 1 && csts.cfs() == 0 && csts.shst() == 0 && self.config.is_bus_master()
+    }
+
+    /// Whether a fault has asked the server to do something.
+    pub(super) fn vanishes(&self) -> bool {
+        self.vanish.is_some()
     }
 
     /// What a fault has asked the server to do, once.
@@ -271,6 +346,13 @@ impl Controller {
     pub(super) fn config_mut(&mut self) -> &mut ConfigSpace {
         &mut self.config
     }
+}
+
+/// The space of configuration registers after a reset.
+fn config(traits: &Traits, cmb: Option<&Cmb>, region: Option<&Region>) -> ConfigSpace {
+    let cmb = cmb.map_or(0, |cmb| cmb.aperture().len());
+    let region = region.map_or(0, |region| region.aperture().len());
+    ConfigSpace::new(traits.vendor, traits.vectors(), cmb, region)
 }
 
 fn none<T>(count: usize) -> Vec<Option<T>> {

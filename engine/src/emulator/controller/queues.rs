@@ -1,7 +1,8 @@
 //! Making and deleting I/O queues (Base 1.4, 5.3 to 5.6), and the buffers of shadow
 //! doorbells (5.7).
 
-use super::super::guest::Guest;
+use super::super::cmb::CmbOptions;
+use super::super::guest::{Guest, Whose};
 use super::super::queue::{Cq, ShadowPages, Sq};
 use super::Controller;
 use crate::nvme::spec::command::{Command, Cqe};
@@ -46,6 +47,23 @@ impl Controller {
         Ok((qid, size, command.prp1()))
     }
 
+    /// Whether a queue may lie where it does: all of it in the memory buffer only where that
+    /// takes such queues, in part nowhere (3.1.12).
+    fn may_lie(
+        &self,
+        base: u64,
+        len: u64,
+        allowed: fn(&CmbOptions) -> bool,
+        guest: &impl Guest,
+    ) -> Result<(), Status> {
+        let Some(cmb) = self.cmb() else { return Ok(()) };
+        match guest.whose(base, len) {
+            Whose::Clients => Ok(()),
+            Whose::Controllers if allowed(cmb.options()) => Ok(()),
+            _ => Err(Status::INVALID_CMB_USE.final_()),
+        }
+    }
+
     pub(super) fn create_cq(&mut self, command: &Command, guest: &impl Guest) -> Answer {
         let (qid, size, base) = self.new_queue(command, Cqe::LOG2)?;
         if self.cqs[usize::from(qid)].is_some() {
@@ -58,6 +76,7 @@ impl Controller {
         if !guest.has(base, u64::from(size) * 16, true) {
             return Err(Status::DATA_TRANSFER_ERROR);
         }
+        self.may_lie(base, u64::from(size) * 16, |cmb| cmb.cqs, guest)?;
         let vector = (flags & INTERRUPTS != 0).then_some(vector);
         let shadow = self.shadow.map(|pages| pages.cq(qid));
         let mut cq = Cq::new(qid, base, size, vector, shadow);
@@ -85,6 +104,7 @@ impl Controller {
         if !guest.has(base, u64::from(size) * 64, false) {
             return Err(Status::DATA_TRANSFER_ERROR);
         }
+        self.may_lie(base, u64::from(size) * 64, |cmb| cmb.sqs, guest)?;
         let shadow = self.shadow.map(|pages| pages.sq(qid));
         let mut sq = Sq::new(qid, base, size, cqid, shadow);
         if let Some(shadow) = &mut sq.shadow {

@@ -6,12 +6,14 @@
 //! bytes, and 8 as two halves, the lower first. Others, and writes to what is
 //! read-only or reserved, change nothing.
 
+use super::super::cmb::Cmb;
 use super::super::doorbell::{DOORBELLS, PAGE};
 use super::super::queue::{Cq, Rung, Sq};
 use super::Controller;
 use super::events::Event;
 use crate::nvme::spec::registers::{
-    ACQ, AQA, ASQ, Aqa, CAP, CC, CRTO, CSTS, Cc, Csts, INTMC, INTMS, VS,
+    ACQ, AQA, ASQ, Aqa, CAP, CC, CMBLOC, CMBMSC, CMBSTS, CMBSZ, CRTO, CSTS, Cc, Csts, INTMC, INTMS,
+    PMRCAP, PMRCTL, PMREBS, PMRSTS, VS,
 };
 
 /// Bytes of BAR0: registers, doorbells, MSI-X table, pending bits; a page each.
@@ -24,9 +26,17 @@ pub(in super::super) const MSIX_TABLE: u64 = 0x2000;
 /// arises, and a vector without an eventfd has none.
 pub(in super::super) const MSIX_PENDING: u64 = 0x3000;
 
+const CMBMSC_HIGH: u64 = CMBMSC + 4;
+
 impl Controller {
     /// Reads bytes of BAR0; what lies outside reads as zeroes.
-    pub(in super::super) fn read_bar(&self, offset: u64, to: &mut [u8]) {
+    ///
+    /// A read of PMRSTS is a barrier of the region (3.1.18, PMRWBM).
+    pub(in super::super) fn read_bar(&mut self, offset: u64, to: &mut [u8]) {
+        let end = offset.saturating_add(to.len() as u64);
+        if offset < PMRSTS + 4 && PMRSTS < end {
+            self.barrier();
+        }
         for (i, byte) in to.iter_mut().enumerate() {
             let at = offset.saturating_add(i as u64);
             *byte = (self.dword(at & !3) >> (at % 4 * 8)) as u8;
@@ -34,7 +44,13 @@ impl Controller {
     }
 
     /// Writes bytes of BAR0.
+    ///
+    /// CMBMSC alone is told apart by width: its base address is in force when all of it was
+    /// written at once.
     pub(in super::super) fn write_bar(&mut self, offset: u64, from: &[u8]) {
+        if let (CMBMSC, Ok(all), Some(cmb)) = (offset, from.try_into(), &mut self.cmb) {
+            return cmb.set_control(u64::from_le_bytes(all));
+        }
         let aligned = offset.is_multiple_of(from.len().max(1) as u64);
         if !matches!(from.len(), 4 | 8) || !aligned {
             return;
@@ -63,6 +79,16 @@ impl Controller {
             ACQ => registers.acq as u32,
             ACQ_HIGH => (registers.acq >> 32) as u32,
             CRTO => self.traits.crto,
+            CMBLOC => self.cmb().map_or(0, Cmb::location),
+            CMBSZ => self.cmb().map_or(0, Cmb::size),
+            CMBMSC => self.cmb().map_or(0, |cmb| cmb.control() as u32),
+            CMBMSC_HIGH => self.cmb().map_or(0, |cmb| (cmb.control() >> 32) as u32),
+            CMBSTS => self.cmb().map_or(0, Cmb::status),
+            PMRCAP..PMREBS => self.region().map_or(0, |region| match at {
+                PMRCAP => region.capabilities().0,
+                PMRCTL => region.control().0,
+                _ => region.status().0,
+            }),
             DOORBELL_PAGE..MSIX_TABLE => self.doorbells.load(((at - DOORBELL_PAGE) / 4) as usize),
             MSIX_TABLE..MSIX_PENDING => {
                 let at = (at - MSIX_TABLE) as usize;
@@ -82,6 +108,16 @@ impl Controller {
             INTMS => registers.mask |= value,
             INTMC => registers.mask &= !value,
             CC => self.configure(Cc(value)),
+            CMBMSC | CMBMSC_HIGH => {
+                if let Some(cmb) = &mut self.cmb {
+                    cmb.set_half(at == CMBMSC_HIGH, value);
+                }
+            }
+            PMRCTL => {
+                if let Some(region) = &mut self.region {
+                    region.set_control(value);
+                }
+            }
             AQA => registers.aqa = Aqa(value & 0x0fff_0fff),
             // The lower twelve bits are reserved.
             ASQ => registers.asq = registers.asq & !LOW | u64::from(value & !0xfff),
@@ -132,7 +168,7 @@ impl Controller {
         const OCCURRING: u32 = 1;
         const COMPLETE: u32 = 2;
         self.late.clear();
-        let status = if self.disk.flush().is_ok() { COMPLETE } else { OCCURRING };
+        let status = if self.flush().is_ok() { COMPLETE } else { OCCURRING };
         self.registers.csts = self.registers.csts.with_shst(status);
     }
 

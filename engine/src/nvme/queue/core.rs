@@ -23,6 +23,10 @@ use std::sync::Arc;
 
 /// What no news are: a queue that always finds some looks at everything.
 const NEVER_CALM: u64 = u64::MAX;
+/// Completions that one poll takes in. Whoever polls gives new commands for them and rings, and
+/// the sooner the less does the controller wait for that: with all that it has answered, both
+/// work by turns.
+const BATCH: u32 = 8;
 
 /// One queue pair.
 #[derive(Debug)]
@@ -83,12 +87,18 @@ impl Core {
         let pool = &controller.pool;
         // One page more, of zeroes, for a controller that cannot write them by itself.
         let zeroes = !space.abilities.write_zeroes;
-        let pages = pool.pages((depth as usize + usize::from(zeroes)) * PAGE)?;
+        let bytes = (depth as usize + usize::from(zeroes)) * PAGE;
+        let there = controller.cmb.as_ref();
+        let there = there
+            .and_then(|cmb| cmb.queue_pages(Rings::sq_bytes(controller, depth), bytes))
+            .unzip();
+        let pages = there.1.flatten().map_or_else(|| pool.pages(bytes), Ok)?;
+        let rings = Rings::new(controller, qid, depth, there.0)?;
         let zeroes = zeroes.then(|| pages.iova() + u64::from(depth) * PAGE as u64);
         let vectors = controller.link.function.vectors();
         let mut core = Self {
             calm: NEVER_CALM,
-            rings: Rings::new(controller, qid, depth)?,
+            rings,
             slab: Slab::new(depth),
             ops: Ops::new(depth),
             lists: Lists::new(pages, zeroes),
@@ -147,13 +157,30 @@ impl Core {
         if controller.news() != self.calm && !self.is_well(controller) {
             return;
         }
-        if self.rings.would_hide_early() {
+        if self.hides_stray() {
             let mut last = std::mem::take(&mut self.finished);
-            self.reap(controller, &mut last);
+            self.reap(controller, &mut last, u32::MAX);
             last.append(&mut self.finished);
             self.finished = last;
         }
         self.ring_now(controller);
+    }
+
+    /// Whether the doorbell would hide a completion that is none: of a command that the
+    /// controller was not told of yet, or of one that is still to be given the identifier.
+    /// After the doorbell nobody could tell that the one came before the other. Each completion
+    /// is looked at once.
+    #[inline]
+    fn hides_stray(&mut self) -> bool {
+        if !self.rings.has_unrung() {
+            return false;
+        }
+        while let Some(word) = self.rings.look_ahead() {
+            if !self.slab.has(word.cid()) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Acts on news; whether the queue can be used then.
@@ -191,13 +218,13 @@ impl Core {
             return done.len() - before;
         }
         if self.rings.is_due() {
-            if self.rings.would_hide_early() {
-                self.reap(controller, done);
+            if self.hides_stray() {
+                self.reap(controller, done, u32::MAX);
             }
             self.ring_now(controller);
         }
         if self.rings.peek().is_some() {
-            self.reap(controller, done);
+            self.reap(controller, done, BATCH);
         }
         if self.watch.is_due() {
             self.look(controller);
@@ -208,20 +235,22 @@ impl Core {
         done.len() - before
     }
 
-    /// Takes in what has completed. A queue with news is looked after before.
+    /// Takes in what has completed, at most so many. A queue with news is looked after before.
     #[inline(never)]
-    fn reap(&mut self, controller: &Controller, done: &mut Vec<Completion>) {
-        let mut took = false;
-        while let Some(word) = self.rings.peek() {
+    fn reap(&mut self, controller: &Controller, done: &mut Vec<Completion>, most: u32) {
+        let mut left = most;
+        while left > 0
+            && let Some(word) = self.rings.peek()
+        {
             if !self.take_in(word, done) {
-                if took {
+                if left < most {
                     self.reaped(controller);
                 }
                 return self.disbelieve(controller, word);
             }
-            took = true;
+            left -= 1;
         }
-        if took {
+        if left < most {
             self.reaped(controller);
         }
     }
@@ -347,7 +376,7 @@ impl Core {
     pub(in super::super) fn tend(&mut self, controller: &Controller, done: &mut Vec<Completion>) {
         self.settle(controller);
         if !self.stale && self.ended.is_none() {
-            self.reap(controller, done);
+            self.reap(controller, done, u32::MAX);
             if self.rings.is_due() {
                 self.ring_now(controller);
             }

@@ -9,10 +9,10 @@ use super::super::shadow::{Bell, full_fence};
 use super::super::spec::command::{Command, Cqe};
 use super::super::spec::registers as reg;
 use crate::medium::Result;
-use crate::memory::{DmaRing, Pool};
+use crate::memory::{DmaPages, DmaRing, Pool, store_fence};
 
-/// Bit of the phase tag in the upper word of a completion.
-const PHASE: u64 = 1 << 48;
+/// Place of the phase tag in the upper word of a completion.
+const PHASE: u32 = 48;
 
 /// Entries of a ring at least, where the controller allows. A controller with shadow
 /// doorbells tells of itself each time half of a ring went by, in a line that is taken from
@@ -25,15 +25,19 @@ const LEAST: u32 = 256;
 pub(super) struct Rings {
     pub(super) qid: u16,
     sq: DmaRing<{ Command::BYTES }>,
+    /// The submission ring is in the controller's own memory.
+    sq_is_there: bool,
     cq: DmaRing<{ Cqe::BYTES }>,
     /// Where the next command goes, and up to where the controller was told.
     tail: u32,
     rung: u32,
-    /// Where the next completion comes, and up to where the controller was told.
+    /// Completions that were taken in, that were looked at, and that the controller was told
+    /// of. They count on: what is above an index is the number of the pass over the ring.
     head: u32,
+    seen: u32,
     told: u32,
-    /// What the phase bit is in entries of this pass: 0 or [`PHASE`].
-    phase: u64,
+    /// Bits of an index.
+    cq_bits: u32,
     /// Completions that are taken in before the controller is told.
     gather: u32,
     /// There is something to tell.
@@ -70,16 +74,18 @@ impl Word {
 }
 
 impl Rings {
-    /// Rings for `depth` commands in flight, which the controller does not know yet.
+    /// Rings for `depth` commands in flight, which the controller does not know yet. The
+    /// submission ring may be `there`: in the controller's own memory.
     ///
     /// # Errors
     /// What the pool and the bus say.
-    pub(super) fn new(controller: &Controller, qid: u16, depth: u32) -> Result<Self> {
-        let entries = (depth + 1).next_power_of_two().max(2);
-        // The controller's largest ring bounds both; a power of two at least this long.
-        let most = (controller.max_depth() + 1).max(entries);
-        let cq_entries = (2 * entries).max(LEAST).min(most);
-        let entries = entries.max(LEAST).min(most);
+    pub(super) fn new(
+        controller: &Controller,
+        qid: u16,
+        depth: u32,
+        there: Option<DmaPages>,
+    ) -> Result<Self> {
+        let (entries, cq_entries) = Self::entries(controller, depth);
         let pool: &Pool = &controller.pool;
         let dstrd = controller.link.cap.dstrd() as u32;
         let bell = |offset, shadow| -> Result<Bell> {
@@ -88,13 +94,18 @@ impl Rings {
         };
         Ok(Self {
             qid,
-            sq: DmaRing::new(pool.pages(entries as usize * Command::BYTES)?, entries),
+            sq_is_there: there.is_some(),
+            sq: DmaRing::new(
+                there.map_or_else(|| pool.pages(entries as usize * Command::BYTES), Ok)?,
+                entries,
+            ),
             cq: DmaRing::new(pool.pages(cq_entries as usize * Cqe::BYTES)?, cq_entries),
             tail: 0,
             rung: 0,
             head: 0,
+            seen: 0,
             told: 0,
-            phase: PHASE,
+            cq_bits: cq_entries.ilog2(),
             // In flight and not yet told must fit together.
             gather: (cq_entries - depth).min(cq_entries / 4).max(1),
             due: false,
@@ -103,13 +114,26 @@ impl Rings {
         })
     }
 
+    /// Entries of both rings for so many commands in flight. The controller's largest ring
+    /// bounds both; each is a power of two.
+    fn entries(controller: &Controller, depth: u32) -> (u32, u32) {
+        let least = (depth + 1).next_power_of_two().max(2);
+        let most = (controller.max_depth() + 1).max(least);
+        (least.max(LEAST).min(most), (2 * least).max(LEAST).min(most))
+    }
+
+    /// Bytes of the submission ring for so many commands in flight.
+    pub(super) fn sq_bytes(controller: &Controller, depth: u32) -> usize {
+        Self::entries(controller, depth).0 as usize * Command::BYTES
+    }
+
     /// Forgets everything, as it is before the controller has the queues.
     pub(super) fn clear(&mut self) {
         for pages in [self.sq.pages(), self.cq.pages()] {
             pages.zero(0, pages.len());
         }
-        (self.tail, self.rung, self.head, self.told) = (0, 0, 0, 0);
-        (self.phase, self.due) = (PHASE, false);
+        (self.tail, self.rung, self.due) = (0, 0, false);
+        (self.head, self.seen, self.told) = (0, 0, 0);
         self.sq_bell.clear();
         self.cq_bell.clear();
     }
@@ -138,11 +162,10 @@ impl Rings {
         self.due
     }
 
-    /// Whether there is a completion and a command that was not rung: after the doorbell
-    /// nobody could tell that the one came before the other.
+    /// Whether there are commands that the controller was not told of.
     #[inline]
-    pub(super) fn would_hide_early(&self) -> bool {
-        self.tail != self.rung && self.peek().is_some()
+    pub(super) fn has_unrung(&self) -> bool {
+        self.tail != self.rung
     }
 
     /// Tells the controller of all commands that were put in since, and which completions
@@ -158,7 +181,11 @@ impl Rings {
         (self.rung, self.told, self.due) = (tail, head, false);
         let mut shadowed = false;
         if head != told {
-            shadowed |= self.cq_bell.put(head)?;
+            shadowed |= self.cq_bell.put(head & self.cq.mask())?;
+        }
+        if self.sq_is_there && tail != rung {
+            // The entries before the doorbell, however the memory is mapped.
+            store_fence();
         }
         if tail != rung {
             shadowed |= self.sq_bell.put(tail)?;
@@ -166,15 +193,17 @@ impl Rings {
         if shadowed {
             full_fence();
             if head != told {
-                self.cq_bell.wake(head, told)?;
+                self.cq_bell.wake(head & self.cq.mask(), told & self.cq.mask())?;
             }
             if tail != rung {
                 self.sq_bell.wake(tail, rung)?;
             }
         }
-        // The line of the entry behind the last one is taken from the controller now, not
-        // when it is needed. It is nobody's, and the word is zero in every command.
-        self.sq.store_word::<1>(tail, 0);
+        if !self.sq_is_there {
+            // The line of the entry behind the last one is taken from the controller now, not
+            // when it is needed. It is nobody's, and the word is zero in every command.
+            self.sq.store_word::<1>(tail, 0);
+        }
         Ok(())
     }
 
@@ -186,31 +215,51 @@ impl Rings {
         let told = std::mem::replace(&mut self.told, self.head);
         match told == self.head {
             true => Ok(()),
-            false => self.cq_bell.write(self.head, told),
+            false => self.cq_bell.write(self.head & self.cq.mask(), told & self.cq.mask()),
         }
     }
 
     /// Completions that were taken in and that the controller was not told of.
     #[inline]
     fn untold(&self) -> u32 {
-        self.head.wrapping_sub(self.told) & self.cq.mask()
+        self.head.wrapping_sub(self.told)
     }
 
     /// The next completion, if it is there.
     #[inline]
     pub(super) fn peek(&self) -> Option<Word> {
+        self.at(self.head)
+    }
+
+    /// The completion with a number, if it is there: not more than a ring from the head.
+    #[inline]
+    fn at(&self, number: u32) -> Option<Word> {
         // One load has the phase and all that is looked at.
-        let word = self.cq.load_acquire::<1>(self.head);
-        (word & PHASE == self.phase).then_some(Word(word))
+        let word = self.cq.load_acquire::<1>(number);
+        // Set in the first pass, then by turns.
+        let pass = number >> self.cq_bits;
+        (((word >> PHASE) as u32 ^ pass) & 1 == 1).then_some(Word(word))
+    }
+
+    /// The next completion that was neither taken in nor given by this, if it is there.
+    #[inline]
+    pub(super) fn look_ahead(&mut self) -> Option<Word> {
+        // As many as there are entries, at most: then the next one is of the pass before.
+        let number = if self.seen.wrapping_sub(self.head) > self.cq.mask() + 1 {
+            self.head
+        } else {
+            self.seen
+        };
+        self.seen = number;
+        let word = self.at(number)?;
+        self.seen = number.wrapping_add(1);
+        Some(word)
     }
 
     /// That completion was taken in.
     #[inline]
     pub(super) fn advance(&mut self) {
-        self.head = (self.head + 1) & self.cq.mask();
-        if self.head == 0 {
-            self.phase ^= PHASE;
-        }
+        self.head = self.head.wrapping_add(1);
     }
 
     /// Several were: the controller is told by the next [`Rings::ring`] if they are many.

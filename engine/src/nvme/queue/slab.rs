@@ -171,6 +171,14 @@ impl Slab {
         place.number.wrapping_sub(self.rung).cast_signed() >= 0
     }
 
+    /// Whether a completion names a command that is in flight and that the controller was told
+    /// of.
+    #[inline]
+    pub(super) fn has(&self, cid: u16) -> bool {
+        let place = self.places.get(usize::from(cid & PLACE));
+        place.is_some_and(|place| place.cid == u32::from(cid) && !self.is_early(place))
+    }
+
     /// The controller was told of all that were taken.
     #[inline]
     pub(super) fn rang(&mut self) {
@@ -181,11 +189,7 @@ impl Slab {
     /// flight or the controller was not told of it; nothing has changed then.
     #[inline]
     pub(super) fn end(&mut self, cid: u16) -> Option<Ended> {
-        let place = self.places.get(usize::from(cid & PLACE))?;
-        if place.cid != u32::from(cid) || self.is_early(place) {
-            return None;
-        }
-        Some(self.end_at(cid & PLACE))
+        self.has(cid).then(|| self.end_at(cid & PLACE))
     }
 
     #[inline]
@@ -251,6 +255,7 @@ mod tests {
 
     /// What a completion of `cid` does: the operation's number, or why it is none.
     fn end(slab: &mut Slab, cid: u16) -> Result<u16, Stray> {
+        assert_eq!(slab.has(cid), slab.judge(cid).is_none());
         match (slab.judge(cid), slab.end(cid)) {
             (Some(stray), None) => Err(stray),
             (None, Some(Ended::Part(op))) => Ok(op),

@@ -67,7 +67,7 @@ impl Core {
     /// before it. Its place then, and where its memory is for the device.
     #[inline]
     fn is_simple(&self, controller: &Controller, at: u64, buf: &Buffer) -> Option<(u16, u64)> {
-        let address = controller.pool.device_address(buf)?;
+        let address = controller.device_address(buf)?;
         let len = buf.len();
         let fits = len <= self.most && is_place(at, len, &self.space.geometry);
         // Where there are no others, a place is all that it needs.
@@ -130,7 +130,7 @@ impl Core {
         kind: Kind,
         (at, buf): (u64, Buffer),
     ) -> std::result::Result<(), Rejected> {
-        let address = controller.pool.device_address(&buf);
+        let address = controller.device_address(&buf);
         let (address, bounce) = match address {
             Some(address) => (address, None),
             None => match self.bounce(controller, kind, &buf) {

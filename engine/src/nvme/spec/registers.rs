@@ -260,16 +260,64 @@ fields! {
 }
 
 fields! {
+    /// The value of PMRCTL (3.1.19).
+    PmrCtl: u32 {
+        /// Enable.
+        en, with_en: 0, 1;
+    }
+}
+
+fields! {
     /// The value of PMRSTS (3.1.20).
     PmrSts: u32 {
         /// Error of a write since the last barrier; zero is none.
         err, with_err: 0, 8;
         /// Not ready.
         nrdy, with_nrdy: 8, 1;
-        /// Health status.
+        /// Health status: 000b normal, 001b restore error, 010b read only, 011b unreliable.
         hsts, with_hsts: 9, 3;
         /// The controller base address was refused.
         cbai, with_cbai: 12, 1;
+    }
+}
+
+fields! {
+    /// The value of PMREBS (3.1.21).
+    PmrEbs: u32 {
+        /// Unit of the size: bytes, KiB, MiB, GiB.
+        szu, with_szu: 0, 4;
+        /// Reads do not wait for the buffer.
+        bypass, with_bypass: 4, 1;
+        /// Size of the elasticity buffer, in those units.
+        size, with_size: 8, 24;
+    }
+}
+
+fields! {
+    /// The value of PMRSWTP (3.1.22).
+    PmrSwtp: u32 {
+        /// Unit of the throughput: bytes, KiB, MiB, GiB each second.
+        unit, with_unit: 0, 4;
+        /// Sustained write throughput, in those units.
+        value, with_value: 8, 24;
+    }
+}
+
+fields! {
+    /// The value of PMRMSC: its lower half in PMRMSCL, its upper in PMRMSCU (3.1.23).
+    PmrMsc: u64 {
+        /// Memory space enabled: the base address is in force.
+        cmse, with_cmse: 1, 1;
+        /// Controller base address in units of 4 KiB.
+        cba, with_cba: 12, 52;
+    }
+}
+
+fields! {
+    /// The value of CMBSTS (3.1.17).
+    CmbSts: u32 {
+        /// The controller base address was refused.
+        cbai, with_cbai: 0, 1;
     }
 }
 

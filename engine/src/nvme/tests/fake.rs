@@ -1,14 +1,18 @@
 //! A controller made by hand, in this process and without a thread: it acts when a
 //! register is written, and does what a test tells it, however wrong.
 
-use crate::bus::{Bar, DmaLimits, DmaMap, Function, Registers};
+use crate::bus::{Area, Bar, DmaLimits, DmaMap, Function, Mmio, Registers};
 use crate::medium::{Error, ErrorKind, Result};
 use crate::nvme::spec::command::{Command, Cqe, admin, nvm};
 use crate::nvme::spec::identify::{IdentifyController, IdentifyNamespace, LbaFormat, cns};
-use crate::nvme::spec::registers::{ACQ, AQA, ASQ, CAP, CC, CSTS, Cap, Cc, Csts, DOORBELLS};
+use crate::nvme::spec::registers::{
+    ACQ, AQA, ASQ, CAP, CC, CMBLOC, CMBMSC, CMBSTS, CMBSZ, CSTS, Cap, Cc, CmbLoc, CmbMsc, CmbSz,
+    Csts, DOORBELLS, PMRCAP, PMRCTL, PMRSTS, PmrCap,
+};
 use crate::nvme::spec::status::Status;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 pub(super) const BLOCKS: u64 = 1024;
@@ -53,6 +57,65 @@ pub(super) struct State {
     pub(super) starts: u32,
     /// Doorbell writes of I/O queues.
     pub(super) rings: u32,
+    /// Further bits of CAP.
+    pub(super) cap: u64,
+    /// What PMRSTS says, one after another; the last for ever.
+    pub(super) pmr_status: VecDeque<u32>,
+    /// Reads of PMRSTS, and values that PMRCTL was given.
+    pub(super) barriers: u32,
+    pub(super) pmr_control: Vec<u32>,
+    /// A controller reset disables the region.
+    pub(super) pmr_forgets: bool,
+    /// The memory buffer, in BAR 2, shown by CMBMSC.CRE; and what CMBSZ says of it.
+    pub(super) cmb: Option<Arc<Memory>>,
+    pub(super) cmb_size: u32,
+    /// CDPCILS: lists need not lie where their queues do.
+    pub(super) lists_apart: bool,
+    /// Writes of CMBMSC: how wide, and what.
+    pub(super) cmb_control: Vec<(usize, u64)>,
+    /// It does not take the address.
+    pub(super) cmb_refuses: bool,
+    /// What BAR 4 maps.
+    pub(super) region: Option<Arc<Memory>>,
+}
+
+/// Memory of the fake device.
+pub(super) struct Memory(NonNull<u8>, usize);
+
+impl Memory {
+    /// Whole pages, zeroed; leaked, because a test's windows may outlive the test's fake.
+    pub(super) fn new(pages: usize) -> Arc<Self> {
+        let memory = vec![Aligned([0; 4096]); pages].leak();
+        Arc::new(Self(NonNull::from(memory).cast(), pages * 4096))
+    }
+
+    /// Eight bytes of it.
+    pub(super) fn load(&self, at: usize) -> u64 {
+        assert!(at + 8 <= self.1 && at.is_multiple_of(8));
+        // SAFETY: inside, aligned, never freed; volatile, as everybody's accesses are.
+        unsafe { self.0.add(at).cast::<u64>().read_volatile() }
+    }
+}
+
+#[derive(Clone)]
+#[repr(align(4096))]
+#[expect(dead_code, reason = "its bytes are reached by its address")]
+struct Aligned([u8; 4096]);
+
+// SAFETY: an address of memory that is never freed, used by volatile accesses alone.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
+
+// SAFETY: whole pages that are never freed and to which no reference is left.
+unsafe impl Mmio for Memory {
+    fn base(&self) -> NonNull<u8> {
+        self.0
+    }
+
+    fn len(&self) -> usize {
+        self.1
+    }
 }
 
 /// The function that has it.
@@ -64,6 +127,31 @@ impl Fake {
     pub(super) fn new() -> Arc<Self> {
         let state = State { obeys: true, oncs: 0x0d, ..State::default() };
         Arc::new(Self(Arc::new(Space(Mutex::new(state)))))
+    }
+
+    /// With a memory buffer of so many pages in BAR 2, in which this may lie.
+    pub(super) fn with_buffer(pages: usize, allows: CmbSz) -> Arc<Self> {
+        let fake = Self::new();
+        {
+            let mut state = fake.state();
+            state.cap = Cap(0).with_cmbs(1).0;
+            state.cmb = Some(Memory::new(pages));
+            state.lists_apart = true;
+            state.cmb_size = allows.with_sz(pages as u32).0;
+        }
+        fake
+    }
+
+    /// With a region of so many pages in BAR 4, of which PMRCAP says this.
+    pub(super) fn with_region(pages: usize, pmrcap: PmrCap) -> Arc<Self> {
+        let fake = Self::new();
+        {
+            let mut state = fake.state();
+            state.cap = Cap(0).with_pmrs(1).0;
+            state.registers.insert(PMRCAP, pmrcap.0.into());
+            state.region = Some(Memory::new(pages));
+        }
+        fake
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -86,11 +174,36 @@ impl State {
         }
     }
 
+    /// The last address of the memory buffer, if it is in force.
+    fn buffer(&self) -> Option<(u64, u64, usize)> {
+        let memory = self.cmb.as_ref()?;
+        let &(8, value) = self.cmb_control.last()? else { return None };
+        let control = CmbMsc(value);
+        let place = (control.cba() << 12, memory.1 as u64, memory.0.as_ptr().addr());
+        (control.cmse() == 1).then_some(place)
+    }
+
+    /// Whether an address lies in the memory buffer.
+    pub(super) fn in_buffer(&self, iova: u64) -> bool {
+        self.buffer().is_some_and(|(at, len, _)| (at..at + len).contains(&iova))
+    }
+
     /// Panics for what was never mapped: a stray access.
     fn place(&self, iova: u64, len: usize) -> usize {
+        if let Some((at, size, address)) = self.buffer()
+            && at <= iova
+            && iova + len as u64 <= at + size
+        {
+            return address + (iova - at) as usize;
+        }
         let inside = |m: &&(u64, u64, usize)| m.0 <= iova && iova + len as u64 <= m.0 + m.1;
         let map = self.maps.iter().find(inside).expect("the driver maps what it names");
         map.2 + (iova - map.0) as usize
+    }
+
+    /// Where a queue's submission ring is.
+    pub(super) fn ring_of(&self, qid: u16) -> u64 {
+        self.pairs[&qid].sq
     }
 
     /// Posts a completion, right or wrong.
@@ -198,6 +311,9 @@ impl State {
                 phase: true,
                 ..Pair::default()
             };
+            if self.pmr_forgets {
+                self.registers.remove(&PMRCTL);
+            }
             self.pairs = BTreeMap::from([(0, pair)]);
             self.held.clear();
             self.fatal = false;
@@ -221,13 +337,31 @@ fn broken() -> Error {
 
 impl Registers for Space {
     fn read(&self, _: u8, offset: u64, to: &mut [u8]) -> Result<()> {
-        let state = self.0.lock().unwrap();
+        let mut state = self.0.lock().unwrap();
         if state.cut {
             return Err(broken());
         }
         let value = match offset {
             _ if state.vanished => u64::MAX,
-            CAP => Cap(0).with_mqes(63).with_cqr(1).with_to(1).with_css(1).0,
+            CAP => Cap(state.cap).with_mqes(63).with_cqr(1).with_to(1).with_css(1).0,
+            CMBLOC | CMBSZ => {
+                let shown = state.cmb_control.last().is_some_and(|(_, v)| CmbMsc(*v).cre() == 1);
+                let value = if offset == CMBLOC {
+                    CmbLoc(0).with_bir(2).with_cdpcils(state.lists_apart.into()).0
+                } else {
+                    state.cmb_size
+                };
+                if shown { value.into() } else { 0 }
+            }
+            CMBSTS => u64::from(state.cmb_refuses),
+            PMRSTS => {
+                state.barriers += 1;
+                let next = state.pmr_status.front().copied().unwrap_or(0);
+                if state.pmr_status.len() > 1 {
+                    state.pmr_status.pop_front();
+                }
+                next.into()
+            }
             CSTS => state.status().into(),
             _ => state.registers.get(&offset).copied().unwrap_or(0),
         };
@@ -245,6 +379,7 @@ impl Registers for Space {
         let value = u64::from_le_bytes(bytes);
         match offset {
             CC => state.configure(Cc(value as u32)),
+            CMBMSC => state.cmb_control.push((from.len(), value)),
             _ if offset >= DOORBELLS => {
                 let number = (offset - DOORBELLS) / 4;
                 state.rings += u32::from(number > 1);
@@ -252,7 +387,12 @@ impl Registers for Space {
                     state.fetch((number / 2) as u16, value as u32);
                 }
             }
-            _ => drop(state.registers.insert(offset, value)),
+            _ => {
+                if offset == PMRCTL {
+                    state.pmr_control.push(value as u32);
+                }
+                state.registers.insert(offset, value);
+            }
         }
         Ok(())
     }
@@ -274,6 +414,17 @@ impl Function for Fake {
 
     fn bar(&self, index: u8) -> Result<Bar> {
         let space: Arc<dyn Registers> = Arc::<Space>::clone(&self.0);
+        let state = self.state();
+        let found = match index {
+            2 => state.cmb.as_ref(),
+            4 => state.region.as_ref(),
+            _ => None,
+        };
+        if let Some(found) = found {
+            let memory: Arc<dyn Mmio> = Arc::<Memory>::clone(found);
+            let len = memory.len() as u64;
+            return Ok(Bar::new(index, len, vec![Area { offset: 0, memory }], space));
+        }
         Ok(Bar::new(index, BAR, Vec::new(), space))
     }
 

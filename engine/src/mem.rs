@@ -4,18 +4,13 @@
 //! operation is a copy made by [`Queue::ring`] or [`Queue::poll`] on the
 //! thread that calls it, so it is durable (for this process, the only one
 //! that ever sees it) when it completes. How bytes move without data races is
-//! in `memory::shared`.
-
-mod queue;
+//! in `memory::shared`, the queue is in `window`.
 
 use crate::medium::{BLOCK, Geometry, Medium, Queue, Result, Window};
 use crate::memory::{MAX_BUFFER, Pool, SharedMemory, WindowMemory};
-use queue::MemQueue;
+use crate::window::{MAX_DEPTH, WindowQueue};
 use std::fmt;
 use std::sync::Arc;
-
-/// Most operations that one queue holds.
-const MAX_DEPTH: u32 = 4096;
 
 /// A medium in memory. It is gone when the last handle and queue are.
 pub struct MemMedium {
@@ -61,8 +56,8 @@ impl Medium for MemMedium {
     }
 
     fn queue(&self, depth: u32) -> Result<Box<dyn Queue>> {
-        let depth = depth.clamp(1, MAX_DEPTH) as usize;
-        Ok(Box::new(MemQueue::new(Arc::clone(&self.memory), self.geometry.clone(), depth)))
+        let (memory, geometry) = (Arc::clone(&self.memory), self.geometry.clone());
+        Ok(Box::new(WindowQueue::new(memory, geometry, depth, None)))
     }
 
     fn pool(&self) -> &Pool {

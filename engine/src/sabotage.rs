@@ -5,7 +5,7 @@
 
 /// The law that is broken in this process, if this is a sabotage build.
 #[cfg(feature = "sabotage")]
-pub(crate) fn current() -> Option<&'static str> {
+pub fn current() -> Option<&'static str> {
     use std::sync::OnceLock;
     static WHICH: OnceLock<Option<&'static str>> = OnceLock::new();
     *WHICH.get_or_init(|| {
@@ -15,11 +15,11 @@ pub(crate) fn current() -> Option<&'static str> {
 
 /// The law that is broken in this process, if this is a sabotage build.
 #[cfg(not(feature = "sabotage"))]
-pub(crate) const fn current() -> Option<&'static str> {
+pub const fn current() -> Option<&'static str> {
     None
 }
 
 /// True if this law is broken on purpose.
-pub(crate) fn breaks(what: &str) -> bool {
+pub fn breaks(what: &str) -> bool {
     current().is_some_and(|w| w == what)
 }
