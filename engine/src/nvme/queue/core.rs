@@ -163,7 +163,7 @@ impl Core {
             last.append(&mut self.finished);
             self.finished = last;
         }
-        self.ring_now(controller);
+        self.ring_apart(controller);
     }
 
     /// Whether the doorbell would hide a completion that is none: of a command that the
@@ -190,7 +190,13 @@ impl Core {
         !self.stale
     }
 
-    #[inline]
+    /// Apart from [`Core::ring_now`], which is a part of each poll.
+    #[inline(never)]
+    fn ring_apart(&mut self, controller: &Controller) {
+        self.ring_now(controller);
+    }
+
+    #[inline(always)]
     fn ring_now(&mut self, controller: &Controller) {
         if self.stale {
             return;
@@ -303,7 +309,7 @@ impl Core {
         self.rings.advanced();
         if !self.waiting.is_empty() {
             self.feed();
-            self.ring_now(controller);
+            self.ring_apart(controller);
         }
     }
 
@@ -378,7 +384,7 @@ impl Core {
         if !self.stale && self.ended.is_none() {
             self.reap(controller, done, u32::MAX);
             if self.rings.is_due() {
-                self.ring_now(controller);
+                self.ring_apart(controller);
             }
             if self.watch.is_due() {
                 self.look(controller);

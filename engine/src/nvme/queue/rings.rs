@@ -174,7 +174,7 @@ impl Rings {
     ///
     /// # Errors
     /// What the bus says.
-    #[inline]
+    #[inline(always)]
     pub(super) fn ring(&mut self) -> Result<()> {
         let (tail, rung, told) = (self.tail, self.rung, self.told);
         let head = if self.untold() >= self.gather { self.head } else { told };
