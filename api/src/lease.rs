@@ -317,13 +317,14 @@ impl Lease {
     /// [`Queue`](crate::Queue).
     ///
     /// # Errors
-    /// `Unsupported` for a window where the medium has none; `Busy` while the lease has a
+    /// `Unsupported` for a window where the medium has none, or none that gives references to
+    /// a Stable or an Exclusive lease; `Busy` while the lease has a
     /// window buffer already, or `Bytes` of one; `Limit` for DMA memory of more than 16 MiB
     /// (take parts by [`Lease::buffer_at`]) or that the system does not give;
     /// `Recalled`, `Revoked`; as [`Lease::refresh`].
     pub fn buffer(&self, memory: Memory) -> Result<LeaseBuffer> {
         not_forked()?;
-        let window = self.core.volume()?.medium().window_memory().is_some();
+        let window = self.core.has_window()?;
         match memory {
             Memory::Auto if window => LeaseBuffer::window(&self.core),
             Memory::Window => LeaseBuffer::window(&self.core),

@@ -88,6 +88,33 @@ impl<'a> Pin<'a> {
         }
     }
 
+    /// As [`Pin::store`], and durable when it returns: on persistent memory the copy and the
+    /// instructions that flush it, on a Persistent Memory Region one barrier.
+    ///
+    /// ```
+    /// # use freehold::{Access, LeaseOptions, Memory, Store};
+    /// # let store = Store::format("mem:16M", &Default::default())?;
+    /// # let file = store.create(b"f")?;
+    /// # file.truncate(8192)?;
+    /// let lease = file.lease(.., Access::Write, &LeaseOptions::default())?;
+    /// let buffer = lease.buffer(Memory::Window)?;
+    /// buffer.pin()?.store_durably(4000, &[7; 200])?;
+    /// drop((buffer, lease));
+    /// let mut bytes = [0; 200];
+    /// file.read_at(&mut bytes, 4000)?;
+    /// assert_eq!(bytes, [7; 200]);
+    /// # Ok::<(), freehold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Pin::store`]; what the medium reports: then nothing is known of these bytes.
+    pub fn store_durably(&self, at: u64, from: &[u8]) -> Result<()> {
+        match &self.at {
+            At::Window(pin) => Ok(pin.store_durably(at, from)?),
+            At::Dma { .. } => Err(mutable()),
+        }
+    }
+
     /// Bytes in place, where they lie side by side.
     ///
     /// # Errors

@@ -2,11 +2,13 @@
 //!
 //! `lease [ROUNDS]`: what a lease weighs; a grant and its return; an Exclusive grant that takes
 //! other leases of the file, one or 10,000, all idle; then 4 KiB at QD32 through a lease, by
-//! offset, and on the bare medium, on a medium that moves no data. The median of the rounds,
-//! the lowest and the highest.
+//! offset, and on the bare medium, on a medium that moves no data; then durable writes of 4 KiB
+//! on a file of memory that plays persistent memory: the copy and the flush instructions alone,
+//! an overwrite through a lease, an append. The median of the rounds, the lowest and the highest.
 
 use freehold_bench::leases::Bed;
 use freehold_bench::spread;
+use freehold_bench::windows::WindowBed;
 use freehold_blockmap::Result;
 use freehold_blockmap::arbiter::Access;
 use std::process::ExitCode;
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
 fn run(rounds: usize) -> Result<()> {
     let bed = Bed::new()?;
     let (weight, pinned) = bed.weight(20 * MANY)?;
+    let mut window = WindowBed::new()?;
     let pieces = Bed::in_pieces()?;
     let mut rows: Vec<(&str, &str, Vec<f64>)> = Vec::new();
     for _ in 0..rounds {
@@ -59,6 +62,9 @@ fn run(rounds: usize) -> Result<()> {
                 "M/s",
                 pieces.through(OPERATIONS).map(|n| n / 1e6),
             ),
+            ("4 KiB copied and flushed, bare", "ns", window.bare(MANY).map(|s| s * 1e9)),
+            ("4 KiB durable overwrite, by a lease", "ns", window.by_lease(MANY).map(|s| s * 1e9)),
+            ("4 KiB durable append", "us", window.appended(MANY).map(|s| s * 1e6)),
         ];
         for (name, unit, value) in figures {
             match rows.iter_mut().find(|(n, ..)| *n == name) {

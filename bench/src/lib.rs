@@ -1,10 +1,11 @@
 //! What the benchmarks share: making files of many extents, quickly; a medium that moves no
-//! data; what pins and leases cost; the NVMe driver beside a plain loop.
+//! data; what pins and leases cost; durable writes on windows; the NVMe driver beside a plain loop.
 
 pub mod leases;
 pub mod null;
 pub mod nvme;
 pub mod pins;
+pub mod windows;
 
 use freehold::{Buffer, File, Result, Store};
 

@@ -35,6 +35,12 @@ pub fn io_uring() -> io::Result<()> {
     }
 }
 
+/// The instruction by which this processor writes a line of its caches back; none where
+/// persistent memory cannot be used.
+pub fn writes_lines_back() -> Option<&'static str> {
+    crate::pmem::instruction()
+}
+
 /// Whether this process gets memory that another can map, sealed against shrinking: tries
 /// it.
 ///

@@ -24,6 +24,7 @@ pub mod memory;
 pub mod nvme;
 mod open;
 pub mod pin;
+pub mod pmem;
 mod probe;
 pub mod rcu;
 pub mod sabotage;

@@ -9,6 +9,7 @@ use crate::medium::{BLOCK, Error, ErrorKind, Medium, Result};
 use crate::mem::MemMedium;
 use crate::memory::Pool;
 use crate::nvme::{self, Timeouts};
+use crate::pmem;
 use crate::probe::{MediumSource, Source, System, signature};
 use crate::uri::{Controller, Target, Uri};
 use rustix::fs::{FileType, Mode, OFlags};
@@ -61,6 +62,10 @@ pub fn open(uri: &str, options: &OpenOptions) -> Result<Arc<dyn Medium>> {
         Target::Pmr { controller: Controller::VfioUser(socket) } => {
             nvme::open_region(&socket, uri, options, false)
         }
+        Target::Pmem { path, volatile, exclusive } => {
+            let spec = pmem::Spec { volatile, exclusive, read_only: options.read_only };
+            Ok(Arc::new(pmem::open(&path, uri, spec)?))
+        }
         other => Err(not_built(&other)),
     }
 }
@@ -108,22 +113,66 @@ pub fn format_target(uri: &str, options: &FormatOptions) -> Result<Arc<dyn Mediu
             }
             return Ok(medium);
         }
+        Target::Pmem { path, volatile, exclusive } => {
+            let spec = pmem::Spec { volatile, exclusive, read_only: false };
+            return pmem_target(&path, uri, spec, options);
+        }
         other => return Err(not_built(&other)),
     };
+    let opened =
+        create_locked(&path, options, || open_locked(&path, &OpenOptions::default()), |_| Ok(()))?;
+    Ok(Arc::new(FileMedium::from_opened(opened, uri, &OpenOptions::default())?))
+}
+
+/// As [`format_target`], on persistent memory.
+fn pmem_target(
+    path: &Path,
+    uri: &str,
+    spec: pmem::Spec,
+    options: &FormatOptions,
+) -> Result<Arc<dyn Medium>> {
+    let device = rustix::fs::stat(path)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice);
+    if device {
+        if options.size.is_some() {
+            return Err(invalid(format!("{uri} is a device: it has its own size and takes none")));
+        }
+        let medium = pmem::open(path, uri, spec)?;
+        if !options.force {
+            free_medium(&medium)?;
+        }
+        return Ok(Arc::new(medium));
+    }
+    let opened = create_locked(
+        path,
+        options,
+        || pmem::open_locked(path, false),
+        |opened| pmem::usable(opened, spec.volatile, true),
+    )?;
+    Ok(Arc::new(pmem::from_opened(opened, uri, spec)?))
+}
+
+/// Opens a file under its lock, creating it if it is missing, and sizes it: not before `fits`
+/// has found that it can be the medium.
+fn create_locked(
+    path: &Path,
+    options: &FormatOptions,
+    open: impl FnOnce() -> Result<Opened>,
+    fits: impl FnOnce(&Opened) -> Result<()>,
+) -> Result<Opened> {
     if let Some(size) = options.size
         && (size < BLOCK as u64 || !size.is_multiple_of(BLOCK as u64))
     {
         return Err(invalid(format!("a size of {size} bytes is not a multiple of 4096")));
     }
-    let created = create(&path, options)?;
-    let opened = open_locked(&path, &OpenOptions::default())?;
-    let prepared = prepare(&opened, options);
+    let created = create(path, options)?;
+    let opened = open()?;
+    let prepared = fits(&opened).and_then(|()| prepare(&opened, options));
     if prepared.is_err() && created {
         // It is ours: created and locked by this call, and still empty.
-        let _ = std::fs::remove_file(&path);
+        let _ = std::fs::remove_file(path);
     }
-    prepared?;
-    Ok(Arc::new(FileMedium::from_opened(opened, uri, &OpenOptions::default())?))
+    prepared.map(|()| opened)
 }
 
 /// Creates a missing file; true when it did.
@@ -283,16 +332,18 @@ impl Source for FileSource<'_> {
 
 fn not_built(target: &Target) -> Error {
     let what = match target {
-        Target::Pmem { .. } => "persistent memory (pmem:)",
         Target::Nvme { .. } => "NVMe through VFIO (nvme:)",
         Target::Pmr { .. } => "a Persistent Memory Region through VFIO (pmr:BDF)",
         Target::Broker { .. } => "a store behind a broker (broker:)",
-        Target::File { .. } | Target::Mem { .. } | Target::VfioUser { .. } => "this medium",
+        Target::File { .. }
+        | Target::Mem { .. }
+        | Target::Pmem { .. }
+        | Target::VfioUser { .. } => "this medium",
     };
     Error::new(
         ErrorKind::Unsupported,
         format!(
-            "{what} is not built in yet; file:PATH, mem:SIZE, vfio-user:SOCKET \
+            "{what} is not built in yet; file:PATH, mem:SIZE, pmem:PATH, vfio-user:SOCKET \
              and pmr:vfio-user:SOCKET are"
         ),
     )

@@ -169,8 +169,10 @@ impl Queue for WindowQueue {
             let fenced = self.fenced(&op);
             let completion = self.run(tag, op);
             if let Some((at, len)) = fenced {
-                // It was checked to lie inside.
-                let _ = self.memory.write_back(at, len);
+                if !self.memory.persistence().streams() {
+                    // It was checked to lie inside.
+                    let _ = self.memory.write_back(at, len);
+                }
                 self.unfenced.push(self.done.len());
             }
             self.done.push(completion);

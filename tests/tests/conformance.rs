@@ -65,6 +65,26 @@ fn file_on_tmpfs() {
     run_all(&|| file("/dev/shm", &OpenOptions { direct: false, ..Default::default() }));
 }
 
+/// A fresh file, mapped.
+fn mapped(dir: &str, keys: &str) -> Arc<dyn Medium> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let path = format!("{dir}/conformance-{}-{number}.mapped", std::process::id());
+    let options = FormatOptions { size: Some(BYTES), force: false };
+    let medium = format_target(&format!("pmem:{path}?volatile=1{keys}"), &options).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    medium
+}
+
+#[test]
+fn persistent_memory() {
+    if std::env::consts::ARCH != "x86_64" {
+        return;
+    }
+    run_all(&|| mapped("/dev/shm", "&exclusive=1"));
+    run_all(&|| mapped(DISK, ""));
+}
+
 #[test]
 fn simulated_blocks() {
     for (seed, copy, in_order) in [(1, false, false), (2, true, false), (3, true, true)] {

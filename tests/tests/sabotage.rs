@@ -56,6 +56,7 @@ const BROKEN: &[(&str, &str)] = &[
     ("no-journal-flush", "leased 60"),
     ("no-journal-flush", "killed 6"),
     ("no-region-barrier", "region 6"),
+    ("no-window-write-back", "r2_stores_are_written_back_before_anything_is_promised"),
 ];
 
 /// A child that takes longer has noticed nothing.

@@ -325,8 +325,24 @@ impl LeaseCore {
     ///
     /// # Errors
     /// `Busy` while another view of the lease is there; `Recalled`, `Revoked`;
-    /// `Unsupported` on a medium that the CPU does not reach.
+    /// `Unsupported` on a medium that the CPU does not reach, or that does not give such
+    /// views.
     pub fn view(self: &Arc<Self>) -> Result<View> {
+        self.view_by(WindowMemory::view)
+    }
+
+    /// The same, at addresses that become inaccessible when the lease is fenced with a pin left
+    /// (law R4): for holders who would rather fault than reach what is not theirs any more. For
+    /// Read and Write access.
+    ///
+    /// # Errors
+    /// As [`Self::view`]; `Unsupported` where the medium has no file that could be mapped once
+    /// more, or the lease has more than 64 extents; `Invalid` for Stable and Exclusive access.
+    pub fn view_that_closes(self: &Arc<Self>) -> Result<View> {
+        self.view_by(WindowMemory::view_that_closes)
+    }
+
+    fn view_by(self: &Arc<Self>, make: MakeView) -> Result<View> {
         let vol = self.volume()?;
         let memory = vol.medium().window_memory().ok_or_else(|| {
             let why = "the CPU does not reach this medium: take memory for the lease instead";
@@ -345,9 +361,27 @@ impl LeaseCore {
             }
         }
         let pieces = l.in_memory();
-        let view = memory.view(in_memory(self.access), &pieces, &PinRef::new(self))?;
+        let view = make(&memory, in_memory(self.access), &pieces, &PinRef::new(self))?;
         l.rare_mut().booking = Some(view.booking());
         Ok(view)
+    }
+
+    /// A fence has come to its end: a window that can be taken away is.
+    pub(super) fn close_view(&self) {
+        let booking = self.layout().booking().cloned();
+        if let Some(Err(error)) = booking.map(|b| b.close()) {
+            // Quarantine keeps its blocks from being anybody else's all the same.
+            tracing::warn!(%error, lease = self.id, "a window stays where it was");
+        }
+    }
+
+    /// Whether the medium has memory that a view with this access can be of.
+    ///
+    /// # Errors
+    /// As [`Self::volume`].
+    pub fn has_window(&self) -> Result<bool> {
+        let memory = self.volume()?.medium().window_memory();
+        Ok(memory.is_some_and(|memory| memory.gives(in_memory(self.access))))
     }
 
     /// The medium's own memory was used through it.
@@ -442,6 +476,10 @@ impl Layout {
         Ok(())
     }
 }
+
+/// How a view is made.
+type MakeView =
+    fn(&WindowMemory, memory::Access, &[Piece], &PinRef) -> freehold_engine::medium::Result<View>;
 
 fn in_memory(access: Access) -> memory::Access {
     match access {

@@ -339,7 +339,9 @@ impl Volume {
         let open = file.guards.with(|t| match done {
             Ok(()) => {
                 lease.pins().revoke();
-                self.leave_window(lease);
+                if !self.leave_window(lease) {
+                    lease.close_view();
+                }
                 lease.layout().is |= Is::GONE;
                 let open = t.leave(lease);
                 let _ = t.arbiter.revoked(id);

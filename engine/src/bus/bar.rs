@@ -6,6 +6,7 @@
 
 use crate::medium::{Error, ErrorKind, Result};
 use std::fmt;
+use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -24,6 +25,17 @@ pub trait Registers: Send + Sync {
     fn write(&self, bar: u8, offset: u64, from: &[u8]) -> Result<()>;
 }
 
+/// Where the bytes of a mapping are in a file: for whoever maps them a second time.
+#[derive(Debug, Clone, Copy)]
+pub struct InFile<'a> {
+    /// The file.
+    pub file: BorrowedFd<'a>,
+    /// Where in it the first byte is; a multiple of a page.
+    pub offset: u64,
+    /// It is mapped with MAP_SYNC, and has to be.
+    pub sync: bool,
+}
+
 /// Device memory that is mapped into this process.
 ///
 /// # Safety
@@ -40,6 +52,11 @@ pub unsafe trait Mmio: Send + Sync {
     /// True for an area of no bytes.
     fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The file that has the bytes, where they can be mapped from it once more.
+    fn file(&self) -> Option<InFile<'_>> {
+        None
     }
 }
 

@@ -24,7 +24,7 @@ mod counted;
 #[cfg(test)]
 mod tests;
 
-pub use bar::{Area, Bar, Mmio, Register, Registers};
+pub use bar::{Area, Bar, InFile, Mmio, Register, Registers};
 pub use counted::Counted;
 
 use crate::medium::Result;

@@ -22,7 +22,7 @@ mod task;
 mod tests;
 
 pub(crate) use errno::open_error;
-pub(crate) use open::{Opened, open_locked, size_of};
+pub(crate) use open::{Opened, open_locked, open_to_map, size_of};
 
 use crate::medium::{Geometry, Medium, Queue, Result};
 use crate::memory::Pool;

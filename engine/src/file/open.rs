@@ -6,9 +6,9 @@ use super::orphan;
 use crate::medium::{BLOCK, Error, ErrorKind, Result};
 use crate::memory::Pool;
 use crate::open::OpenOptions;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, StatxFlags};
 use rustix::io::Errno;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -65,20 +65,48 @@ pub(crate) fn open_locked(path: &Path, options: &OpenOptions) -> Result<Opened> 
         flags |= OFlags::EXCL;
     }
     let (file, direct) = claim(path, flags, options.direct, device)?;
-    let after = rustix::fs::fstat(&file).map_err(naming)?;
+    lock_opened(file.as_fd(), path, &stat, options.read_only)?;
+    Ok(Opened { file, path: path.to_owned(), device, direct })
+}
+
+/// Opens and locks an existing file, or character device, that is going to be mapped. Which
+/// of them it is is the caller's to ask.
+pub(crate) fn open_to_map(path: &Path, read_only: bool) -> Result<Opened> {
+    let naming = |errno| open_error(errno, &format!("opening {}", path.display()));
+    let stat = rustix::fs::stat(path).map_err(naming)?;
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    if !matches!(kind, FileType::RegularFile | FileType::CharacterDevice) {
+        let text = format!(
+            "{} is neither a file on a DAX mount nor a devdax device: file:PATH is for others",
+            path.display()
+        );
+        return Err(Error::new(ErrorKind::Invalid, text));
+    }
+    orphan::settle((stat.st_dev, stat.st_ino), SETTLE);
+    let access = if read_only { OFlags::RDONLY } else { OFlags::RDWR };
+    let flags = access | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(naming)?;
+    lock_opened(file.as_fd(), path, &stat, read_only)?;
+    Ok(Opened { file, path: path.to_owned(), device: None, direct: false })
+}
+
+/// Locks what was opened, and makes sure that it is what was looked at before.
+fn lock_opened(file: BorrowedFd<'_>, path: &Path, stat: &Stat, read_only: bool) -> Result<()> {
+    let naming = |errno| open_error(errno, &format!("opening {}", path.display()));
+    let after = rustix::fs::fstat(file).map_err(naming)?;
     if (after.st_dev, after.st_ino) != (stat.st_dev, stat.st_ino) {
         return Err(Error::new(
             ErrorKind::Busy,
             format!("{} was replaced while it was being opened", path.display()),
         ));
     }
-    let kind = if options.read_only { Kind::Shared } else { Kind::Exclusive };
-    lock::take(file.as_fd(), path, kind)?;
+    lock::take(file, path, if read_only { Kind::Shared } else { Kind::Exclusive })?;
     // Whoever created it may have failed and removed it before we had the lock.
-    if device.is_none() && rustix::fs::fstat(&file).map_err(naming)?.st_nlink == 0 {
+    let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    if regular && rustix::fs::fstat(file).map_err(naming)?.st_nlink == 0 {
         return Err(naming(Errno::NOENT));
     }
-    Ok(Opened { file, path: path.to_owned(), device, direct })
+    Ok(())
 }
 
 /// Opens, and on a block device waits a little for a claim that is about to

@@ -68,6 +68,11 @@ impl Access {
         )
     }
 
+    /// Whether its views write.
+    pub fn writes(self) -> bool {
+        matches!(self, Access::Write | Access::Exclusive)
+    }
+
     /// Whether it gives references.
     pub fn gives_references(self) -> bool {
         matches!(self, Access::Stable | Access::Exclusive)

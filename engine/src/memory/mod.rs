@@ -4,7 +4,8 @@
 //! while an operation owns the buffer. `shared` holds memory that several
 //! threads read and write at once, by copies; a [`WindowMemory`] is a handle to it, and
 //! a [`View`] the way to references into it, which exist only while a pin does and
-//! the view has booked its blocks. `wiped` counters are found zero by a forked child.
+//! the view has booked its blocks; where a window has a file, `side` lays a view's pieces
+//! side by side. `wiped` counters are found zero by a forked child.
 //!
 //! A pool may have a device behind it ([`Pool::backed`]): then its memory is sealed
 //! files that the device is told of, [`DmaPages`] are what the device and the driver
@@ -28,13 +29,16 @@ mod map;
 mod peer;
 mod persist;
 mod pool;
+mod populate;
 mod ranges;
 mod reach;
 mod ring;
 mod salvage;
 mod sealed;
 mod shared;
+mod side;
 mod slab;
+mod stream;
 #[cfg(test)]
 mod test_rng;
 #[cfg(test)]
@@ -54,9 +58,12 @@ pub(crate) use pool::MAX_REGIONS;
 pub use pool::{MAX_BUFFER, Pool};
 pub use reach::Reach;
 pub use ring::DmaRing;
+#[cfg(any(test, feature = "sim"))]
+pub(crate) use sealed::Sealed;
 pub use sealed::huge_pages;
 pub(crate) use sealed::{sealed_file, sealed_memory};
-pub(crate) use shared::{Port, SharedMemory};
+pub(crate) use shared::{Port, Refused, SharedMemory};
+pub(crate) use stream::copy_private;
 pub use view::{Booking, HeldBytes, View, ViewHold, ViewPin, ViewPinMut};
 pub use window::{Piece, WindowMemory};
 pub(crate) use wiped::wiped_pairs;

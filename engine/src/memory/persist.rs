@@ -16,6 +16,30 @@ pub(crate) trait Persistence: Send + Sync + fmt::Debug {
         Ok(())
     }
 
+    /// Whether these bytes can be read. Asked before each copy and for each view.
+    ///
+    /// # Errors
+    /// `Io` where the memory is known to be damaged: a touch would end the process.
+    fn intact(&self, offset: u64, len: u64) -> Result<()> {
+        let _ = (offset, len);
+        Ok(())
+    }
+
+    /// Whole blocks are about to be written: where the memory is known to be damaged, it is
+    /// mended first, and holds zeroes or nothing then.
+    ///
+    /// # Errors
+    /// `Io` where it cannot be.
+    fn mend(&self, offset: u64, len: u64) -> Result<()> {
+        let _ = (offset, len);
+        Ok(())
+    }
+
+    /// Large copies go past the caches, and need no [`Self::write_back`] then.
+    fn streams(&self) -> bool {
+        false
+    }
+
     /// Begins to make durable what this thread stored to these bytes, or what any thread
     /// did before a barrier that this one passed. A [`Self::fence`] ends it.
     fn write_back(&self, at: *const u8, len: usize) {

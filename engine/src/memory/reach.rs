@@ -6,7 +6,9 @@
 
 use super::copy;
 use super::ledger::Access;
+use super::populate::populate;
 use super::shared::SharedMemory;
+use super::side::{Part, Side};
 use crate::medium::{BLOCK, Error, ErrorKind, Result};
 use std::ops::Range;
 use std::sync::Arc;
@@ -60,6 +62,8 @@ pub struct Reach {
     memory: Arc<SharedMemory>,
     access: Access,
     runs: Box<[Run]>,
+    /// Where all of them lie side by side, if they do not by themselves.
+    side: Option<Side>,
     len: u64,
     /// Blocks of the view that were written and not written back: the first in
     /// the lower half, the end in the upper. 0 for none.
@@ -97,7 +101,65 @@ impl Reach {
             return Err(Error::new(ErrorKind::Invalid, text));
         }
         let (dirty, raw) = (AtomicU64::new(0), AtomicBool::new(false));
-        Ok(Self { memory, access, runs: runs.into(), len, dirty, raw })
+        Ok(Self { memory, access, runs: runs.into(), side: None, len, dirty, raw })
+    }
+
+    /// Makes ready what is going to be pinned: several runs are laid side by side where that
+    /// can be, and page tables are filled. One that can be [closed](Self::close) is always laid
+    /// so.
+    ///
+    /// # Errors
+    /// `Unsupported` where it cannot be laid and has to be; `Limit`, `Io` for pages that are
+    /// not to be had.
+    pub(super) fn settle(&mut self, closes: bool) -> Result<()> {
+        let writes = self.access.writes();
+        if (self.runs.len() > 1 || closes)
+            && let Some(file) = self.memory.file()
+        {
+            let parts: Vec<Part> = self.runs.iter().map(|r| (r.start, r.len, r.at)).collect();
+            self.side = Side::lay(&file, &parts, writes);
+        }
+        if closes && self.side.is_none() {
+            let text = "this window cannot be taken away from its holder: its medium has no file \
+                        to map it from, or it is in too many pieces";
+            return Err(Error::new(ErrorKind::Unsupported, text));
+        }
+        if !self.memory.is_device() {
+            // Memory of our own is there when it is touched, and is not to be there before.
+            return Ok(());
+        }
+        if let Some(side) = &self.side {
+            // SAFETY: the side was laid for this access, and is as long as the view.
+            return unsafe { populate(side.first(), self.len as usize, writes) };
+        }
+        for run in &self.runs {
+            if let Some(at) = run.at {
+                // SAFETY: the run was checked to lie in the memory, which may be written if
+                // such views are given.
+                unsafe { populate(self.memory.place(at), run.len as usize, writes)? };
+            }
+        }
+        Ok(())
+    }
+
+    /// It can be closed.
+    pub(super) fn closes(&self) -> bool {
+        self.side.is_some() && !self.access.gives_references()
+    }
+
+    /// Replaces the bytes by pages that cannot be touched, where they have addresses of their
+    /// own and the access gives no references: false elsewhere. What was written and not
+    /// written back stays so: that goes by the window's own addresses.
+    ///
+    /// # Errors
+    /// `Limit` where the system refuses.
+    pub(super) fn close(&self) -> Result<bool> {
+        let Some(side) = self.side.as_ref().filter(|_| self.closes()) else { return Ok(false) };
+        // SAFETY: this access never gives references.
+        let closed = unsafe { side.close() };
+        closed.map(|()| true).map_err(|errno| {
+            Error::new(ErrorKind::Limit, format!("a window cannot be taken away: {errno}"))
+        })
     }
 
     /// The same bytes of the medium, and the same zeroes, in the same order.
@@ -127,6 +189,11 @@ impl Reach {
     /// From a byte of the view on, what lies side by side; empty at the end.
     #[inline]
     fn stretch(&self, at: u64) -> Stretch {
+        if let Some(side) = &self.side {
+            let rest = self.len.saturating_sub(at);
+            let at = (rest > 0).then(|| side.first().wrapping_add(at as usize));
+            return Stretch { at, len: rest as usize };
+        }
         let index = self.runs.partition_point(|run| run.start + run.len <= at);
         let Some(run) = self.runs.get(index) else { return Stretch { at: None, len: 0 } };
         let skip = at - run.start;
@@ -203,6 +270,29 @@ impl Reach {
     /// # Errors
     /// `Invalid` outside the view, and unless the access is Write.
     pub fn store(&self, at: u64, from: &[u8]) -> Result<()> {
+        self.put(at, from)?;
+        self.soil(at..at + from.len() as u64);
+        Ok(())
+    }
+
+    /// Copies bytes in, and makes them durable: they do not count as written and not written
+    /// back. What was stored before in another way is not covered. Takes as long as the
+    /// medium's fence.
+    ///
+    /// # Errors
+    /// As [`Self::store`], and what the medium reports: then nothing is known of the bytes,
+    /// and they count as written.
+    pub fn store_durably(&self, at: u64, from: &[u8]) -> Result<()> {
+        self.put(at, from)?;
+        let range = at..at + from.len() as u64;
+        let done = self.on_medium(range.clone(), SharedMemory::write_back_put);
+        if done.is_err() {
+            self.soil(range);
+        }
+        done
+    }
+
+    fn put(&self, at: u64, from: &[u8]) -> Result<()> {
         if self.access != Access::Write {
             return self.refuse("stores");
         }
@@ -212,10 +302,9 @@ impl Reach {
             // SAFETY: the stretch is mapped and in blocks that the view has booked
             // for Write access, so it lies on the medium and nobody has a reference
             // into it; hence `here` is elsewhere.
-            unsafe { copy::store(stretch.ptr(), here.as_ptr(), stretch.len) };
+            unsafe { self.memory.put(stretch.ptr(), here.as_ptr(), stretch.len) };
             rest = more;
         }
-        self.soil(at..at + from.len() as u64);
         Ok(())
     }
 
@@ -277,7 +366,8 @@ impl Reach {
         }
         let stretch = self.one(at, len)?;
         // SAFETY: the stretch is mapped while `self.memory` lives, initialised
-        // (anonymous memory is zeroed; zeroes are; a device's has whatever it has), and in blocks that the view has
+        // (anonymous memory is zeroed; zeroes are; a device's has whatever it has), at its own
+        // address or at the one where `self.side` has it, and in blocks that the view has
         // booked for Stable or Exclusive access, so that nobody writes them but
         // through a `&mut` of the view's own pin, which `slice_mut` takes by
         // borrowing what this is called on. The booking lasts while a pin does, and
@@ -367,10 +457,23 @@ impl Reach {
     /// # Errors
     /// `Invalid` outside the view; what the medium reports.
     pub(super) fn persist(&self, range: Range<u64>) -> Result<()> {
-        for run in &self.runs {
+        self.on_medium(range, SharedMemory::write_back)
+    }
+
+    /// Writes a range back, run by run, and fences once for all of them.
+    fn on_medium(
+        &self,
+        range: Range<u64>,
+        write_back: impl Fn(&SharedMemory, u64, u64) -> Result<()>,
+    ) -> Result<()> {
+        if crate::sabotage::breaks("no-window-write-back") {
+            return Ok(());
+        }
+        let first = self.runs.partition_point(|run| run.start + run.len <= range.start);
+        for run in self.runs.iter().skip(first).take_while(|run| run.start < range.end) {
             let (from, to) = (range.start.max(run.start), range.end.min(run.start + run.len));
             if let (Some(at), true) = (run.at, from < to) {
-                self.memory.write_back(at + (from - run.start), to - from)?;
+                write_back(&self.memory, at + (from - run.start), to - from)?;
             }
         }
         self.memory.persistence().fence()

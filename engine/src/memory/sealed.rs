@@ -20,7 +20,7 @@ pub(super) const HUGE: usize = 2 << 20;
 
 /// A memfd and our mapping of it.
 #[derive(Debug)]
-pub(super) struct Sealed {
+pub(crate) struct Sealed {
     pub(super) map: Mapping,
     pub(super) fd: OwnedFd,
 }
@@ -41,10 +41,36 @@ impl Sealed {
         Self::with(len, MemfdFlags::empty())
     }
 
+    /// The same of small pages, of any whole number of them.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn small(len: usize) -> Result<Self> {
+        Self::with(len, MemfdFlags::empty())
+    }
+
     fn with(len: usize, kind: MemfdFlags) -> Result<Self> {
         let fd = file(len, kind)?;
         let map = Mapping::shared(fd.as_fd(), 0, len, true).map_err(|errno| refused(len, errno))?;
         Ok(Self { map, fd })
+    }
+}
+
+// SAFETY: the mapping is made of pages, for reading and writing, of a file that nobody shortens,
+// and lasts as long as the value. Who uses it so makes no buffer of it.
+#[cfg(any(test, feature = "sim"))]
+unsafe impl crate::bus::Mmio for Sealed {
+    fn base(&self) -> std::ptr::NonNull<u8> {
+        self.map.base()
+    }
+
+    fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    fn file(&self) -> Option<crate::bus::InFile<'_>> {
+        Some(crate::bus::InFile { file: self.fd.as_fd(), offset: 0, sync: false })
     }
 }
 

@@ -8,7 +8,8 @@ use super::copy;
 use super::ledger::{Access, Ledger, MOST_BLOCKS, Touch};
 use super::map::Mapping;
 use super::persist::{Persistence, Volatile};
-use crate::bus::Mmio;
+use super::stream;
+use crate::bus::{InFile, Mmio};
 use crate::medium::{BLOCK, Error, ErrorKind, Result};
 use std::fmt;
 use std::ops::Range;
@@ -23,7 +24,7 @@ enum Bytes {
     /// Memory of this process.
     Own(Mapping),
     /// Memory of a device: where it lies is told once, and it stays.
-    Device { base: NonNull<u8>, len: usize, _memory: Arc<dyn Mmio> },
+    Device { base: NonNull<u8>, len: usize, memory: Arc<dyn Mmio> },
 }
 
 // SAFETY: an address and a length, and what keeps the bytes mapped, which may go away on any
@@ -74,6 +75,18 @@ pub(crate) struct SharedMemory {
     map: Bytes,
     ledger: Ledger,
     persistence: Arc<dyn Persistence>,
+    /// Whether large copies go past the caches.
+    streams: bool,
+    refused: Refused,
+}
+
+/// What a window does not give, and why.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Refused {
+    /// Views that write.
+    pub(crate) writes: Option<&'static str>,
+    /// Views that give references on a window that others reach.
+    pub(crate) references: Option<&'static str>,
 }
 
 impl SharedMemory {
@@ -86,7 +99,7 @@ impl SharedMemory {
         match usize::try_from(len) {
             Ok(bytes) if bytes > 0 && bytes.is_multiple_of(BLOCK) && bytes <= MOST => {
                 let map = Bytes::Own(Mapping::new(bytes)?);
-                Ok(Self { map, ledger: Ledger::default(), persistence: Arc::new(Volatile) })
+                Ok(Self::with(map, Arc::new(Volatile)))
             }
             _ => Err(Error::new(
                 ErrorKind::Invalid,
@@ -118,8 +131,38 @@ impl SharedMemory {
             let text = format!("a window of {len} bytes over {} of a device", memory.len());
             return Err(Error::new(ErrorKind::Invalid, text));
         };
-        let map = Bytes::Device { base, len, _memory: memory };
-        Ok(Self { map, ledger: Ledger::default(), persistence })
+        let map = Bytes::Device { base, len, memory };
+        Ok(Self::with(map, persistence))
+    }
+
+    fn with(map: Bytes, persistence: Arc<dyn Persistence>) -> Self {
+        let streams = persistence.streams();
+        Self { map, ledger: Ledger::default(), persistence, streams, refused: Refused::default() }
+    }
+
+    /// The same, without some sorts of views.
+    pub(crate) fn refusing(self, refused: Refused) -> Self {
+        Self { refused, ..self }
+    }
+
+    /// What it does not give.
+    pub(super) fn refused(&self) -> Refused {
+        self.refused
+    }
+
+    /// Copies private memory into the window, by the way that suits it.
+    ///
+    /// # Safety
+    /// As [`copy::store`].
+    pub(super) unsafe fn put(&self, to: *mut u8, from: *const u8, len: usize) {
+        // SAFETY: the caller's promise is the same.
+        unsafe {
+            if self.streams && len >= stream::FROM {
+                stream::copy(to, from, len);
+            } else {
+                copy::store(to, from, len);
+            }
+        }
     }
 
     /// How its stores become durable.
@@ -130,6 +173,19 @@ impl SharedMemory {
     /// Bytes in it.
     pub(crate) fn len(&self) -> u64 {
         self.map.len() as u64
+    }
+
+    /// It is no memory of this process's own.
+    pub(super) fn is_device(&self) -> bool {
+        matches!(self.map, Bytes::Device { .. })
+    }
+
+    /// The file that has it, if it can be mapped from it once more.
+    pub(super) fn file(&self) -> Option<InFile<'_>> {
+        match &self.map {
+            Bytes::Own(_) => None,
+            Bytes::Device { memory, .. } => memory.file(),
+        }
     }
 
     /// Who uses which blocks.
@@ -161,12 +217,13 @@ impl SharedMemory {
         unsafe { self.map.base().as_ptr().add(offset as usize) }
     }
 
-    /// Checks that a range lies inside.
+    /// Checks that a range lies inside and can be read.
     ///
     /// # Errors
-    /// `Invalid` outside the memory.
+    /// `Invalid` outside the memory, `Io` where it is damaged.
     pub(super) fn check(&self, offset: u64, len: u64) -> Result<()> {
-        self.range(offset, len).map(|_| ())
+        self.range(offset, len)?;
+        self.persistence.intact(offset, len)
     }
 
     /// Begins to make earlier stores to a range durable; a fence ends it.
@@ -176,6 +233,22 @@ impl SharedMemory {
     pub(crate) fn write_back(&self, offset: u64, len: u64) -> Result<()> {
         let at = self.range(offset, len)?;
         self.persistence.write_back(at, len as usize);
+        Ok(())
+    }
+
+    /// As [`Self::write_back`], of bytes that were just [put](Self::put) there in one piece:
+    /// what went past the caches needs none.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn write_back_put(&self, offset: u64, len: u64) -> Result<()> {
+        if !self.streams || len < stream::FROM as u64 {
+            return self.write_back(offset, len);
+        }
+        let at = self.range(offset, len)?;
+        for (skip, len) in stream::edges(at.addr(), len as usize) {
+            self.persistence.write_back(at.wrapping_add(skip), len);
+        }
         Ok(())
     }
 
@@ -194,6 +267,7 @@ impl SharedMemory {
     /// `Invalid` outside the memory; `Busy` where somebody has it exclusively.
     pub(crate) fn load(&self, offset: u64, to: &mut [u8]) -> Result<()> {
         let from = self.range(offset, to.len() as u64)?;
+        self.persistence.intact(offset, to.len() as u64)?;
         self.ledger.copy(&blocks(offset, to.len() as u64), Access::Read, || {
             // SAFETY: the range was checked; while the ledger runs this, nobody
             // has a `&mut` into it. `to` is a reference, so it is private and
@@ -209,11 +283,14 @@ impl SharedMemory {
     /// # Errors
     /// `Invalid` outside the memory; `Busy` where somebody has a reference.
     pub(crate) fn store(&self, offset: u64, from: &[u8]) -> Result<()> {
-        let to = self.range(offset, from.len() as u64)?;
-        self.ledger.copy(&blocks(offset, from.len() as u64), Access::Write, || {
+        let (to, len) = (self.range(offset, from.len() as u64)?, from.len() as u64);
+        let stored = self.ledger.copy(&blocks(offset, len), Access::Write, || {
+            self.persistence.mend(offset, len)?;
             // SAFETY: as in `load`, and nobody has a `&` into it either.
-            unsafe { copy::store(to, from.as_ptr(), from.len()) };
-        })
+            unsafe { self.put(to, from.as_ptr(), from.len()) };
+            Ok(())
+        });
+        stored?
     }
 }
 
@@ -242,13 +319,13 @@ impl Port {
         &mut self,
         first: (Range<u64>, Access),
         second: Option<(Range<u64>, Access)>,
-        run: impl FnOnce(&Bytes),
+        run: impl FnOnce(&SharedMemory) -> Result<()>,
     ) -> Result<()> {
         if first.0.is_empty() {
             return Ok(());
         }
         let memory = &*self.memory;
-        memory.ledger.touch(&self.touch, first, second, || run(&memory.map))
+        memory.ledger.touch(&self.touch, first, second, || run(memory))?
     }
 
     /// Copies whole blocks out.
@@ -258,9 +335,11 @@ impl Port {
     /// has the blocks exclusively.
     pub(crate) fn load(&mut self, offset: u64, to: &mut [u8]) -> Result<()> {
         let (from, range) = self.whole(offset, to.len() as u64)?;
-        self.pass((range, Access::Read), None, |_| {
+        self.pass((range, Access::Read), None, |memory| {
+            memory.persistence.intact(offset, to.len() as u64)?;
             // SAFETY: as in `SharedMemory::load`.
             unsafe { copy::load(to.as_mut_ptr(), from, to.len()) };
+            Ok(())
         })
     }
 
@@ -271,9 +350,11 @@ impl Port {
     /// has a reference.
     pub(crate) fn store(&mut self, offset: u64, from: &[u8]) -> Result<()> {
         let (to, range) = self.whole(offset, from.len() as u64)?;
-        self.pass((range, Access::Write), None, |_| {
+        self.pass((range, Access::Write), None, |memory| {
+            memory.persistence.mend(offset, from.len() as u64)?;
             // SAFETY: as in `SharedMemory::store`.
-            unsafe { copy::store(to, from.as_ptr(), from.len()) };
+            unsafe { memory.put(to, from.as_ptr(), from.len()) };
+            Ok(())
         })
     }
 
@@ -291,10 +372,18 @@ impl Port {
             let (source, sources) = self.whole(from + at, count)?;
             let (target, targets) = self.whole(to + at, count)?;
             let second = Some((sources, Access::Read));
-            self.pass((targets, Access::Write), second, |_| {
+            self.pass((targets, Access::Write), second, |memory| {
+                memory.persistence.intact(from + at, count)?;
+                memory.persistence.mend(to + at, count)?;
                 // SAFETY: both ranges were checked, are made of blocks and do
                 // not overlap; the ledger keeps references away.
-                unsafe { copy::transfer(target, source, count as usize) };
+                unsafe {
+                    match memory.streams {
+                        true => stream::copy(target, source, count as usize),
+                        false => copy::transfer(target, source, count as usize),
+                    }
+                }
+                Ok(())
             })?;
         }
         Ok(())
@@ -321,14 +410,19 @@ impl Port {
         self.whole(offset, len)?;
         for (at, count) in steps(len) {
             let (to, range) = self.whole(offset + at, count)?;
-            self.pass((range, Access::Write), None, |map| {
+            self.pass((range, Access::Write), None, |memory| {
+                memory.persistence.mend(offset + at, count)?;
                 // SAFETY: the range was checked, is made of blocks, and the
                 // ledger keeps references away.
                 unsafe {
-                    if !(discard && map.discard((offset + at) as usize, count as usize)) {
+                    if discard && memory.map.discard((offset + at) as usize, count as usize) {
+                    } else if memory.streams {
+                        stream::zero(to, count as usize);
+                    } else {
                         copy::zero(to, count as usize);
                     }
                 }
+                Ok(())
             })?;
         }
         Ok(())

@@ -40,6 +40,8 @@ struct Core {
     booked: AtomicBool,
     /// Retired while its lease might be held again.
     dead: AtomicBool,
+    /// Its bytes can be taken away.
+    closes: bool,
 }
 
 const fn shared_by_threads<T: Send + Sync>() {}
@@ -93,7 +95,7 @@ impl Core {
 
     /// The view of a retired booking shows other bytes from now on, and lives again.
     /// False if it is not retired and shows these bytes already.
-    fn relay(&self, next: Place) -> Result<bool> {
+    fn relay(&self, mut next: Place) -> Result<bool> {
         let _steady = self.steady.lock().unwrap_or_else(PoisonError::into_inner);
         let dead = self.dead.load(Ordering::Acquire);
         if !dead || self.booked.load(Ordering::Acquire) {
@@ -104,6 +106,7 @@ impl Core {
                 false => Err(Error::new(ErrorKind::Busy, "the view is in use: end its pins first")),
             };
         }
+        next.reach.settle(self.closes)?;
         next.reach.memory().ledger().book(&next.ranges, next.reach.access())?;
         // SAFETY: `bury` has set `dead` and has found no pin after a barrier; it and this
         // alone change `dead`, under the lock that is held. A pin that was counted since
@@ -230,7 +233,13 @@ impl View {
     ///
     /// # Errors
     /// `Busy`, see [`WindowMemory::view`](super::WindowMemory::view).
-    pub(super) fn new(reach: Reach, ranges: Box<[Range<u64>]>, pins: PinRef) -> Result<Self> {
+    pub(super) fn new(
+        mut reach: Reach,
+        ranges: Box<[Range<u64>]>,
+        pins: PinRef,
+        closes: bool,
+    ) -> Result<Self> {
+        reach.settle(closes)?;
         reach.memory().ledger().book(&ranges, reach.access())?;
         let core = Arc::new(Core {
             place: UnsafeCell::new(Place { reach, ranges }),
@@ -238,6 +247,7 @@ impl View {
             pins: pins.downgrade(),
             booked: AtomicBool::new(true),
             dead: AtomicBool::new(false),
+            closes,
         });
         Ok(Self { ticket: Arc::new(Ticket(Arc::clone(&core))), core, pins })
     }
@@ -372,6 +382,21 @@ impl Booking {
     /// What the medium reports; the bytes still count as written and not durable.
     pub fn write_back(&self) -> Result<bool> {
         self.core.write_back()
+    }
+
+    /// Replaces the view's bytes by pages that cannot be touched, if it was made so that it can
+    /// be ([`WindowMemory::view_that_closes`](super::WindowMemory::view_that_closes)): whoever
+    /// still uses an address of it faults. For a lease that was fenced (law R4): pins that are
+    /// left reach nothing any more. The addresses are nobody else's until the view and its
+    /// pins are gone. False, with nothing done, for any other view.
+    ///
+    /// # Errors
+    /// `Limit` where the system refuses.
+    pub fn close(&self) -> Result<bool> {
+        match self.core.closes {
+            true => self.core.steadily(|place| place.reach.close()),
+            false => Ok(false),
+        }
     }
 
     /// Blocks of the medium that are booked, in the order of the view.

@@ -92,14 +92,41 @@ impl WindowMemory {
     /// (or read under an exclusive one) completes with `Busy`, and so do the copies of
     /// [`Window`](crate::medium::Window). Does not wait: short locks only.
     ///
+    /// Pieces that do not lie side by side on the medium do so in memory, where the window has
+    /// a file and they are no more than 64 (and the system allows as many mappings): one
+    /// [slice](Reach::slice) then. Page tables are filled, on media that are not this
+    /// process's own memory: that takes its time, some 50 ns for a page.
+    ///
     /// # Errors
     /// `Busy` when a view or a command being carried out is in the way: who
     /// grants leases drains commands first, so this means try again, or a mistake
     /// there. `Invalid` for bytes outside the medium, for no bytes, and for zeroes
-    /// under Write or Exclusive access.
+    /// under Write or Exclusive access. `Unsupported` and `Permission` where the window does
+    /// not [give](Self::gives) such views; `Io` where the memory is known to be damaged.
     pub fn view(&self, access: Access, pieces: &[Piece], pins: &PinRef) -> Result<View> {
         let (reach, ranges) = self.lay(access, pieces)?;
-        View::new(reach, ranges, pins.clone())
+        View::new(reach, ranges, pins.clone(), false)
+    }
+
+    /// The same, at addresses of its own, so that it can be taken away from a holder who does
+    /// not give it back: see [`Booking::close`]. For access that gives copies and raw pointers;
+    /// a touch of it afterwards ends the process.
+    ///
+    /// # Errors
+    /// As [`Self::view`]. `Unsupported` where the window has no file that could be mapped
+    /// again, or for too many pieces; `Invalid` for access that gives references.
+    pub fn view_that_closes(
+        &self,
+        access: Access,
+        pieces: &[Piece],
+        pins: &PinRef,
+    ) -> Result<View> {
+        if access.gives_references() {
+            let text = format!("{access:?} access gives references, which cannot be taken away");
+            return Err(Error::new(ErrorKind::Invalid, text));
+        }
+        let (reach, ranges) = self.lay(access, pieces)?;
+        View::new(reach, ranges, pins.clone(), true)
     }
 
     /// The view of a [retired](super::Booking::retire) booking shows these pieces from now on,
@@ -136,8 +163,29 @@ impl WindowMemory {
         booking.relay(reach, ranges)
     }
 
+    /// Whether a view of this access can be had at all: one that gives references to memory
+    /// that others may write cannot, and there is none to write what is open to be read.
+    pub fn gives(&self, access: Access) -> bool {
+        self.refusal(access).is_none()
+    }
+
+    fn refusal(&self, access: Access) -> Option<Error> {
+        let refused = self.memory.refused();
+        let refuse = |kind, why: &str| Error::new(kind, why);
+        match (refused.writes, refused.references) {
+            (Some(why), _) if access.writes() => Some(refuse(ErrorKind::Permission, why)),
+            (_, Some(why)) if access.gives_references() => {
+                Some(refuse(ErrorKind::Unsupported, why))
+            }
+            _ => None,
+        }
+    }
+
     fn lay(&self, access: Access, pieces: &[Piece]) -> Result<(Reach, Box<[Range<u64>]>)> {
-        let writes = matches!(access, Access::Write | Access::Exclusive);
+        if let Some(error) = self.refusal(access) {
+            return Err(error);
+        }
+        let writes = access.writes();
         let mut ranges = Vec::with_capacity(pieces.len());
         for piece in pieces {
             match piece.at {
@@ -162,7 +210,8 @@ impl WindowMemory {
 
     /// Copies bytes out that somebody may be writing through an exclusive pin which
     /// was not ended in time: old, new or torn, each byte for itself. The kernel
-    /// does it, some microseconds for a block. For the fence of law R4 only, which
+    /// does it, some microseconds for a block; where it cannot (pages of a device's registers)
+    /// it is loaded. For the fence of law R4 only, which
     /// moves a file off such blocks; [`Window::load`](crate::medium::Window::load)
     /// answers `Busy` there.
     ///
@@ -177,7 +226,18 @@ impl WindowMemory {
         }
         // SAFETY: the range was checked, is mapped while `self.memory` lives, and
         // does not overlap `to`.
-        unsafe { salvage::read(from, to) }
+        let read = unsafe { salvage::read(from, to) };
+        match read {
+            Err(error) if self.memory.is_device() && self.memory.file().is_none() => {
+                // Registers' pages are mapped for the processor alone.
+                tracing::debug!(%error, "the kernel does not read this window: loading from it");
+                // SAFETY: as above; the copy is one instruction that no compiler looks into, so
+                // whatever a holder writes meanwhile is torn at the worst.
+                unsafe { super::copy::load(to.as_mut_ptr(), from, to.len()) };
+                Ok(())
+            }
+            done => done,
+        }
     }
 }
 

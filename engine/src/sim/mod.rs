@@ -8,10 +8,12 @@
 //! single-threaded run with the same seed goes the same way every time.
 //!
 //! `cache` is the model of law M1, `state` has the operations, `crash`
-//! chooses, `options` is what a test can set. There is no I/O here.
+//! chooses, `options` is what a test can set. There is no I/O here. `cached` is another one: a
+//! window that is memory, for leases.
 
 mod apply;
 mod cache;
+mod cached;
 mod crash;
 mod image;
 mod options;
@@ -23,6 +25,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+pub use cached::CachedMedium;
 pub use image::{Block, SimImage};
 pub use options::{FailPlan, Hold, OpKind, SimOptions, SimStats, Survival};
 

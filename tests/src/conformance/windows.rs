@@ -65,6 +65,15 @@ pub(super) fn r5_a_view_keeps_writers_away(make: Make<'_>) {
     let expect = driver.pattern(8, 1);
     let lease = PinState::new(&Waiter::none()).shared();
     let pieces = [Piece::at(2 * BLOCK as u64, 2 * BLOCK as u64)];
+    if !memory.gives(Access::Stable) {
+        let refused = memory.view(Access::Stable, &pieces, &lease).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unsupported);
+        let view = memory.view(Access::Read, &pieces, &lease).unwrap();
+        let (pin, mut found) = (view.pin().unwrap(), vec![0; BLOCK]);
+        pin.load(BLOCK as u64, &mut found).unwrap();
+        assert!(found == expect[3 * BLOCK..4 * BLOCK] && pin.slice(0, 1).is_err());
+        return;
+    }
     let view = memory.view(Access::Stable, &pieces, &lease).unwrap();
     let pin = view.pin().unwrap();
     let bytes = pin.slice(0, 2 * BLOCK as u64).unwrap();

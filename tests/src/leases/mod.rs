@@ -11,6 +11,7 @@
 //! | `ends` | the end of a file under a lease |
 //! | `leaving` | what a lease that is over leaves behind |
 //! | `crashes` | crashes at every point of leased I/O, seals and fences |
+//! | `windows` | leases on windows of many extents |
 //! | `stress` | threads, stamps, stale holders |
 
 mod actions;
@@ -23,6 +24,7 @@ mod leaving;
 mod retries;
 mod stale;
 mod stress;
+mod windows;
 mod world;
 
 pub use actions::*;
@@ -34,6 +36,7 @@ pub use laws::*;
 pub use leaving::*;
 pub use retries::*;
 pub use stale::*;
+pub use windows::*;
 
 pub use crashes::{Points, leased_history};
 pub use stress::{Kind, Totals, run as stress};
@@ -55,6 +58,7 @@ pub const BY_NAME: &[(&str, Case)] = named![
     b7_logged_bytes_do_not_come_back_over_a_flush,
     d2_a_reflink_waits_for_flushes_in_flight,
     r1_a_pinned_lease_is_not_taken,
+    r2_stores_are_written_back_before_anything_is_promised,
     r4_a_fence_that_moves_blocks_recalls_who_reads_them,
     r5_a_stable_grant_waits_for_plain_writes_in_flight,
 ];

@@ -7,7 +7,7 @@ use freehold_blockmap::{
     SealSpec, SessionCore, Volume, VolumeQueue,
 };
 use freehold_engine::pin::State;
-use freehold_engine::sim::{Hold, OpKind, SimMedium, SimOptions, Survival};
+use freehold_engine::sim::{CachedMedium, Hold, OpKind, SimMedium, SimOptions, Survival};
 use freehold_engine::{FormatOptions, format_target};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -80,6 +80,19 @@ impl World {
         let sim = SimMedium::new(options);
         let vol = Volume::format(sim.medium(), &FormatSpec::default()).map_err(text)?;
         World::on(vol, Some(sim))
+    }
+
+    /// The same on a window behind a cache, the file's blocks in 16 places.
+    pub(super) fn window(medium: &CachedMedium) -> Result<World, String> {
+        let vol = Volume::format(Arc::new(medium.clone()), &FormatSpec::default()).map_err(text)?;
+        let w = Self::on(vol, None)?;
+        drop(w.vol.reflink(b"f", b"g").map_err(text)?);
+        for block in (0..16).step_by(2) {
+            w.overwrite(block, 1)?;
+        }
+        w.vol.remove(b"g").map_err(text)?;
+        w.vol.checkpoint().map_err(text)?;
+        Ok(w)
     }
 
     fn on(vol: Arc<Volume>, sim: Option<SimMedium>) -> Result<World, String> {

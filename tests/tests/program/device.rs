@@ -44,6 +44,34 @@ fn the_doctor_names_what_is_missing_and_what_mends_it() {
 }
 
 #[test]
+fn a_store_on_a_mapped_file_is_a_store_like_any_other() {
+    if std::env::consts::ARCH != "x86_64" {
+        return;
+    }
+    let place = Place::empty();
+    place.run(["format", "pmem:mapped", "--size", "64M"]).refused(2, "-o dax");
+    let uri = "pmem:mapped?volatile=1";
+    place.run(["format", uri, "--size", "64M"]).ok();
+    place.run(["format", uri, "--size", "64M"]).refused(2, "Freehold");
+    place.local("a", &bytes(8, 300_001));
+    place.run(["put", uri, "a", "name"]).ok();
+    place.run(["reflink", uri, "name", "copy"]).ok();
+    // The same bytes, by another way.
+    assert!(place.run(["cat", "file:mapped", "copy"]).stdout == bytes(8, 300_001));
+    assert_eq!(place.run(["check", uri, "--json"]).json()["clean"], true);
+    let info = place.run(["info", uri, "--json"]).json();
+    assert_eq!(info["device"]["memory"]["durable"], false, "{info}");
+    let report = place.run(["doctor", uri, "--json"]).json();
+    assert_eq!(report["ok"], true, "{report}");
+    for state in [("processor", "ok"), ("DAX", "hint"), ("opening", "ok"), ("store", "ok")] {
+        assert!(states(&report).contains(&(state.0.into(), state.1.into())), "{report}");
+    }
+    let report: Value =
+        serde_json::from_slice(&place.run(["doctor", "pmem:mapped", "--json"]).stdout).unwrap();
+    assert_eq!(report["ok"], false, "{report}");
+}
+
+#[test]
 fn a_store_on_an_emulated_controller_is_a_store_like_any_other() {
     let place = Place::empty();
     let _device = emulated(&place);

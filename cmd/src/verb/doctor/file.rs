@@ -162,7 +162,7 @@ fn space(report: &mut Report, path: &Path, stat: &fs::Metadata) {
 }
 
 /// The last word: the engine opens it, and there is a store.
-fn opens(report: &mut Report, name: &str) {
+pub(super) fn opens(report: &mut Report, name: &str) {
     let options = OpenOptions { read_only: true, ..OpenOptions::default() };
     if let Err(error) = freehold_engine::open(name, &options) {
         let mend = match error.kind() {

@@ -159,8 +159,7 @@ fn examine(uri: &Uri, name: &str, roots: &Roots) -> Report {
             vfio_user::examine_region(&mut report, socket, name, roots);
         }
         Target::Pmem { path, volatile, .. } => {
-            pmem::examine(&mut report, path, *volatile, roots);
-            report.later("opening", "persistent memory (pmem:) is not built in yet");
+            pmem::examine(&mut report, path, *volatile, name, roots);
         }
         Target::Broker { .. } => {
             report.later("opening", "a store behind a broker (broker:) is not built in yet");

@@ -1,20 +1,28 @@
 //! What persistent memory needs, as far as can be looked at.
 
-use super::file::quoted;
+use super::file::{opens, quoted};
 use super::{Report, Roots};
+use freehold_engine::doctor;
 use rustix::fs::{Access, FileType};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-pub(super) fn examine(report: &mut Report, path: &Path, volatile: bool, roots: &Roots) {
+pub(super) fn examine(report: &mut Report, path: &Path, volatile: bool, name: &str, roots: &Roots) {
+    match doctor::writes_lines_back() {
+        Some(instruction) => report.good("processor", format!("writes back by {instruction}")),
+        None => {
+            let found = "cannot write a line of its caches back";
+            return report.bad("processor", found, "persistent memory needs an x86-64 machine");
+        }
+    }
     let stat = match fs::metadata(path) {
         Ok(stat) => stat,
         Err(error) => {
             let mend = format!(
-                "truncate -s 10G {}   # on a mount with the option dax\nndctl list -N   # shows \
-                 what persistent memory there is",
-                quoted(path)
+                "freehold format {} --size 10G   # on a mount with the option dax\nndctl list -N   \
+                 # shows what persistent memory there is",
+                quoted(Path::new(name))
             );
             return report.bad("place", format!("{}: {error}", path.display()), mend);
         }
@@ -28,7 +36,10 @@ pub(super) fn examine(report: &mut Report, path: &Path, volatile: bool, roots: &
         }
     }
     match rustix::fs::access(path, Access::READ_OK | Access::WRITE_OK) {
-        Ok(()) => report.good("permission", "may be read and written"),
+        Ok(()) => {
+            report.good("permission", "may be read and written");
+            opens(report, name);
+        }
         Err(errno) => {
             let mend = format!("sudo chown $(id -un) {0} && chmod u+rw {0}", quoted(path));
             report.bad("permission", format!("may not be read and written: {errno}"), mend);

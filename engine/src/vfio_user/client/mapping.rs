@@ -6,12 +6,12 @@
 //! docs/decisions/0018. Everything else goes by messages.
 
 use super::Mapping;
-use crate::bus::Mmio;
+use crate::bus::{InFile, Mmio};
 use crate::medium::{Error, ErrorKind, Result};
 use crate::vfio_user::socket::Peer;
 use rustix::fs::{FileType, SealFlags};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
 /// The file system of sealed memory (linux/magic.h, `TMPFS_MAGIC`). Files of huge pages
@@ -49,6 +49,8 @@ fn cannot_shrink(file: BorrowedFd<'_>) -> bool {
 pub(super) struct Pages {
     base: NonNull<u8>,
     len: usize,
+    /// A descriptor of our own, if there was one to be had, and where the pages are in it.
+    file: Option<(OwnedFd, u64)>,
 }
 
 // SAFETY: an address and a length; what is done there are volatile accesses, which any
@@ -67,6 +69,11 @@ unsafe impl Mmio for Pages {
 
     fn len(&self) -> usize {
         self.len
+    }
+
+    fn file(&self) -> Option<InFile<'_>> {
+        let (file, offset) = self.file.as_ref()?;
+        Some(InFile { file: file.as_fd(), offset: *offset, sync: false })
     }
 }
 
@@ -108,7 +115,8 @@ impl Pages {
         let Some(base) = NonNull::new(base.cast::<u8>()) else {
             return Err(invalid("the system mapped registers at address 0".into()));
         };
-        let pages = Self { base, len: bytes };
+        let file = file.try_clone_to_owned().ok().map(|file| (file, offset));
+        let pages = Self { base, len: bytes, file };
         // SAFETY: exactly the new mapping; the advice changes only what a child inherits.
         unsafe { rustix::mm::madvise(base.as_ptr().cast(), bytes, Advice::LinuxDontFork) }
             .map_err(limit)?;
