@@ -2,7 +2,7 @@
 
 use crate::Emulator;
 use freehold_engine::bus::Counted;
-use freehold_engine::medium::{Medium, Op, Queue};
+use freehold_engine::medium::{Op, Queue};
 use freehold_engine::nvme::{Timeouts, open_on};
 use freehold_engine::vfio_user::{Client, ClientOptions};
 use freehold_tests::nvme::served::fresh_path;
