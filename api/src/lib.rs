@@ -46,8 +46,8 @@ pub use file::{Extent, File, Iomap, IomapKind};
 pub use freehold_blockmap::arbiter::{Access, Held, Kinds, State as HoldingState};
 pub use freehold_blockmap::{
     AtomicLimits, CheckReport, DefragReport, DiffRange, Discarded, Entry as ListEntry, Error,
-    ErrorKind, Event, FileStat, Finding, Holding, InFlight, JournalInfo, LEASE_TIME, Listing,
-    LostRecords, Place, RecoveryReport, Result, Space, Stats,
+    ErrorKind, Event, FileStat, Finding, Holding, InFlight, JournalInfo, LEASE_TIME, LeaseInFlight,
+    Listing, LostRecords, Place, RecoveryReport, Result, Space, Stats,
 };
 pub use freehold_engine::medium::{Fact, Value as FactValue};
 pub use freehold_engine::memory::Buffer;

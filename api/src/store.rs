@@ -371,9 +371,26 @@ impl Store {
         self.here().map(|v| v.holdings()).unwrap_or_default()
     }
 
-    /// What reaches blocks or memory of leases now: pins, commands, registrations, and what
-    /// is in quarantine because of them. Nothing in a forked child.
-    pub fn inflight(&self) -> Vec<InFlight> {
+    /// What may reach blocks or memory now: through each lease that is in use (pins, commands,
+    /// registrations, and what is in quarantine because of them), and by a device that was
+    /// lost, which memory is withheld from reuse for (law M4). Does not block. Nothing in a
+    /// forked child.
+    ///
+    /// ```
+    /// use freehold::{Access, LeaseOptions, Store};
+    /// let store = Store::format("mem:16M", &Default::default())?;
+    /// let file = store.create(b"f")?;
+    /// file.write_at(&[1; 4096], 0)?;
+    /// let lease = file.lease(.., Access::Read, &LeaseOptions::default())?;
+    /// assert!(store.inflight().is_empty(), "it is held, and not in use");
+    /// let registered = lease.register(|| Ok(()))?;
+    /// let now = store.inflight();
+    /// assert_eq!((now.leases[0].lease, now.leases[0].registered), (lease.id(), 1));
+    /// assert_eq!(now.withheld, 0);
+    /// # drop(registered);
+    /// # Ok::<(), freehold::Error>(())
+    /// ```
+    pub fn inflight(&self) -> InFlight {
         self.here().map(|v| v.inflight()).unwrap_or_default()
     }
 

@@ -8,6 +8,9 @@
 #[allow(dead_code)]
 #[path = "program/harness.rs"]
 mod harness;
+mod nvme {
+    mod asleep;
+}
 
 use freehold_tests::nvme::killed;
 use freehold_tests::nvme::served::fresh_path;
@@ -59,9 +62,17 @@ struct Emulator(Child);
 
 impl Emulator {
     fn start(socket: &Path, backing: &Path, seed: u64, more: &[&str]) -> Self {
+        let (seed, backing) = (seed.to_string(), backing.to_str().expect("UTF-8"));
+        let mut args = vec!["--size", "64M", "--backing", backing];
+        args.extend(["--volatile-cache", "--seed", &seed]);
+        args.extend(more);
+        Self::serve(socket, &args)
+    }
+
+    /// Serves as it is told.
+    fn serve(socket: &Path, args: &[&str]) -> Self {
         let mut command = Command::new(harness::program());
-        command.arg("emulate").arg("--socket").arg(socket).args(["--size", "64M", "--backing"]);
-        command.arg(backing).args(["--volatile-cache", "--seed", &seed.to_string()]).args(more);
+        command.arg("emulate").arg("--socket").arg(socket).args(args);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the program runs");
         let mut line = String::new();

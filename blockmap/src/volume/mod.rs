@@ -85,7 +85,7 @@ pub use format::{FormatSpec, check_journal_size, check_size};
 pub use grant::{LeaseSpec, MOST_HOLD};
 pub use lease::{LeaseCore, LeasePiece};
 pub use lease_io::{LeaseAt, LeaseRefused};
-pub use lease_report::{Holding, InFlight};
+pub use lease_report::{Holding, InFlight, LeaseInFlight};
 pub use leasing::LEASE_TIME;
 pub use list::{Entry, Listing};
 pub use open::{CACHE_DEFAULT, CACHE_MIN, OpenSpec};

@@ -9,6 +9,7 @@ use crate::format::{BLOCK, VERSION};
 use crate::lane::Traffic;
 use crate::tree::{Cursor, Fault, Link, path_nodes};
 use crate::txn::Txn;
+use freehold_engine::memory::Pool;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -192,7 +193,7 @@ impl Volume {
             copied_through_host: get(&c.moved.through_host),
             reflinks: get(&c.reflinks),
             atomic_writes: get(&c.atomic_writes),
-            withheld_bytes: self.medium.pool().withheld() as u64,
+            withheld_bytes: self.withheld(),
             ..Stats::default()
         };
         let lanes = self.live_lanes();
@@ -200,6 +201,14 @@ impl Volume {
         s.add(&self.maint.traffic);
         lanes.iter().for_each(|l| s.add(&l.traffic));
         s
+    }
+
+    /// Bytes of memory that a lost device may still reach (law M4).
+    pub(crate) fn withheld(&self) -> u64 {
+        let (ours, journal) = (self.medium.pool(), self.ring.elsewhere().map(|(m, _)| m.pool()));
+        // Two namespaces of one controller have one.
+        let other = journal.filter(|pool| !std::ptr::eq(*pool, ours));
+        (ours.withheld() + other.map_or(0, Pool::withheld)) as u64
     }
 
     /// How the space is used.
@@ -215,7 +224,7 @@ impl Volume {
             journal_apart: bytes(self.ring.elsewhere().map_or(0, |(_, j)| j.blocks)),
             journal_used: bytes(core.journal.used()),
             quarantined: bytes(core.lowerings.quarantine.blocks()),
-            withheld: self.medium.pool().withheld() as u64,
+            withheld: self.withheld(),
         }
     }
 

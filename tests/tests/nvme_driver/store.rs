@@ -208,7 +208,11 @@ fn d3_m3_m4_a_store_whose_controller_vanishes_is_poisoned() {
     }
     let poisoned = store.sync().unwrap_err();
     assert!(matches!(poisoned.kind(), ErrorKind::Poisoned | ErrorKind::Gone), "{poisoned}");
-    assert!(store.stats().withheld_bytes > 0, "{:?}", store.stats());
+    let withheld = store.stats().withheld_bytes;
+    assert!(withheld > 0, "{:?}", store.stats());
+    // Law M4: whoever asks what may still reach memory of the store is told.
+    assert_eq!((store.space().withheld, store.inflight().withheld), (withheld, withheld));
+    assert!(!store.inflight().is_empty());
     assert!(safe.write_at(b"more", 0).is_err());
     assert!(safe.read_at(&mut [0; 4096], 0).is_err());
     drop((done, lease, queue, safe, busy, store));
@@ -217,5 +221,5 @@ fn d3_m3_m4_a_store_whose_controller_vanishes_is_poisoned() {
     store.open_file(b"safe").unwrap().read_at(&mut back, 0).unwrap();
     assert!(back == bytes(1, 256 * KIB));
     assert!(store.check().unwrap().clean());
-    assert_eq!(store.stats().withheld_bytes, 0);
+    assert_eq!((store.stats().withheld_bytes, store.inflight().withheld), (0, 0));
 }
