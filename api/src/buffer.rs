@@ -4,7 +4,7 @@ use crate::pin::{Pin, PinMut};
 use crate::{Buffer, Error, ErrorKind, Lease, Result};
 use bytes::Bytes;
 use freehold_blockmap::{LeaseCore, LeaseTag, not_forked};
-use freehold_engine::medium::BLOCK;
+use freehold_engine::medium::{BLOCK, Medium};
 use freehold_engine::memory::{HeldBytes, MAX_BUFFER, View};
 use freehold_engine::pin::{LongPin, NotHeld, State};
 use std::fmt;
@@ -24,6 +24,10 @@ pub enum Memory {
     Window,
     /// Memory of its own that devices reach, filled and flushed by a [`Queue`](crate::Queue).
     Dma,
+    /// The same in the controller's own memory (its Controller Memory Buffer), where it has
+    /// some for data both ways. There is little of it, and the processor reads it slowly: for
+    /// what one device gives and another takes, or what goes from file to file.
+    Cmb,
 }
 
 /// Memory through which a lease is used. It keeps its lease.
@@ -145,6 +149,19 @@ impl AsRef<[u8]> for Private {
     }
 }
 
+/// Memory of the controller itself.
+pub(crate) fn in_cmb(medium: &dyn Medium, len: usize) -> Result<Buffer> {
+    let Some(pool) = medium.staging() else {
+        let why = format!(
+            "{} has no Controller Memory Buffer for data (CMBSZ.RDS and WDS, see `freehold \
+             info`): take Memory::Dma",
+            medium.uri()
+        );
+        return Err(Error::new(ErrorKind::Unsupported, why));
+    };
+    Ok(pool.take(len)?)
+}
+
 impl LeaseBuffer {
     pub(crate) fn window(lease: &Arc<LeaseCore>) -> Result<Self> {
         mended(lease)?;
@@ -152,7 +169,7 @@ impl LeaseBuffer {
         Ok(Self::on(lease.clone(), lease.range().0, Place::Window(view)))
     }
 
-    pub(crate) fn dma(lease: &Arc<LeaseCore>, range: Range<u64>) -> Result<Self> {
+    pub(crate) fn dma(lease: &Arc<LeaseCore>, range: Range<u64>, memory: Memory) -> Result<Self> {
         mended(lease)?;
         let ((start, end), block) = (lease.range(), BLOCK as u64);
         let whole = range.end.is_multiple_of(block) || range.end == end;
@@ -168,7 +185,10 @@ impl LeaseBuffer {
             );
             return Err(Error::new(ErrorKind::Limit, why));
         }
-        let mut memory = lease.volume()?.medium().pool().take(len as usize)?;
+        let mut memory = match memory {
+            Memory::Cmb => in_cmb(&**lease.volume()?.medium(), len as usize)?,
+            _ => lease.volume()?.medium().pool().take(len as usize)?,
+        };
         // What it last held is nobody's business, the medium's least of all.
         memory.fill(0);
         let (len, bytes) = (len as usize, memory.len());

@@ -321,14 +321,15 @@ impl Lease {
     /// a Stable or an Exclusive lease; `Busy` while the lease has a
     /// window buffer already, or `Bytes` of one; `Limit` for DMA memory of more than 16 MiB
     /// (take parts by [`Lease::buffer_at`]) or that the system does not give;
-    /// `Recalled`, `Revoked`; as [`Lease::refresh`].
+    /// [`Memory::Cmb`] has `Unsupported` where the controller has none for data, and `Limit`
+    /// when it is all in use; `Recalled`, `Revoked`; as [`Lease::refresh`].
     pub fn buffer(&self, memory: Memory) -> Result<LeaseBuffer> {
         not_forked()?;
         let window = self.core.has_window()?;
         match memory {
             Memory::Auto if window => LeaseBuffer::window(&self.core),
             Memory::Window => LeaseBuffer::window(&self.core),
-            Memory::Auto | Memory::Dma => LeaseBuffer::dma(&self.core, self.range()),
+            _ => LeaseBuffer::dma(&self.core, self.range(), memory),
         }
     }
 
@@ -339,7 +340,38 @@ impl Lease {
     /// `Invalid` for what is not whole blocks inside; as [`Lease::buffer`].
     pub fn buffer_at(&self, range: Range<u64>) -> Result<LeaseBuffer> {
         not_forked()?;
-        LeaseBuffer::dma(&self.core, range)
+        LeaseBuffer::dma(&self.core, range, Memory::Dma)
+    }
+
+    /// The same in memory of that kind. A window is of a whole lease: [`Memory::Auto`] is DMA
+    /// memory here.
+    ///
+    /// ```
+    /// # use freehold::{Access, ErrorKind, LeaseOptions, Memory, Store};
+    /// # let store = Store::format("mem:16M", &Default::default())?;
+    /// # let file = store.create(b"f")?;
+    /// # file.truncate(16384)?;
+    /// let lease = file.lease(.., Access::Write, &LeaseOptions::default())?;
+    /// // Into the controller's own memory, if it has any.
+    /// let buffer = match lease.buffer_in(Memory::Cmb, 0..4096) {
+    ///     Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Limit) => {
+    ///         lease.buffer_in(Memory::Dma, 0..4096)?
+    ///     }
+    ///     other => other?,
+    /// };
+    /// assert_eq!(buffer.len(), 4096);
+    /// # Ok::<(), freehold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` for [`Memory::Window`]; as [`Lease::buffer_at`] and [`Lease::buffer`].
+    pub fn buffer_in(&self, memory: Memory, range: Range<u64>) -> Result<LeaseBuffer> {
+        not_forked()?;
+        if memory == Memory::Window {
+            let why = "a window is of a whole lease: take it by Lease::buffer";
+            return Err(Error::new(ErrorKind::Invalid, why));
+        }
+        LeaseBuffer::dma(&self.core, range, memory)
     }
 
     /// Makes its blocks known to foreign DMA (an RDMA card, a GPU, another driver): gives out

@@ -29,6 +29,7 @@
 
 mod buffer;
 mod file;
+mod journal;
 mod lease;
 mod options;
 mod pin;
@@ -44,9 +45,9 @@ pub use bytes::Bytes;
 pub use file::{Extent, File, Iomap, IomapKind};
 pub use freehold_blockmap::arbiter::{Access, Held, Kinds, State as HoldingState};
 pub use freehold_blockmap::{
-    AtomicLimits, CheckReport, DefragReport, DiffRange, Entry as ListEntry, Error, ErrorKind,
-    Event, FileStat, Finding, Holding, InFlight, LEASE_TIME, Listing, Place, RecoveryReport,
-    Result, Space, Stats,
+    AtomicLimits, CheckReport, DefragReport, DiffRange, Discarded, Entry as ListEntry, Error,
+    ErrorKind, Event, FileStat, Finding, Holding, InFlight, JournalInfo, LEASE_TIME, LeaseInFlight,
+    Listing, LostRecords, Place, RecoveryReport, Result, Space, Stats,
 };
 pub use freehold_engine::medium::{Fact, Value as FactValue};
 pub use freehold_engine::memory::Buffer;

@@ -15,6 +15,10 @@ pub struct FormatOptions {
     pub size: Option<u64>,
     /// Take a medium that carries something else; never one that is mounted or held.
     pub force: bool,
+    /// The medium of the journal, as a URI: the same as the key `journal` in the store's.
+    pub journal: Option<String>,
+    /// Bytes of a file that is to be made for the journal; 16 MiB if nothing is said.
+    pub journal_size: Option<u64>,
 }
 
 /// How a store is opened. By default: for reading and writing, as fast as the
@@ -39,6 +43,9 @@ pub struct OpenOptions {
     /// none for the default of 512 MiB. What does not fit is read again when it is
     /// needed. Of a store that this process has open already, it changes nothing.
     pub cache_bytes: Option<u64>,
+    /// Where to look for the journal of a store that has it on a medium of its own, as a URI:
+    /// the same as the key `journal` in the store's.
+    pub journal: Option<String>,
 }
 
 impl Default for OpenOptions {
@@ -49,6 +56,7 @@ impl Default for OpenOptions {
             direct: true,
             timeouts: Timeouts::default(),
             cache_bytes: None,
+            journal: None,
         }
     }
 }

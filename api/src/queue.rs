@@ -1,8 +1,8 @@
 //! Queues: operations that are submitted and polled.
 
-use crate::buffer::Place;
+use crate::buffer::{Place, in_cmb};
 use crate::store::Inner;
-use crate::{Buffer, Error, ErrorKind, File, LeaseBuffer, Result, Store};
+use crate::{Buffer, Error, ErrorKind, File, LeaseBuffer, Memory, Result, Store};
 pub use freehold_blockmap::Refused;
 use freehold_blockmap::{Finished, LeaseRefused, LeaseTag, VolumeQueue};
 use freehold_engine::pin::State;
@@ -106,6 +106,23 @@ impl Queue {
     /// `Limit` when the system gives none.
     pub fn buffer(&self, len: usize) -> Result<Buffer> {
         self.queue.buffer(len)
+    }
+
+    /// Memory for I/O of that kind; whole blocks. [`Memory::Auto`] is DMA memory.
+    ///
+    /// # Errors
+    /// `Invalid` for [`Memory::Window`], which leases have; for [`Memory::Cmb`] `Unsupported`
+    /// where the controller has none for data, and `Limit` when all of it is in use; as
+    /// [`Queue::buffer`].
+    pub fn buffer_in(&self, memory: Memory, len: usize) -> Result<Buffer> {
+        match memory {
+            Memory::Auto | Memory::Dma => self.buffer(len),
+            Memory::Cmb => in_cmb(&**self.store.volume.medium(), len),
+            Memory::Window => {
+                let why = "storage itself is given by leases: take it by Lease::buffer";
+                Err(Error::new(ErrorKind::Invalid, why))
+            }
+        }
     }
 
     /// Reads into the buffer; short at the end of the file, zeroes behind that.

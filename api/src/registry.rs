@@ -1,6 +1,7 @@
 //! Which stores this process has open: the same store twice is one store.
 
 use crate::store::Inner;
+use freehold_engine::uri::{Target, Uri};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
@@ -44,8 +45,8 @@ pub(crate) fn length(uri: &str) -> Option<u64> {
     metadata(uri).filter(|m| m.is_file() && m.len() > 0).map(|m| m.len())
 }
 
-fn metadata(uri: &str) -> Option<std::fs::Metadata> {
-    let parsed = freehold_engine::uri::Uri::parse(uri).ok()?;
-    let freehold_engine::uri::Target::File { path, .. } = parsed.target else { return None };
+pub(crate) fn metadata(uri: &str) -> Option<std::fs::Metadata> {
+    let parsed = Uri::parse(uri).ok()?;
+    let (Target::File { path } | Target::Pmem { path, .. }) = parsed.target else { return None };
     std::fs::metadata(path).ok()
 }

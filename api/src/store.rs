@@ -1,9 +1,11 @@
 //! Stores: making, opening, names, numbers.
 
+use crate::journal;
 use crate::registry::{self, Registry};
 use crate::{
-    AtomicLimits, CheckReport, Error, ErrorKind, Fact, File, FormatOptions, Holding, InFlight,
-    Listing, OpenOptions, Queue, RecoveryReport, Result, Session, Space, Stats,
+    AtomicLimits, CheckReport, Discarded, Error, ErrorKind, Fact, File, FormatOptions, Holding,
+    InFlight, JournalInfo, Listing, OpenOptions, Queue, RecoveryReport, Result, Session, Space,
+    Stats,
 };
 use freehold_blockmap::{FileHandle, FormatSpec, SessionCore, Volume, not_forked};
 use freehold_engine::medium::Medium;
@@ -16,6 +18,8 @@ pub(crate) struct Inner {
     /// The store's own session.
     who: Arc<SessionCore>,
     uri: String,
+    /// The name of the journal's medium.
+    journal: Option<String>,
 }
 
 impl Drop for Inner {
@@ -70,6 +74,8 @@ pub struct Info {
     pub atomic_bytes: u32,
     /// The CPU reaches the bytes directly.
     pub window: bool,
+    /// The journal, where it has a medium of its own.
+    pub journal: Option<JournalInfo>,
 }
 
 impl Store {
@@ -97,9 +103,16 @@ impl Store {
         freehold_blockmap::check_size(
             options.size.or_else(|| registry::length(uri)).unwrap_or(u64::MAX),
         )?;
-        let medium = freehold_engine::format_target(uri, &options.into())?;
-        let store = Self::format_on(medium)?;
-        let store = Store::with_uri(store.into_volume(), uri);
+        let named = journal::named(uri, options.journal.as_deref())?;
+        let (medium, journal) = match &named {
+            None => (freehold_engine::format_target(uri, &options.into())?, None),
+            Some(journal) => {
+                let (medium, journal) = journal::format_both(uri, journal, options)?;
+                (medium, Some(journal))
+            }
+        };
+        let volume = Volume::format_with(medium, journal, &FormatSpec::default())?;
+        let store = Store::with_uri(volume, uri, named);
         if let Some(key) = registry::key(uri) {
             registry.put(key, &store.inner);
         }
@@ -107,13 +120,16 @@ impl Store {
     }
 
     /// Opens a store; recovers it if it was not closed. A store that this
-    /// process has open already is the same store again.
+    /// process has open already is the same store again. The key `journal` of the URI, or the
+    /// option, says where to look for a journal that is on a medium of its own.
     ///
     /// # Errors
-    /// `NotFound`, `NotAStore`, `TooNew`, `Truncated`, `Corrupt`; `Busy` when another
+    /// `NotFound`, `NotAStore`, `TooNew`, `Truncated`, `Corrupt`; `WrongJournal`, with the journal
+    /// that is wanted; `Busy` when another
     /// process has it open, or this one has it open for reading only and asks for more.
     pub fn open(uri: &str, options: &OpenOptions) -> Result<Store> {
         not_forked()?;
+        let journal = journal::named(uri, options.journal.as_deref())?;
         let mut registry = Registry::lock();
         if let Some(inner) = registry::key(uri).and_then(|k| registry.find(&k)) {
             if inner.volume.info().read_only && !options.read_only {
@@ -122,11 +138,19 @@ impl Store {
                     format!("{uri} is open in this process for reading only; close it first"),
                 ));
             }
+            if !same_journal(inner.journal.as_deref(), journal.as_deref()) {
+                let with = inner.journal.as_deref().unwrap_or("in itself");
+                return Err(Error::new(
+                    ErrorKind::Busy,
+                    format!("{uri} is open in this process, and its journal is {with}: say that"),
+                ));
+            }
             return Ok(Store { inner });
         }
         let medium = freehold_engine::open(uri, &options.into())?;
-        let volume = Volume::open(medium, &options.into())?;
-        let store = Store::with_uri(volume, uri);
+        let beside = journal::open(uri, journal.as_deref(), options)?;
+        let volume = Volume::open_with(medium, beside, &options.into())?;
+        let store = Store::with_uri(volume, uri, journal);
         if let Some(key) = registry::key(uri) {
             registry.put(key, &store.inner);
         }
@@ -138,8 +162,21 @@ impl Store {
     /// # Errors
     /// As [`Store::format`].
     pub fn format_on(medium: Arc<dyn Medium>) -> Result<Store> {
+        Self::format_on_with(medium, None)
+    }
+
+    /// As [`Store::format_on`], with the journal on another medium, if one is given.
+    ///
+    /// # Errors
+    /// As [`Store::format`].
+    pub fn format_on_with(
+        medium: Arc<dyn Medium>,
+        journal: Option<Arc<dyn Medium>>,
+    ) -> Result<Store> {
         let uri = medium.uri().to_owned();
-        Ok(Self::with_uri(Volume::format(medium, &FormatSpec::default())?, &uri))
+        let named = journal.as_ref().map(|j| j.uri().to_owned());
+        let volume = Volume::format_with(medium, journal, &FormatSpec::default())?;
+        Ok(Self::with_uri(volume, &uri, named))
     }
 
     /// Opens the store on a medium that the caller has opened.
@@ -147,18 +184,47 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn open_on(medium: Arc<dyn Medium>, options: &OpenOptions) -> Result<Store> {
+        Self::open_on_with(medium, None, options)
+    }
+
+    /// As [`Store::open_on`], with the medium that the store's journal is on. The option
+    /// `journal` is not looked at.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_on_with(
+        medium: Arc<dyn Medium>,
+        journal: Option<Arc<dyn Medium>>,
+        options: &OpenOptions,
+    ) -> Result<Store> {
         let uri = medium.uri().to_owned();
-        Ok(Self::with_uri(Volume::open(medium, &options.into())?, &uri))
+        let named = journal.as_ref().map(|j| j.uri().to_owned());
+        let volume = Volume::open_with(medium, journal, &options.into())?;
+        Ok(Self::with_uri(volume, &uri, named))
+    }
+
+    /// Says what is lost when the journal of a store, which is on a medium of its own, is given
+    /// up; with `force` does so: the store goes back to its newest checkpoint, and its journal
+    /// is in itself from then on. The journal is read where the URI or the option names one.
+    ///
+    /// # Errors
+    /// `Invalid` for a store whose journal is in itself, and for the right journal, with which
+    /// the store can be opened; `Corrupt` where there is no checkpoint to go back to.
+    pub fn discard_journal(uri: &str, options: &OpenOptions, force: bool) -> Result<Discarded> {
+        not_forked()?;
+        let _registry = Registry::lock();
+        let journal = journal::named(uri, options.journal.as_deref())?;
+        let read = OpenOptions { read_only: true, ..options.clone() };
+        let store = if force { options } else { &read };
+        let medium = freehold_engine::open(uri, &store.into())?;
+        let (journal, useless) = journal::open_what_can_be(uri, journal.as_deref(), options)?;
+        Volume::discard_journal(medium, journal, useless, force)
     }
 
     /// A handle to a volume that was opened elsewhere.
-    fn with_uri(volume: Arc<Volume>, uri: &str) -> Store {
+    fn with_uri(volume: Arc<Volume>, uri: &str, journal: Option<String>) -> Store {
         let who = volume.default_session();
-        Store { inner: Arc::new(Inner { volume, who, uri: uri.to_owned() }) }
-    }
-
-    fn into_volume(self) -> Arc<Volume> {
-        self.inner.volume.clone()
+        Store { inner: Arc::new(Inner { volume, who, uri: uri.to_owned(), journal }) }
     }
 
     pub(crate) fn volume(&self) -> &Arc<Volume> {
@@ -305,9 +371,26 @@ impl Store {
         self.here().map(|v| v.holdings()).unwrap_or_default()
     }
 
-    /// What reaches blocks or memory of leases now: pins, commands, registrations, and what
-    /// is in quarantine because of them. Nothing in a forked child.
-    pub fn inflight(&self) -> Vec<InFlight> {
+    /// What may reach blocks or memory now: through each lease that is in use (pins, commands,
+    /// registrations, and what is in quarantine because of them), and by a device that was
+    /// lost, which memory is withheld from reuse for (law M4). Does not block. Nothing in a
+    /// forked child.
+    ///
+    /// ```
+    /// use freehold::{Access, LeaseOptions, Store};
+    /// let store = Store::format("mem:16M", &Default::default())?;
+    /// let file = store.create(b"f")?;
+    /// file.write_at(&[1; 4096], 0)?;
+    /// let lease = file.lease(.., Access::Read, &LeaseOptions::default())?;
+    /// assert!(store.inflight().is_empty(), "it is held, and not in use");
+    /// let registered = lease.register(|| Ok(()))?;
+    /// let now = store.inflight();
+    /// assert_eq!((now.leases[0].lease, now.leases[0].registered), (lease.id(), 1));
+    /// assert_eq!(now.withheld, 0);
+    /// # drop(registered);
+    /// # Ok::<(), freehold::Error>(())
+    /// ```
+    pub fn inflight(&self) -> InFlight {
         self.here().map(|v| v.inflight()).unwrap_or_default()
     }
 
@@ -346,6 +429,7 @@ impl Store {
             volatile_cache: g.volatile_cache,
             atomic_bytes: g.atomic_bytes,
             window: g.window,
+            journal: v.journal,
         }
     }
 
@@ -401,6 +485,12 @@ impl Store {
         self.volume().recall_all(self.inner.who.id())?;
         self.volume().close()
     }
+}
+
+/// Do two names of a journal mean the same one?
+fn same_journal(one: Option<&str>, other: Option<&str>) -> bool {
+    let key = |uri: Option<&str>| uri.and_then(registry::key);
+    one == other || key(one).is_some_and(|one| Some(one) == key(other))
 }
 
 impl fmt::Debug for Store {

@@ -111,7 +111,7 @@ fn a_registration_without_a_holder_stays_until_its_action_has_run() {
     });
     drop(registration.unwrap());
     drop((lease, mine, session));
-    assert_eq!(store.inflight()[0].registered, 1);
+    assert_eq!(store.inflight().leases[0].registered, 1);
     let file = store.open_file(b"f").unwrap();
     assert_eq!(kind(file.truncate(0)), ErrorKind::Busy);
     assert_eq!(file.size(), 4096);

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
 fn one(dir: &std::path::Path, size: u64, round: u64) -> freehold::Result<()> {
     let path = dir.join(format!("freehold-recover-{}", std::process::id()));
     let uri = format!("file:{}", path.display());
-    let options = FormatOptions { size: Some(size), force: true };
+    let options = FormatOptions { size: Some(size), force: true, ..Default::default() };
     let report = (|| -> freehold::Result<_> {
         let store = Store::format(&uri, &options)?;
         let file = store.create(b"f")?;
@@ -79,7 +79,10 @@ fn large(dir: &std::path::Path, extents: u64) -> freehold::Result<()> {
     let uri = format!("file:{}", path.display());
     let size = extents * 4096 * 4 + (64 << 20);
     let result = (|| {
-        let store = Store::format(&uri, &FormatOptions { size: Some(size), force: true })?;
+        let store = Store::format(
+            &uri,
+            &FormatOptions { size: Some(size), force: true, ..Default::default() },
+        )?;
         let file = store.create(b"f")?;
         for i in 0..extents {
             file.allocate(i * 2 * BLOCK, BLOCK)?;

@@ -21,6 +21,9 @@ pub enum ErrorKind {
     ReadOnly,
     /// Caller: what was opened is not a store.
     NotAStore,
+    /// Caller: the journal of the store is missing, or what was given is not it; the message
+    /// says which is wanted.
+    WrongJournal,
     /// Caller: a store of a newer format, or with features that this build lacks.
     TooNew,
     /// Refusal: somebody else holds it, or work in flight is in the way.

@@ -35,4 +35,4 @@ pub mod vfio_user;
 mod window;
 
 pub use holder::{HOLDER_BYTES, Holder};
-pub use open::{FormatOptions, OpenOptions, format_target, open};
+pub use open::{FormatOptions, OpenOptions, check_target, format_target, open};

@@ -175,8 +175,47 @@ fn create_locked(
     prepared.map(|()| opened)
 }
 
+/// Finds out whether [`format_target`] would take a medium, as far as that can be told without
+/// opening a device, and changes nothing: for who formats several media or none.
+///
+/// # Errors
+/// As [`format_target`].
+pub fn check_target(uri: &str, options: &FormatOptions) -> Result<()> {
+    match Uri::parse(uri)?.target {
+        Target::File { path } if !missing(&path, options)? => {
+            free(&open_locked(&path, &OpenOptions::default())?, options)?;
+        }
+        Target::Pmem { path, volatile, .. } if regular(&path) && !missing(&path, options)? => {
+            let opened = pmem::open_locked(&path, false)?;
+            pmem::usable(&opened, volatile, true)?;
+            free(&opened, options)?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// What is not there is a file that is to be made.
+fn regular(path: &Path) -> bool {
+    rustix::fs::stat(path)
+        .map_or(true, |stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
+}
+
 /// Creates a missing file; true when it did.
 fn create(path: &Path, options: &FormatOptions) -> Result<bool> {
+    if !missing(path, options)? {
+        return Ok(false);
+    }
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
+    match rustix::fs::open(path, flags, Mode::from_raw_mode(0o600)) {
+        Ok(_) => Ok(true),
+        Err(Errno::EXIST) => Ok(false),
+        Err(errno) => Err(crate::file::open_error(errno, &format!("creating {}", path.display()))),
+    }
+}
+
+/// Whether a file is to be created. One that is missing or empty needs a size.
+fn missing(path: &Path, options: &FormatOptions) -> Result<bool> {
     match rustix::fs::stat(path) {
         Ok(stat) => {
             let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
@@ -192,22 +231,13 @@ fn create(path: &Path, options: &FormatOptions) -> Result<bool> {
             "{} does not exist: say which size it gets, and it is created",
             path.display()
         ))),
-        Err(Errno::NOENT) => {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
-            match rustix::fs::open(path, flags, Mode::from_raw_mode(0o600)) {
-                Ok(_) => Ok(true),
-                Err(Errno::EXIST) => Ok(false),
-                Err(errno) => {
-                    Err(crate::file::open_error(errno, &format!("creating {}", path.display())))
-                }
-            }
-        }
+        Err(Errno::NOENT) => Ok(true),
         Err(errno) => Err(crate::file::open_error(errno, &format!("opening {}", path.display()))),
     }
 }
 
-/// The checks, under the lock, and the size.
-fn prepare(opened: &Opened, options: &FormatOptions) -> Result<()> {
+/// The checks, under the lock.
+fn free(opened: &Opened, options: &FormatOptions) -> Result<()> {
     let path = opened.path.display();
     let system = System::live();
     let user = match opened.device {
@@ -217,9 +247,16 @@ fn prepare(opened: &Opened, options: &FormatOptions) -> Result<()> {
     if let Some(user) = user {
         return Err(Error::new(ErrorKind::Busy, format!("{path} is in use: {user}")));
     }
-    if !options.force {
-        check_free(opened)?;
+    match options.force {
+        true => Ok(()),
+        false => check_free(opened),
     }
+}
+
+/// The checks, and the size.
+fn prepare(opened: &Opened, options: &FormatOptions) -> Result<()> {
+    free(opened, options)?;
+    let path = opened.path.display();
     if opened.device.is_some() {
         if options.size.is_some() {
             return Err(invalid(format!("{path} is a device: it has its own size and takes none")));

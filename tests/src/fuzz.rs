@@ -14,7 +14,7 @@ use freehold_blockmap::format::header::{self, HEADER, HeaderFields, NO_ID};
 use freehold_blockmap::format::node::{self, Body, PAYLOAD};
 use freehold_blockmap::format::record::{decode_record, encode_record};
 use freehold_blockmap::format::types::{GroupDesc, GroupHead, Kind, NodeRef};
-use freehold_blockmap::format::{BLOCK, bitmap, journal, superblock};
+use freehold_blockmap::format::{BLOCK, bitmap, journal, journal_header, superblock};
 
 /// The store id that all functions here use.
 pub const ID: [u8; 16] = [0x5a; 16];
@@ -27,6 +27,7 @@ pub const ALL: &[(&str, Function)] = &[
     ("fuzz_raw", fuzz_raw),
     ("fuzz_header", fuzz_header),
     ("fuzz_superblock", fuzz_superblock),
+    ("fuzz_journal_header", fuzz_journal_header),
     ("fuzz_node", fuzz_node),
     ("fuzz_bitmap", fuzz_bitmap),
     ("fuzz_record", fuzz_record),
@@ -39,6 +40,7 @@ pub fn fuzz_raw(data: &[u8]) {
     let desc = GroupDesc { addr: 2, generation: 1, free: 0 };
     let _ = header::open(data, &ID, 2, None, Kind::Extents);
     let _ = superblock::decode(data, 0);
+    let _ = journal_header::decode(data, 0);
     let _ = node::decode::<Extents>(data, &ID, at);
     let _ = bitmap::decode(data, &ID, 0, &desc);
     let _ = journal::decode_group_head(data, &ID);
@@ -91,6 +93,28 @@ pub fn fuzz_superblock(data: &[u8]) {
         let mut again = vec![0; BLOCK];
         superblock::encode(&sb, slot, &mut again).unwrap();
         assert_eq!(superblock::decode(&again, slot), Ok(sb));
+    }
+}
+
+/// Any bytes as the fields of a journal's header.
+pub fn fuzz_journal_header(data: &[u8]) {
+    let Some((front, fields)) = data.split_first_chunk::<12>() else { return };
+    let mut block = block_of(fields, HEADER);
+    let slot = u64::from(front[0] & 1);
+    let head = HeaderFields {
+        kind: Kind::Journal,
+        addr: slot,
+        generation: u64::from_le_bytes(front[4..].try_into().unwrap()),
+        stamp: 0,
+        entries: 0,
+        payload_len: fields.len().min(PAYLOAD) as u32,
+        level: 0,
+    };
+    header::seal(&mut block, &NO_ID, head).unwrap();
+    if let Ok(journal) = journal_header::decode(&block, slot) {
+        let mut again = vec![0xee; BLOCK];
+        journal_header::encode(&journal, slot, &mut again).unwrap();
+        assert_eq!(again, block, "one state has one encoding");
     }
 }
 

@@ -24,3 +24,17 @@ fn random_histories() {
     println!("{points} crashes of {n} histories");
     assert!(seeds.asked_for() || points >= 500, "only {points} crashes");
 }
+
+#[test]
+fn apart() {
+    let seeds = Seeds::of(Duration::from_secs(8));
+    let steps = if seeds.asked_for() { usize::MAX } else { 40 };
+    let points = AtomicU64::new(0);
+    let n = seeds.run(|seed| {
+        points.fetch_add(crash::apart_seed(seed, steps)?, Ordering::Relaxed);
+        Ok(())
+    });
+    let points = points.into_inner();
+    println!("{points} crashes of {n} histories with the journal on a medium of its own");
+    assert!(seeds.asked_for() || points >= 300, "only {points} crashes");
+}

@@ -13,13 +13,16 @@ use freehold_blockmap::format::layout::Layout;
 use freehold_blockmap::format::node::{self, Body, decode};
 use freehold_blockmap::format::record::{RECORDS, decode_record, encode_record};
 use freehold_blockmap::format::types::{GROUP_BLOCKS, INLINE_EXTENTS, Kind, NAME_MAX};
-use freehold_blockmap::format::{self, bitmap, file_record, header, journal, superblock};
+use freehold_blockmap::format::{
+    self, bitmap, file_record, header, journal, journal_header, superblock,
+};
 use std::collections::BTreeMap;
 
 /// Every table of fields that the code has, by its name in the document.
 const LAYOUTS: &[(&str, Layout)] = &[
     ("header", header::LAYOUT),
     ("superblock", superblock::LAYOUT),
+    ("superblock, journal apart", superblock::APART_LAYOUT),
     ("root", superblock::ROOT_LAYOUT),
     ("child", node::CHILD_LAYOUT),
     ("shift", node::SHIFT_LAYOUT),
@@ -32,6 +35,7 @@ const LAYOUTS: &[(&str, Layout)] = &[
     ("space group", entries::SPACE_LAYOUT),
     ("bitmap", bitmap::LAYOUT),
     ("group", journal::LAYOUT),
+    ("journal header", journal_header::LAYOUT),
 ];
 
 fn owned(layout: Layout) -> Vec<(String, usize, usize)> {
@@ -94,6 +98,7 @@ fn constants_are_those_of_the_code() {
         ("EXTENT_OWN", entries::EXTENT_OWN.into()),
         ("SHAPE_INLINE", file_record::SHAPE_INLINE.into()),
         ("SHAPE_TREE", file_record::SHAPE_TREE.into()),
+        ("JOURNAL_APART", superblock::JOURNAL_APART),
         ("KNOWN_REFUSE", superblock::KNOWN_REFUSE),
         ("KNOWN_READONLY", superblock::KNOWN_READONLY),
         ("KNOWN_IGNORE", superblock::KNOWN_IGNORE),
@@ -123,6 +128,7 @@ fn kinds_are_those_of_the_code() {
         Kind::Counts,
         Kind::Space,
         Kind::Bitmap,
+        Kind::Journal,
     ];
     let code: Vec<_> = code.iter().map(|k| (format!("{}", *k as u8), format!("{k:?}"))).collect();
     let tables = parse::marked(&parse::document(), "kinds");
@@ -178,6 +184,10 @@ fn vectors_are_what_the_code_writes_and_reads() {
     assert!(wanted.is_empty(), "the vectors must be\n{wanted}");
     let read = |name: &str| parse::vector(&said[name]);
     assert_eq!(superblock::decode(&read("superblock"), 1), Ok(samples::superblock()));
+    let apart = superblock::decode(&read("superblock, journal apart"), 1);
+    assert_eq!(apart, Ok(samples::apart()));
+    let journal = journal_header::decode(&read("journal header"), 1);
+    assert_eq!(journal, Ok(samples::journal()));
     let (at, stamp, entries) = samples::leaf();
     let node = decode::<Extents>(&read("leaf of extents"), &samples::ID, at).unwrap();
     assert_eq!((node.stamp, node.body), (stamp, Body::Leaf(entries.to_vec())));

@@ -15,7 +15,9 @@ use freehold_blockmap::format::journal::{
 use freehold_blockmap::format::node::{self, Body, DecodedNode, decode, encode_inner, encode_leaf};
 use freehold_blockmap::format::record::{decode_record, encode_record};
 use freehold_blockmap::format::types::{Child, GroupDesc, GroupHead, NodeRef, Record};
-use freehold_blockmap::format::{BLOCK, FormatError, bitmap, codec::Reader, superblock};
+use freehold_blockmap::format::{
+    BLOCK, FormatError, bitmap, codec::Reader, journal_header, superblock,
+};
 use freehold_tests::fuzz::{self, ID};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
@@ -104,11 +106,17 @@ fn inner_nodes_round_trip() {
 }
 
 #[test]
-fn superblocks_and_bitmaps_round_trip() {
+fn superblocks_headers_and_bitmaps_round_trip() {
     each(500, (values::superblock(), 0..2u64), |(sb, slot)| {
         let mut block = vec![0xee; BLOCK];
         superblock::encode(&sb, slot, &mut block).unwrap();
         prop_assert_eq!(superblock::decode(&block, slot), Ok(sb));
+        Ok(())
+    });
+    each(500, (values::journal_header(), 0..2u64), |(journal, slot)| {
+        let mut block = vec![0xee; BLOCK];
+        journal_header::encode(&journal, slot, &mut block).unwrap();
+        prop_assert_eq!(journal_header::decode(&block, slot), Ok(journal));
         Ok(())
     });
     each(100, (values::bitmap(), 0..1000u64), |(words, group)| {
@@ -207,15 +215,29 @@ fn leaves_with_a_few_bytes_changed_do_not_confuse_the_decoder() {
     each(1000, (values::superblock(), changes()), |(sb, changes)| {
         let mut block = vec![0; BLOCK];
         superblock::encode(&sb, 0, &mut block).unwrap();
-        // Slot 0, refused features cleared, the checkpoint; then the fields.
-        let mut data = vec![0; 4];
+        // Slot 0, refused features cleared or kept, the checkpoint; then the fields.
+        let mut data = vec![0, 0, sb.apart.is_some().into(), 0];
         data.extend_from_slice(&sb.checkpoint.to_le_bytes());
-        data.extend_from_slice(&block[64..272]);
+        data.extend_from_slice(&block[64..296]);
         fuzz::fuzz_superblock(&data);
         for (at, bits) in changes {
-            let at = 12 + usize::from(at) % 208;
+            let at = 12 + usize::from(at) % 232;
             data[at] ^= bits;
             fuzz::fuzz_superblock(&data);
+        }
+        Ok(())
+    });
+    each(1000, (values::journal_header(), changes()), |(journal, changes)| {
+        let mut block = vec![0; BLOCK];
+        journal_header::encode(&journal, 0, &mut block).unwrap();
+        let mut data = vec![0; 4];
+        data.extend_from_slice(&journal.epoch.to_le_bytes());
+        data.extend_from_slice(&block[64..104]);
+        fuzz::fuzz_journal_header(&data);
+        for (at, bits) in changes {
+            let at = 12 + usize::from(at) % 40;
+            data[at] ^= bits;
+            fuzz::fuzz_journal_header(&data);
         }
         Ok(())
     });

@@ -5,7 +5,7 @@
 //! `FREEHOLD_WRITE_GOLDEN=1 cargo test -p freehold-tests --test golden`; an image
 //! of a released version is never written again.
 
-use freehold::{File, Result, Store};
+use freehold::{File, OpenOptions, Result, Store};
 use freehold_blockmap::format::VERSION;
 use freehold_blockmap::format::record::RECORDS;
 use freehold_blockmap::format::types::{FileMap, Record};
@@ -18,6 +18,10 @@ use std::path::PathBuf;
 
 const BLOCKS: u64 = 2048;
 const ID: [u8; 16] = *b"golden image, v1";
+const JOURNAL: [u8; 16] = *b"golden journal 2";
+
+/// Blocks of the medium of a journal apart: the shortest ring, and its headers.
+const RING: u64 = 130;
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden").join(name)
@@ -36,9 +40,40 @@ fn fill(file: &File, first: u64, blocks: u64, step: u64, byte: u64) -> Result<()
 /// A store with everything that the format can say.
 fn write() -> Result<SimImage> {
     let sim = SimMedium::new(SimOptions { blocks: BLOCKS, ..options() });
-    let spec = FormatSpec { id: Some(ID), journal_blocks: Some(128) };
+    let spec = FormatSpec { id: Some(ID), journal_blocks: Some(128), ..FormatSpec::default() };
     Volume::format(sim.medium(), &spec)?.close()?;
     let store = open(&sim, false)?;
+    let going = fill_store(&store)?;
+    let image = sim.image();
+    drop((going, store));
+    Ok(image)
+}
+
+/// The same store with its journal apart.
+fn write_apart() -> Result<[SimImage; 2]> {
+    let sim = SimMedium::new(SimOptions { blocks: BLOCKS, ..options() });
+    let ring = journal_medium(&SimImage::new());
+    let spec = FormatSpec { id: Some(ID), journal_id: Some(JOURNAL), ..FormatSpec::default() };
+    Volume::format_with(sim.medium(), Some(ring.medium()), &spec)?.close()?;
+    let store = open_apart(&sim, &ring, false)?;
+    let going = fill_store(&store)?;
+    let images = [sim.image(), ring.image()];
+    drop((going, store));
+    Ok(images)
+}
+
+fn journal_medium(image: &SimImage) -> SimMedium {
+    let options = SimOptions { blocks: RING, window: true, ..options() };
+    SimMedium::with_image(options, image.clone())
+}
+
+fn open_apart(sim: &SimMedium, ring: &SimMedium, read_only: bool) -> Result<Store> {
+    let options = OpenOptions { read_only, ..OpenOptions::default() };
+    Store::open_on_with(sim.medium(), Some(ring.medium()), &options)
+}
+
+/// Gives a handle that keeps a removal from going on.
+fn fill_store(store: &Store) -> Result<File> {
     let tree = store.create(b"tree")?;
     fill(&tree, 0, 200, 2, 1)?;
     store.create(b"inline")?.write_at(b"a few bytes", 3)?;
@@ -73,10 +108,7 @@ fn write() -> Result<SimImage> {
     store.checkpoint()?;
     store.checkpoint()?;
     drop(doomed);
-    let going = tail(&store, &tree, &unwritten)?;
-    let image = sim.image();
-    drop((going, store));
-    Ok(image)
+    tail(store, &tree, &unwritten)
 }
 
 /// Every kind of record, in several groups. Whoever drops the handle lets the
@@ -146,12 +178,59 @@ fn wants_new() -> bool {
 }
 
 fn regenerate() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(write_files);
+}
+
+fn write_files() {
     let image = write().expect("a sound store");
     let store = open(&medium(&image, BLOCKS), true).expect("a sound store");
     let text = manifest(&store).expect("a sound store");
     std::fs::create_dir_all(path("")).expect("a folder");
     std::fs::write(path(&format!("v{VERSION}.img")), encode(&image, BLOCKS)).expect("a file");
     std::fs::write(path(&format!("v{VERSION}.txt")), text).expect("a file");
+    let [image, ring] = write_apart().expect("two sound media");
+    let store = open_apart(&medium(&image, BLOCKS), &journal_medium(&ring), true);
+    let text = manifest(&store.expect("a sound store")).expect("a sound store");
+    for (name, bytes) in [
+        ("apart.img", encode(&image, BLOCKS)),
+        ("apart.journal.img", encode(&ring, RING)),
+        ("apart.txt", text.into_bytes()),
+    ] {
+        std::fs::write(path(&format!("v{VERSION}.{name}")), bytes).expect("a file");
+    }
+}
+
+#[test]
+fn the_golden_pair_opens_and_holds_what_it_held() {
+    if wants_new() {
+        regenerate();
+    }
+    let read = |name: &str| std::fs::read(path(&format!("v2.{name}"))).expect("a golden file");
+    let image = |name: &str| decode(&read(name)).expect("a golden image");
+    let ((image, blocks), (ring, ring_blocks)) = (image("apart.img"), image("apart.journal.img"));
+    assert_eq!((blocks, ring_blocks), (BLOCKS, RING));
+    let text = String::from_utf8(read("apart.txt")).expect("text");
+    for read_only in [true, false] {
+        let (sim, ring) = (medium(&image, blocks), journal_medium(&ring));
+        let store = open_apart(&sim, &ring, read_only).unwrap();
+        assert!(store.recovery().groups > 3, "{:?}", store.recovery());
+        assert_eq!(store.info().journal.map(|j| j.id), Some(JOURNAL));
+        assert_eq!(manifest(&store).unwrap(), text);
+        assert_eq!(store.check().unwrap().findings, []);
+        if read_only {
+            continue;
+        }
+        let file = store.create(b"of this build").unwrap();
+        file.write_durable_at(&[1; 9000], 5).unwrap();
+        drop((file, store));
+        let store = open_apart(&sim, &ring, false).unwrap();
+        assert_eq!(store.open_file(b"of this build").unwrap().size(), 9005);
+        assert_eq!(store.check().unwrap().findings, []);
+    }
+    // Without its journal it is refused, and so it is by who does not know the feature.
+    let refused = open(&medium(&image, blocks), true).unwrap_err();
+    assert_eq!(refused.kind(), freehold::ErrorKind::WrongJournal);
 }
 
 #[test]

@@ -8,6 +8,9 @@
 #[allow(dead_code)]
 #[path = "program/harness.rs"]
 mod harness;
+mod nvme {
+    mod asleep;
+}
 
 use freehold_tests::nvme::killed;
 use freehold_tests::nvme::served::fresh_path;
@@ -42,14 +45,34 @@ fn m1_what_is_behind_a_regions_barrier_survives_the_loss_of_the_rest() {
     assert!(syncs > 0, "nothing was ever confirmed");
 }
 
+#[test]
+fn m1_a_journal_on_the_region_survives_the_loss_of_both_caches() {
+    let mut syncs = 0;
+    for seed in seeds::range(0..8) {
+        match killed::journal_seed(seed) {
+            Ok(confirmed) => syncs += confirmed,
+            Err(why) => panic!("seed {seed}: {why}; {}", seeds::again("nvme", seed)),
+        }
+    }
+    assert!(syncs > 0, "nothing was ever confirmed");
+}
+
 /// A process that serves, killed when this is dropped.
 struct Emulator(Child);
 
 impl Emulator {
     fn start(socket: &Path, backing: &Path, seed: u64, more: &[&str]) -> Self {
+        let (seed, backing) = (seed.to_string(), backing.to_str().expect("UTF-8"));
+        let mut args = vec!["--size", "64M", "--backing", backing];
+        args.extend(["--volatile-cache", "--seed", &seed]);
+        args.extend(more);
+        Self::serve(socket, &args)
+    }
+
+    /// Serves as it is told.
+    fn serve(socket: &Path, args: &[&str]) -> Self {
         let mut command = Command::new(harness::program());
-        command.arg("emulate").arg("--socket").arg(socket).args(["--size", "64M", "--backing"]);
-        command.arg(backing).args(["--volatile-cache", "--seed", &seed.to_string()]).args(more);
+        command.arg("emulate").arg("--socket").arg(socket).args(args);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the program runs");
         let mut line = String::new();
@@ -68,16 +91,18 @@ impl Drop for Emulator {
     }
 }
 
-#[test]
-fn m1_what_was_flushed_survives_a_kill() {
-    for seed in seeds::range(0..4) {
+/// Stories whose emulator is killed by SIGKILL at a moment of the clock; `key` ends the store's
+/// name, `more` is for the emulator.
+fn killed_by_signal(seeds: std::ops::Range<u64>, key: &str, more: impl Fn(&Path) -> Vec<String>) {
+    for seed in seeds {
         let mut random = Random::new(seed);
-        let (backing, socket) = (fresh_path("img"), fresh_path("sock"));
+        let (backing, socket, region) = (fresh_path("img"), fresh_path("sock"), fresh_path("pmr"));
         let lba = *random.pick(&["512", "4096"]);
-        let start = |random: &mut Random| {
-            Emulator::start(&socket, &backing, random.next_u64(), &["--lba", lba])
-        };
-        let uri = format!("vfio-user:{}", socket.display());
+        let more = more(&region);
+        let args: Vec<&str> = ["--lba", lba].into_iter().chain(more.iter().map(|m| &**m)).collect();
+        let start =
+            |random: &mut Random| Emulator::start(&socket, &backing, random.next_u64(), &args);
+        let uri = format!("vfio-user:{}{key}", socket.display());
         let emulator = start(&mut random);
         let mut promises = killed::prepare(&uri).expect("a new store");
         drop(emulator);
@@ -95,9 +120,22 @@ fn m1_what_was_flushed_survives_a_kill() {
             let judged = killed::judge(&uri, &mut promises);
             judged.unwrap_or_else(|why| panic!("seed {seed}: {why}"));
         }
-        let _ = std::fs::remove_file(&socket);
-        let _ = std::fs::remove_file(&backing);
+        for path in [socket, backing, region] {
+            let _ = std::fs::remove_file(path);
+        }
     }
+}
+
+#[test]
+fn m1_what_was_flushed_survives_a_kill() {
+    killed_by_signal(seeds::range(0..4), "", |_| Vec::new());
+}
+
+#[test]
+fn m1_a_journal_on_the_region_survives_a_kill() {
+    killed_by_signal(seeds::range(0..3), "?journal=pmr", |region| {
+        vec!["--pmr".to_owned(), format!("{}:2M", region.display())]
+    });
 }
 
 #[test]

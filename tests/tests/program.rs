@@ -9,6 +9,7 @@ mod program {
     pub(crate) mod demo;
     pub(crate) mod device;
     pub(crate) mod harness;
+    pub(crate) mod journal;
     pub(crate) mod kill;
     pub(crate) mod names;
     pub(crate) mod race;

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 /// What is broken, and who must notice: a case by name, or `crash`, `model`, `leased` (crashes
 /// under leases), `killed` (the emulated controller loses its cache), `region` (that of its Persistent Memory
-/// Region) or `stress` (of leases) with so many seeds.
+/// Region), `apart` (crashes with the journal on a medium of its own), `pmr` (the same, on a Persistent
+/// Memory Region) or `stress` (of leases) with so many seeds.
 const BROKEN: &[(&str, &str)] = &[
     ("keep-own-bits", "b1_shared_blocks_are_copied"),
     ("ignore-lowerings", "b2_a_lowering_that_is_not_durable_counts"),
@@ -56,6 +57,10 @@ const BROKEN: &[(&str, &str)] = &[
     ("no-journal-flush", "leased 60"),
     ("no-journal-flush", "killed 6"),
     ("no-region-barrier", "region 6"),
+    ("no-journal-barrier", "apart 6"),
+    ("no-journal-header-barrier", "apart 6"),
+    ("no-journal-barrier", "pmr 6"),
+    ("no-region-barrier", "pmr 6"),
     ("no-window-write-back", "r2_stores_are_written_back_before_anything_is_promised"),
 ];
 
@@ -68,6 +73,8 @@ fn detect(detector: &str) -> Result<(), String> {
     let seeds: u64 = words.next().map_or(0, |n| n.parse().expect("a number of seeds"));
     match name {
         "crash" => (0..seeds).try_for_each(|s| crash::seed(s, 40).map(drop)),
+        "apart" => (0..seeds).try_for_each(|s| crash::apart_seed(s, 40).map(drop)),
+        "pmr" => (0..seeds).try_for_each(|s| nvme::killed::journal_seed(s).map(drop)),
         "model" => (0..seeds).try_for_each(|s| model::seed(s).map(drop)),
         "killed" => (0..seeds).try_for_each(|s| nvme::killed::seed(s).map(drop)),
         "region" => (0..seeds).try_for_each(|s| nvme::killed::region_seed(s).map(drop)),

@@ -135,7 +135,10 @@ impl Stage {
     /// An empty store on the device.
     pub(crate) fn store(&self) -> Outcome<Store> {
         self.wipe()?;
-        Ok(Store::format(&self.uri(), &FormatOptions { size: None, force: true })?)
+        Ok(Store::format(
+            &self.uri(),
+            &FormatOptions { size: None, force: true, ..Default::default() },
+        )?)
     }
 
     /// Opens the store that is there.

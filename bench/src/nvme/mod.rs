@@ -6,7 +6,7 @@
 pub mod plain;
 
 use crate::BLOCK;
-use freehold_engine::emulator::{Backing, Emulator, Options};
+use freehold_engine::emulator::{Backing, Emulator, Options, RegionOptions};
 use freehold_engine::medium::{Completion, Medium, Op, Result};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::path::{Path, PathBuf};
@@ -29,26 +29,40 @@ pub struct Target {
     pub core: usize,
     /// How long it takes for a comparison.
     pub compare_ms: u64,
+    /// Its namespace is a file beside the socket, and a flush is one of that file.
+    pub disk: bool,
+    /// Bytes of a Persistent Memory Region, in another file there; 0 for none.
+    pub region: u64,
 }
 
 impl Target {
     /// A controller whose namespace moves no data, on the second core.
     pub fn null(socket: PathBuf, size: u64) -> Target {
-        Target { socket, size, null: true, shadow: true, core: 1, compare_ms: 0 }
+        let (null, shadow, disk) = (true, true, false);
+        Target { socket, size, null, shadow, core: 1, compare_ms: 0, disk, region: 0 }
+    }
+
+    /// The file of its namespace, and that of its region.
+    pub fn files(&self) -> [PathBuf; 2] {
+        ["img", "pmr"].map(|end| self.socket.with_extension(end))
     }
 
     /// As one word of a command line; [`Target::parse`] reads it.
     fn word(&self) -> String {
-        let Target { size, null, shadow, core, compare_ms, .. } = self;
-        format!("{size},{},{},{core},{compare_ms}", u8::from(*null), u8::from(*shadow))
+        let Target { size, null, shadow, core, compare_ms, disk, region, .. } = self;
+        let [null, shadow, disk] = [null, shadow, disk].map(|b| u8::from(*b));
+        format!("{size},{null},{shadow},{core},{compare_ms},{disk},{region}")
     }
 
     /// Reads the word that tells a process what to serve.
     pub fn parse(socket: &Path, word: &str) -> Option<Target> {
         let numbers: Vec<u64> = word.split(',').map(|n| n.parse().ok()).collect::<Option<_>>()?;
-        let [size, null, shadow, core, compare_ms] = numbers[..] else { return None };
-        let (null, shadow, core) = (null != 0, shadow != 0, core as usize);
-        Some(Target { socket: socket.to_owned(), size, null, shadow, core, compare_ms })
+        let [size, null, shadow, core, compare_ms, disk, region] = numbers[..] else {
+            return None;
+        };
+        let [null, shadow, disk] = [null, shadow, disk].map(|n| n != 0);
+        let (socket, core) = (socket.to_owned(), core as usize);
+        Some(Target { socket, size, null, shadow, core, compare_ms, disk, region })
     }
 
     /// Serves it until the process is killed.
@@ -60,7 +74,15 @@ impl Target {
         let _ =
             rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
         let mut options = Options::new(&self.socket, self.size);
-        options.backing = if self.null { Backing::Null } else { Backing::Memory };
+        let [image, region] = self.files();
+        options.backing = match (self.null, self.disk) {
+            (true, _) => Backing::Null,
+            (false, true) => Backing::File(image),
+            (false, false) => Backing::Memory,
+        };
+        if self.region > 0 {
+            options.region = Some(RegionOptions::new(region, self.region));
+        }
         options.shadow_doorbells = self.shadow;
         if self.compare_ms > 0 {
             options.faults.push(format!("delay:ms={},op=compare", self.compare_ms).parse()?);

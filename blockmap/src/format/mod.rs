@@ -12,6 +12,7 @@ mod error;
 pub mod file_record;
 pub mod header;
 pub mod journal;
+pub mod journal_header;
 pub mod layout;
 pub mod node;
 pub mod record;

@@ -6,11 +6,13 @@ use super::entries::{check_blocks, check_file};
 use super::file_record::check_node;
 use super::header::{self, HEADER, HeaderFields, NO_ID};
 use super::layout::{Layout, at, contiguous, end};
-use super::types::{Addr, Kind, NodeRef, Superblock};
+use super::types::{Addr, ApartJournal, Kind, NodeRef, Superblock};
 use super::{BLOCK, BLOCK_LIMIT, FIRST_BLOCK, FormatError, Result, VERSION};
 
+/// The feature of a store whose journal is on a medium of its own.
+pub const JOURNAL_APART: u64 = 1;
 /// Features without which a store cannot be opened, that this program knows.
-pub const KNOWN_REFUSE: u64 = 0;
+pub const KNOWN_REFUSE: u64 = JOURNAL_APART;
 /// Features without which a store cannot be written, that this program knows.
 pub const KNOWN_READONLY: u64 = 0;
 /// Features that a program may ignore, that this one knows.
@@ -37,12 +39,16 @@ pub const LAYOUT: Layout = &[
     ("space_root", 248, 24),
 ];
 
+/// What the feature `JOURNAL_APART` appends.
+pub const APART_LAYOUT: Layout = &[("journal_id", 272, 16), ("ring_blocks", 288, 8)];
+
 /// A root in the superblock. Offsets count from the root's own beginning.
 pub const ROOT_LAYOUT: Layout =
     &[("block", 0, 8), ("generation", 8, 8), ("level", 16, 1), ("reserved", 17, 7)];
 
 const ROOT: usize = end(ROOT_LAYOUT);
 const _: () = assert!(contiguous(LAYOUT, HEADER) && contiguous(ROOT_LAYOUT, 0) && ROOT == 24);
+const _: () = assert!(contiguous(APART_LAYOUT, end(LAYOUT)));
 
 /// The offset of a field, found when this is compiled.
 macro_rules! field {
@@ -82,6 +88,10 @@ pub fn encode(sb: &Superblock, addr: Addr, block: &mut [u8]) -> Result<()> {
         put(b, field!("files_root"), root_bytes(sb.files));
         put(b, field!("counts_root"), root_bytes(sb.counts));
         put(b, field!("space_root"), root_bytes(sb.space));
+        if let Some(apart) = sb.apart {
+            put(b, const { at(APART_LAYOUT, "journal_id") }, apart.id);
+            put(b, const { at(APART_LAYOUT, "ring_blocks") }, apart.blocks.to_le_bytes());
+        }
     }
     let fields = HeaderFields {
         kind: Kind::Super,
@@ -89,7 +99,7 @@ pub fn encode(sb: &Superblock, addr: Addr, block: &mut [u8]) -> Result<()> {
         generation: sb.checkpoint,
         stamp: 0,
         entries: 0,
-        payload_len: (end(LAYOUT) - HEADER) as u32,
+        payload_len: payload_len(sb.refuse_features) as u32,
         level: 0,
     };
     header::seal(block, &NO_ID, fields)
@@ -106,13 +116,19 @@ pub fn decode(block: &[u8], addr: Addr) -> Result<Superblock> {
     let b: &[u8; BLOCK] = block.try_into().map_err(|_| FormatError::Short("superblock"))?;
     let refuse = get_u64(b, field!("refuse_features"));
     let version = header::version(head);
+    // A journal's header has other fields where a superblock has its features.
+    if version == VERSION
+        && let Err(e @ FormatError::WrongKind { .. }) = header::get_fields(head, Kind::Super)
+    {
+        return Err(e);
+    }
     // A group's or a node's checksum has another seed; a superblock's does not change.
     if version > VERSION || (version == VERSION && refuse & !KNOWN_REFUSE != 0) {
         return Err(FormatError::TooNew { version, refuse });
     }
     let (head, payload) = header::open(block, &NO_ID, addr, None, Kind::Super)?;
     // Features that may be ignored can append fields.
-    if payload.len() < end(LAYOUT) - HEADER {
+    if payload.len() < payload_len(refuse) {
         return Err(FormatError::Short("superblock"));
     }
     if head.entries != 0 || head.stamp != 0 || head.level != 0 {
@@ -137,9 +153,19 @@ pub fn decode(block: &[u8], addr: Addr) -> Result<Superblock> {
         share_gen: get_u64(b, field!("share_generation")),
         next_file: get_u64(b, field!("next_file")),
         free: get_u64(b, field!("free")),
+        apart: (refuse & JOURNAL_APART != 0).then(|| ApartJournal {
+            id: get(b, const { at(APART_LAYOUT, "journal_id") }),
+            blocks: get_u64(b, const { at(APART_LAYOUT, "ring_blocks") }),
+        }),
     };
     check(&sb)?;
     Ok(sb)
+}
+
+/// Bytes of the payload that a store with these features needs.
+fn payload_len(refuse: u64) -> usize {
+    let layout = if refuse & JOURNAL_APART != 0 { APART_LAYOUT } else { LAYOUT };
+    end(layout) - HEADER
 }
 
 fn root_bytes(root: NodeRef) -> [u8; ROOT] {
@@ -185,6 +211,12 @@ fn check(sb: &Superblock) -> Result<()> {
     check_blocks(sb.journal_start, sb.journal_blocks)?;
     if sb.journal_start + sb.journal_blocks > sb.blocks {
         return bad("the journal ends behind the store");
+    }
+    if sb.apart.is_some() != (sb.refuse_features & JOURNAL_APART != 0) {
+        return bad("a journal apart without its feature, or the other way round");
+    }
+    if sb.apart.is_some_and(|j| j.id == NO_ID || j.blocks == 0 || j.blocks > BLOCK_LIMIT) {
+        return bad("a journal apart without an id, or of no length that can be");
     }
     if sb.checkpoint == 0 || sb.cut_group == 0 {
         return bad("checkpoints and groups are counted from 1");

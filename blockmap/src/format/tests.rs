@@ -7,7 +7,9 @@ use super::journal::{
 };
 use super::node::{Body, DecodedNode, PAYLOAD, decode, encode_inner, encode_leaf};
 use super::types::*;
-use super::{BLOCK, BLOCK_LIMIT, FILE_LIMIT, FormatError, bitmap, node, superblock};
+use super::{
+    BLOCK, BLOCK_LIMIT, FILE_LIMIT, FormatError, bitmap, journal_header, node, superblock,
+};
 
 const ID: [u8; 16] = *b"sixteen byte id!";
 
@@ -199,6 +201,7 @@ pub(super) fn sample_superblock() -> Superblock {
         share_gen: 4,
         next_file: 99,
         free: 1000,
+        apart: None,
     }
 }
 
@@ -231,6 +234,37 @@ fn unknown_features_refuse_make_read_only_or_do_nothing() {
     let error = superblock::decode(&block, 0).unwrap_err();
     assert_eq!(error, FormatError::TooNew { version: super::VERSION, refuse: 2 });
     assert!(error.to_string().contains("version 2, required features 0x2"));
+}
+
+#[test]
+fn a_journal_apart_and_its_headers_round_trip() {
+    let apart = Some(ApartJournal { id: [3; 16], blocks: 77 });
+    let sb = Superblock { refuse_features: 1, apart, ..sample_superblock() };
+    let mut block = vec![0xee; BLOCK];
+    superblock::encode(&sb, 0, &mut block).unwrap();
+    assert_eq!(superblock::decode(&block, 0), Ok(sb.clone()));
+    // The feature and what it appends go together.
+    for wrong in [Superblock { apart: None, ..sb.clone() }, Superblock { refuse_features: 0, ..sb }]
+    {
+        assert!(superblock::encode(&wrong, 0, &mut block).is_err());
+    }
+    let journal = JournalHeader { store_id: ID, journal_id: [3; 16], ring_blocks: 77, epoch: 12 };
+    for slot in [0, 1] {
+        journal_header::encode(&journal, slot, &mut block).unwrap();
+        assert_eq!(journal_header::decode(&block, slot), Ok(journal));
+        assert!(journal_header::decode(&block, 1 - slot).is_err());
+    }
+    assert!(journal_header::encode(&journal, 2, &mut block).is_err());
+    let none = [0; 16];
+    for wrong in [
+        JournalHeader { store_id: none, ..journal },
+        JournalHeader { journal_id: none, ..journal },
+        JournalHeader { ring_blocks: 0, ..journal },
+        JournalHeader { ring_blocks: BLOCK_LIMIT, ..journal },
+        JournalHeader { epoch: 0, ..journal },
+    ] {
+        assert!(journal_header::encode(&wrong, 0, &mut block).is_err(), "{wrong:?}");
+    }
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub enum Kind {
     Space = 7,
     /// The bitmap of one space group.
     Bitmap = 8,
+    /// One of the two headers of a journal that has a medium of its own.
+    Journal = 9,
 }
 
 /// Where a node is and when it was born. `addr` 0: there is none.
@@ -158,6 +160,30 @@ pub struct Superblock {
     pub next_file: FileId,
     /// Free blocks.
     pub free: u64,
+    /// The journal is on another medium: there with the feature `JOURNAL_APART` alone.
+    pub apart: Option<ApartJournal>,
+}
+
+/// What a superblock says of a journal on a medium of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ApartJournal {
+    /// The journal's id.
+    pub id: [u8; 16],
+    /// Blocks of its ring.
+    pub blocks: u64,
+}
+
+/// A header of a journal that has a medium of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JournalHeader {
+    /// The store that the journal belongs to.
+    pub store_id: [u8; 16],
+    /// The journal's own id, drawn at random by `format`.
+    pub journal_id: [u8; 16],
+    /// Blocks of its ring.
+    pub ring_blocks: u64,
+    /// The last checkpoint that the journal was told of before that was in force.
+    pub epoch: u64,
 }
 
 /// Where a space group's bitmap is. A group without a descriptor is all free.

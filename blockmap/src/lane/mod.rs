@@ -14,12 +14,14 @@
 //! driven is the wake-up.
 
 mod io;
+mod joined;
 mod plain;
 mod share;
 mod slots;
 mod wish;
 
 pub(crate) use io::{Io, RETRIES, Seen, all};
+pub(crate) use joined::Joined;
 pub(crate) use plain::{Kind, Plain};
 pub use share::{LeaseShare, LeaseTag};
 pub(crate) use slots::Slots;

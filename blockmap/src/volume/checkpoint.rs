@@ -80,6 +80,8 @@ impl Volume {
         if !crate::sabotage::breaks("no-checkpoint-barrier") {
             self.flush_all(io, "a checkpoint's flush").await?;
         }
+        // A journal on another medium knows of the checkpoint before it is in force.
+        self.ring.tell(io, self.id, cut.generation).await?;
         self.write_superblock(io, &cut, files.node_ref(), space.node_ref()).await?;
         let mark = {
             let mut core = self.core();
@@ -212,14 +214,15 @@ impl Volume {
         files: NodeRef,
         space: NodeRef,
     ) -> Result<()> {
+        let apart = self.ring.elsewhere().map(|(_, journal)| journal);
         let sb = Superblock {
-            refuse_features: 0,
+            refuse_features: apart.map_or(0, |_| superblock::JOURNAL_APART),
             readonly_features: 0,
             ignore_features: 0,
             store_id: self.id,
             blocks: self.blocks,
-            journal_start: self.journal_start,
-            journal_blocks: self.journal_blocks,
+            journal_start: self.room.0,
+            journal_blocks: self.room.1,
             checkpoint: cut.generation,
             cut_seq: cut.seq,
             cut_group: cut.group,
@@ -231,6 +234,7 @@ impl Volume {
             share_gen: cut.share_gen,
             next_file: cut.next_file,
             free: self.core().space.cut_free(),
+            apart,
         };
         let slot = Self::slot(cut.generation);
         let mut buf = self.medium.pool().take(BLOCK)?;

@@ -10,12 +10,10 @@ use super::Volume;
 use super::file::FileState;
 use super::guards::Table;
 use crate::error::Result;
-use crate::format::BLOCK;
 use crate::format::journal::encode_group;
 use crate::format::types::GroupHead;
-use crate::journal::{Sealed, ring_runs};
-use crate::lane::{Io, all};
-use std::pin::Pin;
+use crate::journal::Sealed;
+use crate::lane::Io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -85,23 +83,7 @@ impl Volume {
         let head = GroupHead { confirmed, ..g.head };
         let bytes = encode_group(head, &g.payload, &self.id)
             .map_err(|e| crate::Error::corrupt("journal group", g.head.pos, &e.to_string()))?;
-        let mut writes: Vec<Pin<Box<dyn Future<Output = Result<()>> + Send>>> = Vec::new();
-        let (pos, n) = (g.head.pos, u64::from(g.head.blocks));
-        let most = self.medium.geometry().max_transfer as usize / BLOCK * BLOCK;
-        for (at, skip, n) in ring_runs(self.journal_start, self.journal_blocks, pos, n) {
-            let from = skip as usize * BLOCK;
-            let run = &bytes[from..from + n as usize * BLOCK];
-            for (i, part) in run.chunks(most).enumerate() {
-                let at = at + (i * most / BLOCK) as u64;
-                let mut buf = self.medium.pool().take(part.len())?;
-                buf.copy_from_slice(part);
-                let io = io.clone();
-                writes.push(Box::pin(async move { io.write(at, buf, true).await.map(drop) }));
-            }
-        }
-        for done in all(writes).await {
-            done?;
-        }
+        self.ring.write(io, g.head.pos, &bytes).await?;
         self.counters.groups.fetch_add(1, Ordering::Relaxed);
         self.counters.records.fetch_add(u64::from(g.head.records), Ordering::Relaxed);
         self.counters.journal_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);

@@ -397,15 +397,12 @@ impl Volume {
         })
         .await?;
         for Part { block, len, how, phys } in parts.into_iter().filter(|p| p.how != How::Place) {
-            let mut buf = self.medium.pool().take((len * B) as usize)?;
             if how == How::New && phys != 0 {
-                let _seen = io.seen(&self.epoch);
-                let v = file.load();
-                let read = self.read_blocks(io, &v, block, len, buf).await;
-                buf = read.map_err(|(e, _)| e)?;
-            } else {
-                buf.fill(0);
+                self.own_extents(io, file, (block, block + len), end_byte).await?;
+                continue;
             }
+            let mut buf = self.medium.pool().take((len * B) as usize)?;
+            buf.fill(0);
             let bytes = (len * B).min(end_byte.saturating_sub(block * B)) as usize;
             if bytes > 0 {
                 self.write_held(io, file, block * B, buf, bytes).await.map_err(|(e, _)| e)?;

@@ -33,9 +33,21 @@ pub struct Holding {
 }
 
 /// What may still reach blocks or memory of the store.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct InFlight {
+    /// What goes through leases, by their numbers; those that nothing goes through are not
+    /// among them.
+    pub leases: Vec<LeaseInFlight>,
+    /// Bytes of memory, not blocks, that a device which was lost may still write to, and
+    /// that nobody uses again (law M4).
+    pub withheld: u64,
+}
+
+/// What may still reach blocks or memory through one lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LeaseInFlight {
     /// The lease that it goes through.
     pub lease: Id,
     /// Whose it is.
@@ -54,6 +66,13 @@ pub struct InFlight {
     pub quarantine: u64,
     /// How long the lease has been held.
     pub age: Duration,
+}
+
+impl InFlight {
+    /// Nothing reaches anything: no lease is in use, and no memory withheld.
+    pub fn is_empty(&self) -> bool {
+        self.leases.is_empty() && self.withheld == 0
+    }
 }
 
 impl fmt::Display for Holding {
@@ -97,8 +116,13 @@ impl Volume {
         out
     }
 
-    /// What is in use now: pins, commands, registrations, quarantine.
-    pub fn inflight(&self) -> Vec<InFlight> {
+    /// What is in use now: pins, commands, registrations, quarantine; and memory that a
+    /// lost device has.
+    pub fn inflight(&self) -> InFlight {
+        InFlight { leases: self.leases_in_flight(), withheld: self.withheld() }
+    }
+
+    fn leases_in_flight(&self) -> Vec<LeaseInFlight> {
         let kept: Vec<_> = {
             let kept = self.leasing.kept.lock().expect("no holder panics");
             kept.iter().map(|k| (k.lease().clone(), k.bytes())).collect()
@@ -107,10 +131,10 @@ impl Volume {
         leases.retain(|(l, _)| kept.iter().all(|(k, _)| !Arc::ptr_eq(k, l)));
         leases.extend(kept);
         let now = super::clock();
-        let mut out: Vec<InFlight> = Vec::new();
+        let mut out: Vec<LeaseInFlight> = Vec::new();
         for (lease, quarantine) in leases {
             let c = lease.pins().counts();
-            let what = InFlight {
+            let what = LeaseInFlight {
                 lease: lease.id(),
                 session: lease.session().id(),
                 file: lease.file_id(),

@@ -80,7 +80,7 @@ impl Volume {
     }
 
     /// The first name at or after `from` that begins with the prefix.
-    fn next_name(
+    pub(super) fn next_name(
         self: &Arc<Self>,
         from: &[u8],
         prefix: &[u8],

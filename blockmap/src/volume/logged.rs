@@ -133,12 +133,16 @@ pub(super) struct Logging<'a> {
     pub(super) last: u64,
     pub(super) end: u64,
     pub(super) data: &'a [u8],
+    /// Also where the bytes could go straight to their blocks and no record is needed: a
+    /// journal in a window takes them for stores and a barrier.
+    pub(super) always: bool,
 }
 
 impl Core {
     /// Decides where each block goes, maps it there and puts all bytes into the journal:
     /// one change. Its last record, and how many blocks were copied. None, with nothing
-    /// done, where the bytes can go straight to their blocks and no record is needed.
+    /// done, where the bytes can go straight to their blocks and no record is needed, unless
+    /// they are to be logged always.
     pub(super) fn log(
         &mut self,
         write: &Logging<'_>,
@@ -146,7 +150,7 @@ impl Core {
     ) -> std::result::Result<Option<(Seq, u64)>, Fault> {
         let file = write.file;
         let (old, mut parts) = decide(self, file, (write.first, write.last), durable, true)?;
-        if write.end <= old.size && parts.iter().all(|p| p.how == How::Place) {
+        if !write.always && write.end <= old.size && parts.iter().all(|p| p.how == How::Place) {
             return Ok(None);
         }
         // A group is written anyway: what could go in place goes with it.
@@ -267,7 +271,8 @@ impl Volume {
             false => None,
         };
         let data = around.as_deref().unwrap_or(bytes);
-        let logging = Logging { file, first, last, end, data };
+        let always = self.ring.logs_all();
+        let logging = Logging { file, first, last, end, data, always };
         let logged = self.change(io, |core| core.log(&logging, self.durable())).await?;
         let Some((_, copies)) = logged else { return Ok(false) };
         self.counters.copied.fetch_add(copies, Ordering::Relaxed);
@@ -293,8 +298,9 @@ impl Volume {
             let n = (from.len() - done).min(CHUNK - (at % B) as usize);
             let bytes = &from[done..done + n];
             done += n;
+            let small = n <= LOGGED_MOST && self.ring.logs_all();
             // What appends is no overwrite.
-            if at >= file.size()
+            if (small || at >= file.size())
                 && let Some(seq) = self.log_now(file.state(), at, bytes)?
             {
                 self.await_durable(seq)?;
@@ -302,8 +308,14 @@ impl Volume {
             }
             let mut buf = self.medium.pool().take(n)?;
             buf[..n].copy_from_slice(bytes);
-            let Some(buf) = self.overwrite_now(file.state(), at, buf, n)? else { continue };
-            if let Some(seq) = self.log_now(file.state(), at, bytes)? {
+            let buf = match small {
+                true => buf,
+                false => match self.overwrite_now(file.state(), at, buf, n)? {
+                    Some(buf) => buf,
+                    None => continue,
+                },
+            };
+            if !small && let Some(seq) = self.log_now(file.state(), at, bytes)? {
                 self.await_durable(seq)?;
             } else {
                 let state = file.state().clone();
@@ -375,7 +387,7 @@ impl Volume {
 
     /// Law B8 writes nowhere but where a file's data can be.
     pub(super) fn check_homes(&self) -> Result<()> {
-        let journal = self.journal_start..self.journal_start + self.journal_blocks;
+        let journal = self.room.0..self.room.0 + self.room.1;
         let bad = |at: &&Addr| **at < FIRST_BLOCK || **at >= self.blocks || journal.contains(*at);
         match self.core().homes.keys().find(bad) {
             Some(at) => {

@@ -14,6 +14,7 @@
 //! No lock is held while a task waits: the compiler sees to that, a guard is not `Send`.
 
 mod admit;
+mod apart;
 mod atomic;
 mod change;
 mod check;
@@ -25,6 +26,7 @@ mod cutting;
 mod defrag;
 mod delegate;
 mod diff;
+mod discard;
 mod drive;
 mod file;
 mod format;
@@ -59,6 +61,7 @@ mod recover;
 mod reflink;
 mod register;
 mod revoke;
+mod ring;
 mod seal;
 mod sessions;
 mod shelf;
@@ -66,6 +69,7 @@ mod shift;
 mod stats;
 mod tenancy;
 mod together;
+mod unshare;
 mod waiters;
 mod warm;
 mod write;
@@ -75,12 +79,13 @@ pub use atomic::AtomicLimits;
 pub use check::{CheckReport, Finding, MOST_FINDINGS};
 pub use defrag::DefragReport;
 pub use diff::DiffRange;
+pub use discard::{Discarded, LostRecords};
 pub use file::{DEFAULT_SESSION, FileHandle};
-pub use format::{FormatSpec, check_size};
+pub use format::{FormatSpec, check_journal_size, check_size};
 pub use grant::{LeaseSpec, MOST_HOLD};
 pub use lease::{LeaseCore, LeasePiece};
 pub use lease_io::{LeaseAt, LeaseRefused};
-pub use lease_report::{Holding, InFlight};
+pub use lease_report::{Holding, InFlight, LeaseInFlight};
 pub use leasing::LEASE_TIME;
 pub use list::{Entry, Listing};
 pub use open::{CACHE_DEFAULT, CACHE_MIN, OpenSpec};
@@ -90,7 +95,7 @@ pub use recover::RecoveryReport;
 pub use register::{Action, not_forked};
 pub use seal::{SealCore, SealSpec};
 pub use sessions::{Event, MOST_HELD, SessionCore};
-pub use stats::{FileStat, Space, Stats, VolumeInfo};
+pub use stats::{FileStat, JournalInfo, Space, Stats, VolumeInfo};
 pub(crate) use together::{Together, forget, look_up};
 
 use crate::cache::Cache;
@@ -108,8 +113,9 @@ pub struct Volume {
     medium: Arc<dyn Medium>,
     id: [u8; 16],
     blocks: u64,
-    journal_start: u64,
-    journal_blocks: u64,
+    /// The journal's place in the store: first block, and blocks. Not used while it is apart.
+    room: (u64, u64),
+    ring: ring::Ring,
     health: Arc<Health>,
     core: Mutex<Core>,
     /// Law B3; the first epoch is 1.
@@ -212,6 +218,11 @@ impl Volume {
                 slot,
                 "its journal is longer than any can be",
             ));
+        }
+        let sizes = format::MIN_JOURNAL..=format::JOURNAL_LIMIT;
+        if sb.apart.is_some_and(|journal| !sizes.contains(&journal.blocks)) {
+            let why = "its journal on another medium is shorter or longer than any can be";
+            return Err(Error::corrupt("superblock", Self::slot(sb.checkpoint), why));
         }
         limits::superblock(sb)
     }

@@ -1,14 +1,16 @@
 //! Opening: which superblock counts, and a volume made from it.
 
+use super::apart::find_ring;
 use super::core::Core;
 use super::cutting::Cutting;
 use super::logged::Logged;
+use super::ring::Ring;
 use super::shelf::Shelf;
 use super::stats::Counters;
 use super::{Duty, Volume, recover};
 use crate::cache::Cache;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::types::{NodeRef, Superblock};
+use crate::format::types::{Kind, NodeRef, Superblock};
 use crate::format::{BLOCK, FormatError, superblock};
 use crate::health::Health;
 use crate::journal::Journal;
@@ -68,23 +70,39 @@ impl Volume {
     /// `Invalid` for a cache that is too small; `NotAStore`, `TooNew`, `Truncated`; `Corrupt` with the structure; what the
     /// medium reports.
     pub fn open(medium: Arc<dyn Medium>, spec: &OpenSpec) -> Result<Arc<Volume>> {
+        Self::open_with(medium, None, spec)
+    }
+
+    /// As [`Volume::open`], with the medium that the store's journal is on.
+    ///
+    /// # Errors
+    /// As there, and `WrongJournal` where the journal is not that of the store, or is older
+    /// or newer than the store; the message says which is wanted.
+    pub fn open_with(
+        medium: Arc<dyn Medium>,
+        journal: Option<Arc<dyn Medium>>,
+        spec: &OpenSpec,
+    ) -> Result<Arc<Volume>> {
         let begun = Instant::now();
         let cache = Cache::new(spec.budget()?);
         let mut queue = medium.queue(16)?;
         let (sb, fallback) = newest(&*medium, &mut *queue)?;
         Self::check_superblock(&sb, medium.geometry().blocks)?;
         let read_only = spec.read_only || sb.read_only();
-        let ring = recover::read_ring(&*medium, &mut *queue, &sb)?;
-        let history = recover::read_history(&ring, &sb, fallback)?;
         drop(queue);
-        let vol = Parts::of(&sb, &history, cache).build(medium, read_only)?;
+        let ring = find_ring(&medium, journal, &sb)?;
+        let history = recover::read_history(&ring, &sb, fallback)?;
+        if !read_only {
+            ring.settle()?;
+        }
+        let vol = Parts::of(&sb, &history, cache, ring.blocks()).build(medium, ring, read_only)?;
         recover::replay(&vol, &sb, history, begun)?;
         Ok(vol)
     }
 }
 
 /// The newest sound superblock, and whether the other slot is damaged.
-fn newest(medium: &dyn Medium, queue: &mut dyn Queue) -> Result<(Superblock, bool)> {
+pub(super) fn newest(medium: &dyn Medium, queue: &mut dyn Queue) -> Result<(Superblock, bool)> {
     if medium.geometry().blocks < 2 {
         return Err(Error::new(ErrorKind::NotAStore, "the medium is too small to hold a store"));
     }
@@ -109,9 +127,19 @@ fn newest(medium: &dyn Medium, queue: &mut dyn Queue) -> Result<(Superblock, boo
     let why = found
         .iter()
         .find_map(|f| f.as_ref().err().filter(|e| **e != FormatError::NotAStore).copied());
+    let journal_there =
+        FormatError::WrongKind { found: Kind::Journal as u8, expected: Kind::Super };
     let best = found.into_iter().flatten().max_by_key(|sb| sb.checkpoint);
     match (best, why) {
         (Some(sb), _) => Ok((sb, damaged)),
+        (None, Some(e)) if e == journal_there => Err(Error::new(
+            ErrorKind::NotAStore,
+            format!(
+                "{} holds the journal of a store, not a store: name the store, with journal={}",
+                medium.uri(),
+                medium.uri()
+            ),
+        )),
         (None, None) => Err(Error::new(
             ErrorKind::NotAStore,
             format!("{} holds no Freehold store; make one with `freehold format`", medium.uri()),
@@ -139,16 +167,15 @@ pub(super) fn do_now(queue: &mut dyn Queue, op: Op) -> Result<Option<Buffer>> {
 pub(super) struct Parts {
     id: [u8; 16],
     blocks: u64,
-    journal_start: u64,
-    journal_blocks: u64,
+    room: (u64, u64),
     core: Core,
     durable: u64,
 }
 
 impl Parts {
-    /// A store without any checkpoint.
-    pub(super) fn empty(id: [u8; 16], blocks: u64, journal_blocks: u64) -> Self {
-        let sb = Superblock {
+    /// The superblock of a store without any checkpoint.
+    pub(super) fn unborn(id: [u8; 16], blocks: u64, journal_blocks: u64) -> Superblock {
+        Superblock {
             refuse_features: 0,
             readonly_features: 0,
             ignore_features: 0,
@@ -167,13 +194,19 @@ impl Parts {
             share_gen: 1,
             next_file: 1,
             free: blocks,
-        };
-        Self::of(&sb, &recover::History::none(&sb), Cache::new(CACHE_DEFAULT))
+            apart: None,
+        }
     }
 
-    pub(super) fn of(sb: &Superblock, history: &recover::History, cache: Arc<Cache>) -> Self {
+    /// A store as of a superblock and what came after it, with so many blocks of a ring.
+    pub(super) fn of(
+        sb: &Superblock,
+        history: &recover::History,
+        cache: Arc<Cache>,
+        ring: u64,
+    ) -> Self {
         let journal = Journal::new(
-            sb.journal_blocks,
+            ring,
             history.next_seq,
             history.next_group,
             history.next_pos,
@@ -211,24 +244,28 @@ impl Parts {
         Parts {
             id: sb.store_id,
             blocks: sb.blocks,
-            journal_start: sb.journal_start,
-            journal_blocks: sb.journal_blocks,
+            room: (sb.journal_start, sb.journal_blocks),
             core,
             durable: history.next_seq - 1,
         }
     }
 
-    pub(super) fn build(self, medium: Arc<dyn Medium>, read_only: bool) -> Result<Arc<Volume>> {
+    pub(super) fn build(
+        self,
+        medium: Arc<dyn Medium>,
+        ring: Ring,
+        read_only: bool,
+    ) -> Result<Arc<Volume>> {
         let health = Arc::new(Health::new(read_only));
-        let maint = Lane::new(medium.queue(64)?, health.clone());
+        let maint = Lane::new(ring.joined(medium.queue(64)?)?, health.clone());
         let marked = self.core.generation - 1;
         let cache = self.core.space.cache().clone();
         let late = self.core.late.clone();
         Ok(Arc::new(Volume {
             id: self.id,
             blocks: self.blocks,
-            journal_start: self.journal_start,
-            journal_blocks: self.journal_blocks,
+            room: self.room,
+            ring,
             health,
             core: Mutex::new(self.core),
             epoch: AtomicU64::new(1),

@@ -45,7 +45,8 @@ impl Volume {
                 return Ok(None);
             }
             let Some(data) = self.whole_blocks(&old, off, bytes) else { return Ok(None) };
-            let logging = Logging { file, first, last, end, data: &data };
+            let always = self.ring.logs_all();
+            let logging = Logging { file, first, last, end, data: &data, always };
             // What a fault asks for, or what there is to report, the other way finds.
             let Ok(Some((seq, copies))) = core.log(&logging, self.durable()) else {
                 return Ok(None);

@@ -5,6 +5,7 @@ use super::Volume;
 use super::drive::Idle;
 use super::file::{FileHandle, FileState, Piece};
 use super::lease_io::LeaseRefused;
+use super::logged::LOGGED_MOST;
 use super::together::place_of;
 use super::write::check_range;
 use crate::arbiter::Flags;
@@ -161,10 +162,13 @@ impl VolumeQueue {
         }
         let mut inner = port.lane.enter(owner);
         let place = (&**file.state(), off);
-        let buf = match port.vol.plain_write(&port.lane, &mut inner, place, buf, (tag, durable)) {
-            Ok(()) => return Ok(()),
-            Err(buf) => buf,
+        // Law B7: where the journal is in a window, that is the shortest way.
+        let log = durable && buf.len() <= LOGGED_MOST && port.vol.ring.logs_all();
+        let tried = match log {
+            true => Err(buf),
+            false => port.vol.plain_write(&port.lane, &mut inner, place, buf, (tag, durable)),
         };
+        let Err(buf) = tried else { return Ok(()) };
         if !inner.has_room() {
             return Err(Refused::full(buf));
         }

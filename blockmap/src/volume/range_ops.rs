@@ -5,6 +5,7 @@ use super::admit::{Asks, Ticket, asks, growth};
 use super::core::{Class, Core};
 use super::file::{FileHandle, FileState, Piece, Version};
 use super::hold::Held;
+use super::plan::decide;
 use super::ranges::{extents_in, unshared};
 use super::stats::some_extents;
 use super::write::{B, How, Part, check_range, set_aside};
@@ -374,7 +375,8 @@ impl Volume {
         .await
     }
 
-    /// Copies shared blocks, so that they are the file's own. The range is held.
+    /// Makes some of the blocks that are there the file's own, from the first on. The range
+    /// is held, and an extent begins it. Says up to where that is done.
     async fn unshare(
         self: &Arc<Self>,
         io: &Io,
@@ -382,45 +384,17 @@ impl Volume {
         at: u64,
         to: u64,
     ) -> Result<u64> {
-        let seen = io.seen(&self.epoch);
-        let v = file.load();
-        let found = self.look(io, |_| extents_in(&v, at, to)).await?;
-        let Some((k, e, _)) = found.first() else { return Ok(to) };
-        let len = u64::from(e.len);
-        if e.unwritten {
-            drop(seen);
-            let parts = self
-                .change(io, |core| {
-                    core.admit(Class::Normal, len)?;
-                    let wanted = vec![Part { block: *k, len, phys: 0, how: How::New }];
-                    let parts = set_aside(core, file, wanted)?;
-                    let record = Record::Map {
-                        file: file.id,
-                        start: *k,
-                        len,
-                        size: 0,
-                        extents: parts.iter().map(|p| (p.block, unwritten(p))).collect(),
-                    };
-                    if let Err(fault) = core.execute(Class::Normal, &record) {
-                        parts.iter().for_each(|p| core.space.reclaim(p.phys, p.len));
-                        return Err(fault);
-                    }
-                    Ok(parts)
-                })
-                .await?;
-            debug_assert!(!parts.is_empty());
-            return Ok(k + len);
+        let first = self
+            .look(io, |vol| {
+                let (_, parts) = decide(&mut vol.core(), file, (at, to), vol.durable(), false)?;
+                Ok(parts.first().map(|p| (p.block + p.len, p.how == How::New)))
+            })
+            .await?;
+        match first {
+            Some((last, true)) => self.own_extents(io, file, (at, last), file.load().size).await,
+            Some((last, false)) => Ok(last),
+            None => Ok(to),
         }
-        // Writing a block's own bytes to it copies it, because it is shared.
-        let buf = self.medium.pool().take((len * B) as usize)?;
-        let buf = self.read_blocks(io, &v, *k, len, buf).await.map_err(|(e, _)| e)?;
-        drop(seen);
-        // Up to the end only: beyond it there is nothing that may be kept.
-        let bytes = (len * B).min(v.size.saturating_sub(k * B)) as usize;
-        if bytes > 0 {
-            self.write_held(io, file, k * B, buf, bytes).await.map_err(|(e, _)| e)?;
-        }
-        Ok(k + len)
     }
 }
 

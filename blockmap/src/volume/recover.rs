@@ -11,16 +11,15 @@
 
 use super::Volume;
 use super::core::Core;
-use super::open::do_now;
+use super::ring::Ring;
 use super::shelf::CONDEMNED;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::BLOCK;
 use crate::format::journal::{decode_group, decode_group_head};
-use crate::format::types::{Extent, Record, Seq, Superblock};
+use crate::format::types::{Addr, Extent, Record, Seq, Superblock};
 use crate::journal::ring_runs;
 use crate::lane::Io;
 use crate::tree::{Cursor, Fault};
-use freehold_engine::medium::{Medium, Op, Queue};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -50,12 +49,12 @@ pub(super) struct History {
     pub(super) next_seq: Seq,
     pub(super) next_group: u64,
     pub(super) next_pos: u64,
-    groups: u64,
-    records: Vec<Record>,
+    pub(super) groups: u64,
+    pub(super) records: Vec<Record>,
     /// The checkpoint's own mark is among them.
-    marked: bool,
+    pub(super) marked: bool,
     /// Only one superblock is sound.
-    damaged: bool,
+    pub(super) damaged: bool,
 }
 
 impl History {
@@ -72,44 +71,11 @@ impl History {
     }
 }
 
-/// The journal's blocks, as they are.
-pub(super) fn read_ring(
-    medium: &dyn Medium,
-    queue: &mut dyn Queue,
-    sb: &Superblock,
-) -> Result<Vec<u8>> {
-    let mut ring = Vec::with_capacity(sb.journal_blocks as usize * BLOCK);
-    let most = u64::from(medium.geometry().max_transfer) / BLOCK as u64;
-    let piece = most.clamp(1, 256);
-    let mut at = 0;
-    while at < sb.journal_blocks {
-        let n = piece.min(sb.journal_blocks - at);
-        let buf = medium.pool().take(n as usize * BLOCK)?;
-        if let Some(buf) = do_now(queue, Op::Read { at: sb.journal_start + at, buf })? {
-            ring.extend_from_slice(&buf[..n as usize * BLOCK]);
-        }
-        at += n;
-    }
-    Ok(ring)
-}
-
-/// Follows the groups from the checkpoint's cut to the journal's end.
-pub(super) fn read_history(ring: &[u8], sb: &Superblock, fallback: bool) -> Result<History> {
-    let mut h = History::none(sb);
-    let end = sb.cut_pos + sb.journal_blocks;
-    while h.next_pos < end {
-        let Some((head, records)) = group_at(ring, sb, h.next_pos) else { break };
-        let follows = head.number == h.next_group && head.first_seq == h.next_seq;
-        if !follows || h.next_pos + u64::from(head.blocks) > end {
-            break;
-        }
-        h.next_group += 1;
-        h.next_pos += u64::from(head.blocks);
-        h.next_seq += records.len() as u64;
-        h.groups += 1;
-        h.records.extend(records);
-    }
-    confirmed_later(ring, sb, &h)?;
+/// The history in a ring, or what is wrong with it (law B9).
+pub(super) fn read_history(place: &Ring, sb: &Superblock, fallback: bool) -> Result<History> {
+    let ring = place.read()?;
+    let mut h = follow(&ring, sb);
+    confirmed_later(&ring, place.start(), sb, &h)?;
     for r in &h.records {
         if let Record::Mark { checkpoint } = r {
             if *checkpoint > sb.checkpoint {
@@ -126,19 +92,39 @@ pub(super) fn read_history(ring: &[u8], sb: &Superblock, fallback: bool) -> Resu
     Ok(h)
 }
 
+/// Follows the groups from the checkpoint's cut to the journal's end.
+pub(super) fn follow(ring: &[u8], sb: &Superblock) -> History {
+    let mut h = History::none(sb);
+    let end = sb.cut_pos + (ring.len() / BLOCK) as u64;
+    while h.next_pos < end {
+        let Some((head, records)) = group_at(ring, sb, h.next_pos) else { break };
+        let follows = head.number == h.next_group && head.first_seq == h.next_seq;
+        if !follows || h.next_pos + u64::from(head.blocks) > end {
+            break;
+        }
+        h.next_group += 1;
+        h.next_pos += u64::from(head.blocks);
+        h.next_seq += records.len() as u64;
+        h.groups += 1;
+        h.records.extend(records);
+    }
+    h
+}
+
 /// The whole group at a position, if there is one.
 fn group_at(
     ring: &[u8],
     sb: &Superblock,
     pos: u64,
 ) -> Option<(crate::format::types::GroupHead, Vec<Record>)> {
-    let at = (pos % sb.journal_blocks) as usize * BLOCK;
+    let lap = (ring.len() / BLOCK) as u64;
+    let at = (pos % lap) as usize * BLOCK;
     let head = decode_group_head(ring.get(at..at + BLOCK)?, &sb.store_id).ok()?;
-    if head.pos != pos || u64::from(head.blocks) > sb.journal_blocks {
+    if head.pos != pos || u64::from(head.blocks) > lap {
         return None;
     }
     let mut bytes = Vec::with_capacity(head.blocks as usize * BLOCK);
-    for (first, _, n) in ring_runs(0, sb.journal_blocks, pos, u64::from(head.blocks)) {
+    for (first, _, n) in ring_runs(0, lap, pos, u64::from(head.blocks)) {
         bytes.extend_from_slice(ring.get(first as usize * BLOCK..(first + n) as usize * BLOCK)?);
     }
     decode_group(&bytes, &sb.store_id, pos).ok()
@@ -146,14 +132,14 @@ fn group_at(
 
 /// Law B9: is the group at which the journal ended confirmed by a later one,
 /// in this lap of the ring or in a later one that has overwritten it?
-fn confirmed_later(ring: &[u8], sb: &Superblock, h: &History) -> Result<()> {
-    let lap = sb.journal_blocks;
+fn confirmed_later(ring: &[u8], start: Addr, sb: &Superblock, h: &History) -> Result<()> {
+    let lap = (ring.len() / BLOCK) as u64;
     for (i, block) in ring.chunks_exact(BLOCK).enumerate() {
         let Ok(head) = decode_group_head(block, &sb.store_id) else { continue };
         let later =
             head.pos % lap == i as u64 && head.pos >= h.next_pos && head.confirmed >= h.next_group;
         if later && group_at(ring, sb, head.pos).is_some() {
-            let at = sb.journal_start + h.next_pos % lap;
+            let at = start + h.next_pos % lap;
             let why = format!("group {} was durable, as group {} says", h.next_group, head.number);
             return Err(Error::corrupt("journal", at, &why));
         }

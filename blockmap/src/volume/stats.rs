@@ -9,6 +9,7 @@ use crate::format::{BLOCK, VERSION};
 use crate::lane::Traffic;
 use crate::tree::{Cursor, Fault, Link, path_nodes};
 use crate::txn::Txn;
+use freehold_engine::memory::Pool;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -111,8 +112,10 @@ pub struct Space {
     pub reserved: u64,
     /// Freed, and waiting for a checkpoint.
     pub condemned: u64,
-    /// The journal.
+    /// The journal's room in the store; it is kept where the journal is on another medium, too.
     pub journal: u64,
+    /// The journal on another medium; not a part of the store.
+    pub journal_apart: u64,
     /// How much of it the next opening would read back; a checkpoint gives it up.
     pub journal_used: u64,
     /// Free but for pins of leases that were taken at their deadline.
@@ -152,6 +155,20 @@ pub struct VolumeInfo {
     pub checkpoint: u64,
     /// Opened for reading only.
     pub read_only: bool,
+    /// The journal, where it has a medium of its own.
+    pub journal: Option<JournalInfo>,
+}
+
+/// A journal on a medium of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JournalInfo {
+    /// The name of its medium.
+    pub uri: String,
+    /// Drawn at random when it was formatted.
+    pub id: [u8; 16],
+    /// A commit is stores and a barrier, and no command.
+    pub window: bool,
 }
 
 impl Volume {
@@ -176,7 +193,7 @@ impl Volume {
             copied_through_host: get(&c.moved.through_host),
             reflinks: get(&c.reflinks),
             atomic_writes: get(&c.atomic_writes),
-            withheld_bytes: self.medium.pool().withheld() as u64,
+            withheld_bytes: self.withheld(),
             ..Stats::default()
         };
         let lanes = self.live_lanes();
@@ -184,6 +201,14 @@ impl Volume {
         s.add(&self.maint.traffic);
         lanes.iter().for_each(|l| s.add(&l.traffic));
         s
+    }
+
+    /// Bytes of memory that a lost device may still reach (law M4).
+    pub(crate) fn withheld(&self) -> u64 {
+        let (ours, journal) = (self.medium.pool(), self.ring.elsewhere().map(|(m, _)| m.pool()));
+        // Two namespaces of one controller have one.
+        let other = journal.filter(|pool| !std::ptr::eq(*pool, ours));
+        (ours.withheld() + other.map_or(0, Pool::withheld)) as u64
     }
 
     /// How the space is used.
@@ -195,10 +220,11 @@ impl Volume {
             free: bytes(core.space.free_blocks()),
             reserved: bytes(core.reserve),
             condemned: bytes(core.deferred_blocks),
-            journal: bytes(self.journal_blocks),
+            journal: bytes(self.room.1),
+            journal_apart: bytes(self.ring.elsewhere().map_or(0, |(_, j)| j.blocks)),
             journal_used: bytes(core.journal.used()),
             quarantined: bytes(core.lowerings.quarantine.blocks()),
-            withheld: self.medium.pool().withheld() as u64,
+            withheld: self.withheld(),
         }
     }
 
@@ -208,9 +234,14 @@ impl Volume {
             store_id: self.id,
             version: VERSION,
             blocks: self.blocks,
-            journal_bytes: self.journal_blocks * BLOCK as u64,
+            journal_bytes: self.ring.blocks() * BLOCK as u64,
             checkpoint: self.marked.load(Ordering::Acquire),
             read_only: self.health.writable().is_err(),
+            journal: self.ring.elsewhere().map(|(medium, journal)| JournalInfo {
+                uri: medium.uri().to_owned(),
+                id: journal.id,
+                window: self.ring.logs_all(),
+            }),
         }
     }
 

@@ -1,6 +1,6 @@
 //! `freehold check`: prove that a store is consistent.
 
-use super::open_within;
+use super::{discard, open_within};
 use crate::failure::{Failure, Outcome};
 use crate::{output, progress, size, table};
 use serde_json::json;
@@ -19,9 +19,18 @@ pub(crate) struct Args {
     /// Memory for maps and bitmaps, 16K at least [default: 512M]
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     cache: Option<u64>,
+    /// Say what is lost if the journal, which is on a medium of its own, is given up
+    #[arg(long)]
+    discard_journal: bool,
+    /// With --discard-journal: do it
+    #[arg(long, requires = "discard_journal")]
+    force: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
+    if args.discard_journal {
+        return discard::run(&args.uri, args.force, args.json);
+    }
     let store = open_within(&args.uri, args.cache)?;
     let watch = progress::spinner("checking");
     let report = store.check();

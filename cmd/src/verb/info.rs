@@ -4,7 +4,7 @@
 use super::open_to_read;
 use crate::failure::Outcome;
 use crate::{name, output, size, table};
-use freehold::{Fact, FactValue};
+use freehold::{Fact, FactValue, Info};
 use serde_json::{Map, Value, json};
 
 /// Show what a store is and what it lies on.
@@ -30,6 +30,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
             "blocks": info.blocks,
             "block_size": info.block_size,
             "journal_bytes": info.journal_bytes,
+            "journal": journal_json(&info),
             "checkpoint": info.checkpoint,
             "total": space.total,
             "free": space.free,
@@ -76,12 +77,37 @@ pub(crate) fn run(args: &Args) -> Outcome {
             ),
         ),
     ];
+    let at = 1 + rows.iter().position(|(name, _)| *name == "journal").unwrap_or(rows.len() - 1);
+    rows.splice(at..at, journal_rows(&info));
     let names: Vec<String> = device
         .iter()
         .map(|fact| format!("{} {}", fact.group, fact.name.replace('_', " ")))
         .collect();
     rows.extend(names.iter().zip(&device).map(|(name, fact)| (name.as_str(), shown(&fact.value))));
     table::pairs(&rows)
+}
+
+/// The journal, where it is not in the store; else null.
+pub(super) fn journal_json(info: &Info) -> Value {
+    info.journal.as_ref().map_or(Value::Null, |j| {
+        json!({
+            "uri": j.uri,
+            "id": name::hex(&j.id),
+            "bytes": info.journal_bytes,
+            "window": j.window,
+        })
+    })
+}
+
+/// The same for people.
+pub(super) fn journal_rows(info: &Info) -> Vec<(&'static str, String)> {
+    let Some(j) = &info.journal else { return Vec::new() };
+    let how = if j.window { "stores and a barrier" } else { "a write" };
+    vec![
+        ("journal on", j.uri.clone()),
+        ("journal id", name::hex(&j.id)),
+        ("a commit is", how.to_string()),
+    ]
 }
 
 /// What the device says, by group and name; null where there is no device to ask.

@@ -10,6 +10,7 @@ pub(crate) mod defrag;
 pub(crate) mod demo;
 pub(crate) mod df;
 pub(crate) mod diff;
+mod discard;
 pub(crate) mod doctor;
 pub(crate) mod emulate;
 pub(crate) mod format;

@@ -19,13 +19,12 @@ pub(crate) fn check(op: &Op, geometry: &Geometry) -> Result<()> {
     }
 }
 
-/// Whether [`check`] has nothing against a transfer.
+/// Whether [`check`] has nothing against the place of a transfer of so many bytes.
 #[inline]
-pub(crate) fn is_transfer(at: u64, len: usize, geometry: &Geometry) -> bool {
+pub(crate) fn is_place(at: u64, len: usize, geometry: &Geometry) -> bool {
     let blocks = (len / BLOCK) as u64;
     len != 0
         && len.is_multiple_of(BLOCK)
-        && len <= geometry.max_transfer as usize
         && at.checked_add(blocks).is_some_and(|end| end <= geometry.blocks)
 }
 

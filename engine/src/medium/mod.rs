@@ -243,8 +243,9 @@ pub trait Queue: Send + fmt::Debug {
     /// Gives all that was submitted to the device, as one batch. Never blocks.
     fn ring(&mut self);
 
-    /// Rings, then appends what has completed and returns how many. Never
-    /// sleeps; allocates nothing while `done` has room.
+    /// Rings, then appends what has completed and returns how many: where that is much,
+    /// perhaps some of it only, and the rest next time. Never sleeps; allocates nothing
+    /// while `done` has room.
     fn poll(&mut self, done: &mut Vec<Completion>) -> usize;
 
     /// Rings, then sleeps until something can be polled, the time is over

@@ -160,12 +160,12 @@ impl Buffer {
         self.raw().addr() - self.pool().region_base(self.slot()).as_ptr().addr()
     }
 
-    /// Where the device has the first byte, or [`UNMAPPED`].
+    /// Where the device has the first byte, if it has it.
     #[inline]
-    pub(super) fn device(&self) -> u64 {
+    pub(super) fn device(&self) -> Option<u64> {
         match self.slot().device() {
-            UNMAPPED => UNMAPPED,
-            first => first + self.start() as u64,
+            UNMAPPED => None,
+            first => Some(first + self.start() as u64),
         }
     }
 

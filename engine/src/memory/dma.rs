@@ -67,6 +67,12 @@ impl DmaPages {
         self.piece.withhold();
     }
 
+    /// The first byte.
+    #[inline(always)]
+    pub(super) fn base(&self) -> *mut u8 {
+        self.piece.base().as_ptr()
+    }
+
     /// Where an aligned value of `T` lies.
     #[inline(always)]
     fn place<T>(&self, offset: usize) -> *mut T {

@@ -32,6 +32,7 @@ mod pool;
 mod populate;
 mod ranges;
 mod reach;
+mod ring;
 mod salvage;
 mod sealed;
 mod shared;
@@ -56,6 +57,7 @@ pub(crate) use persist::{Persistence, store_fence};
 pub(crate) use pool::MAX_REGIONS;
 pub use pool::{MAX_BUFFER, Pool};
 pub use reach::Reach;
+pub use ring::DmaRing;
 #[cfg(any(test, feature = "sim"))]
 pub(crate) use sealed::Sealed;
 pub use sealed::huge_pages;

@@ -253,7 +253,7 @@ impl Pool {
         if !self.owns(buffer) && !self.shares_device(buffer) {
             return None;
         }
-        (buffer.device() != UNMAPPED).then_some(buffer.device())
+        buffer.device()
     }
 
     /// Whether a buffer of another pool is known to the same device.

@@ -251,6 +251,7 @@ impl fmt::Debug for Slabs {
 }
 
 impl Piece {
+    #[inline]
     pub(super) fn base(&self) -> NonNull<u8> {
         self.base
     }

@@ -313,7 +313,12 @@ impl Controller {
     #[inline]
     pub(super) fn device_address(&self, buffer: &Buffer) -> Option<u64> {
         let address = self.pool.device_address(buffer);
-        address.or_else(|| self.cmb.as_ref()?.data()?.device_address(buffer))
+        if address.is_some() { address } else { self.own_address(buffer) }
+    }
+
+    #[cold]
+    fn own_address(&self, buffer: &Buffer) -> Option<u64> {
+        self.cmb.as_ref()?.data()?.device_address(buffer)
     }
 
     /// Takes the identifier of a queue pair.

@@ -27,7 +27,7 @@ const SHARED_FILE: &str = "other programs could write the file under a reference
 /// Opens and locks what a `pmem:` URI names.
 ///
 /// # Errors
-/// As [`super::open`].
+/// As [`super::open()`].
 pub(crate) fn open_locked(path: &Path, read_only: bool) -> Result<Opened> {
     let opened = open_to_map(path, read_only)?;
     if kind(&opened)? == FileType::CharacterDevice && !is_devdax(&opened, Path::new("/sys"))? {

@@ -62,6 +62,9 @@ const MAGICS: &[Magic] = &[
     magic("a ReiserFS file system", 0x10034, b"ReIsEr"),
 ];
 
+/// Where a block of Freehold's says what it is, and what a journal's header says there.
+const KIND_AT: u64 = 48;
+const JOURNAL: u8 = 9;
 const MD_MAGIC: u32 = 0xa92b_4efc;
 /// c68573f6-66ce-90a9-d96a-60cf803df7ef
 const BCACHEFS_UUID: [u8; 16] = 0xc68573f6_66ce_90a9_d96a_60cf803df7ef_u128.to_be_bytes();
@@ -74,6 +77,9 @@ const ZFS_UBERBLOCK: u64 = 0x00ba_b10c;
 /// # Errors
 /// When the source cannot be read.
 pub(crate) fn signature(source: &dyn Source) -> io::Result<Option<&'static str>> {
+    if has(source, 0, b"FREEHOLD")? && has(source, KIND_AT, &[JOURNAL])? {
+        return Ok(Some("the journal of a Freehold store"));
+    }
     for magic in MAGICS {
         if has(source, magic.at, magic.bytes)? {
             return Ok(Some(magic.name));

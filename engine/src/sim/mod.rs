@@ -33,7 +33,7 @@ use crate::medium::{BLOCK, Error, ErrorKind, Geometry, Medium, Queue, Result, Wi
 use crate::memory::Pool;
 use crash::crash_image;
 use queue::SimQueue;
-use state::State;
+use state::{State, Twin};
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -125,10 +125,46 @@ impl SimMedium {
     pub fn crash_of(&self, step: usize, survival: Survival, seed: u64) -> SimMedium {
         let state = lock(&self.inner);
         let kept = state.crashes.as_ref().and_then(|kept| kept.get(step));
-        let cache = kept.expect("a crash that was kept");
+        let (cache, _) = kept.expect("a crash that was kept");
         let image = crash_image(cache, survival, state.options.grain(), seed);
         let options = SimOptions { seed, ..state.options.clone() };
         Self::with_pool(options, image, self.inner.pool.clone())
+    }
+
+    /// From now on this medium and another one crash at one moment: each step of either is a
+    /// crash that this one keeps, see [`SimMedium::crash_of_both`]. For runs of one thread.
+    pub fn beside(&self, second: &SimMedium) {
+        lock(&self.inner).twin = Some(Twin::Second(Arc::downgrade(&second.inner)));
+        lock(&second.inner).twin = Some(Twin::First(Arc::downgrade(&self.inner)));
+    }
+
+    /// As [`SimMedium::crash_of`], of this medium and the one beside it. What was not durable
+    /// on one is kept, lost or torn whatever became of the other.
+    ///
+    /// # Panics
+    /// If that step was not kept, or there is no other medium.
+    pub fn crash_of_both(
+        &self,
+        step: usize,
+        survival: Survival,
+        seed: u64,
+    ) -> (SimMedium, SimMedium) {
+        let first = self.crash_of(step, survival, seed);
+        let (cache, second) = {
+            let state = lock(&self.inner);
+            let kept = state.crashes.as_ref().and_then(|kept| kept.get(step));
+            let cache = kept.and_then(|(_, second)| second.clone());
+            let second = match &state.twin {
+                Some(Twin::Second(second)) => second.upgrade(),
+                _ => None,
+            };
+            (cache.expect("a crash of two media"), second.expect("a medium beside this one"))
+        };
+        let options = SimOptions { seed, ..lock(&second).options.clone() };
+        let image = crash_image(&cache, survival, options.grain(), seed.rotate_left(17) ^ 0x6a);
+        let second = Self::with_pool(options, image, second.pool.clone());
+        first.beside(&second);
+        (first, second)
     }
 
     /// Whether it died.

@@ -92,6 +92,8 @@ pub enum OpKind {
     Copy,
     /// [`Op::Compare`].
     Compare,
+    /// [`Window::persist`](crate::medium::Window::persist), which is no operation of a queue.
+    Persist,
 }
 
 impl OpKind {

@@ -8,8 +8,9 @@ use super::cache::{Cache, Change, Mask, Origin};
 use super::image::{Block, SimImage};
 use super::options::{FailPlan, Hold, OpKind, SimOptions, SimStats};
 use super::rng::Rng;
+use super::{Inner, lock};
 use crate::medium::{BLOCK, Completion, Error, ErrorKind, Op};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// An operation that was submitted and not polled.
 #[derive(Debug)]
@@ -66,7 +67,21 @@ pub(super) struct State {
     /// Counts polls.
     clock: u64,
     /// What a crash at each step so far would find, while somebody wants to know.
-    pub(super) crashes: Option<Vec<Cache>>,
+    pub(super) crashes: Option<Vec<Kept>>,
+    /// The medium that crashes at the same moment.
+    pub(super) twin: Option<Twin>,
+}
+
+/// What a crash at one moment would find: on this medium, and on one beside it.
+pub(super) type Kept = (Cache, Option<Cache>);
+
+/// A medium that crashes at the same moment as this one.
+#[derive(Debug, Clone)]
+pub(super) enum Twin {
+    /// This one keeps what is kept, and that is the other.
+    Second(Weak<Inner>),
+    /// The other one does.
+    First(Weak<Inner>),
 }
 
 impl State {
@@ -89,6 +104,7 @@ impl State {
             next_change: 0,
             clock: 0,
             crashes: None,
+            twin: None,
         }
     }
 
@@ -161,17 +177,32 @@ impl State {
     pub(super) fn step(&mut self) {
         let step = self.steps;
         self.steps += 1;
-        if let Some(mut crashes) = self.crashes.take() {
-            crashes.push(self.after_crash());
-            self.crashes = Some(crashes);
-        }
+        self.keep_crash();
         if self.crash_at == Some(step) {
             self.crash();
         }
     }
 
+    /// Keeps what a crash now would find, on both media where there are two.
+    fn keep_crash(&mut self) {
+        let other = match &self.twin {
+            Some(Twin::Second(other) | Twin::First(other)) => other.upgrade(),
+            None => None,
+        };
+        let mut other = other.as_deref().map(lock);
+        if let (Some(Twin::First(_)), Some(first)) = (&self.twin, &mut other) {
+            if first.crashes.is_some() {
+                let both = (first.after_crash(), Some(self.after_crash()));
+                first.crashes.get_or_insert_default().push(both);
+            }
+        } else if self.crashes.is_some() {
+            let both = (self.after_crash(), other.map(|second| second.after_crash()));
+            self.crashes.get_or_insert_default().push(both);
+        }
+    }
+
     /// The fault that a plan has for an operation submitted now.
-    fn fault(&mut self, kind: OpKind) -> Option<ErrorKind> {
+    pub(super) fn fault(&mut self, kind: OpKind) -> Option<ErrorKind> {
         let mut fault = None;
         self.plans.retain_mut(|plan| {
             if plan.kind != kind {

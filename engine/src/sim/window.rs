@@ -1,6 +1,7 @@
 //! The window of a simulated medium: stores that a crash may take word by word.
 
 use super::cache::Origin;
+use super::options::OpKind;
 use super::state::State;
 use super::{SimMedium, lock};
 use crate::medium::{BLOCK, Error, ErrorKind, Result, Window};
@@ -42,6 +43,9 @@ impl Window for SimMedium {
         state.step();
         if state.dead {
             return Err(State::gone());
+        }
+        if let Some(kind) = state.fault(OpKind::Persist) {
+            return Err(Error::new(kind, "injected: a persist failed"));
         }
         if !state.liar {
             let thread = std::thread::current().id();

@@ -12,7 +12,7 @@ pub use size::parse_size;
 use crate::medium::{Error, ErrorKind, Result};
 use encode::decode;
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 /// What a URI names.
@@ -117,6 +117,30 @@ impl Uri {
         let target = parse_target(name, &mut keys)?;
         keys.finish()?;
         Ok(Self { target, journal })
+    }
+}
+
+/// The name of the medium that the `journal` key of a URI means, if it has one.
+///
+/// # Errors
+/// `Invalid` for a URI that is none, and for `journal=pmr` where there is no controller.
+pub fn journal_uri(text: &str) -> Result<Option<String>> {
+    let uri = Uri::parse(text)?;
+    match (uri.journal, uri.target) {
+        (None, _) => Ok(None),
+        (Some(Journal::Medium(_)), _) => {
+            let (_, query) = text.split_once('?').unwrap_or((text, ""));
+            let value = Keys::parse(query)?.take("journal").unwrap_or_default();
+            Ok(Some(String::from_utf8_lossy(&value).into_owned()))
+        }
+        (Some(Journal::Pmr), Target::VfioUser { socket, .. }) => {
+            Ok(Some(format!("pmr:vfio-user:{}", encode(socket.as_os_str().as_bytes()))))
+        }
+        (Some(Journal::Pmr), Target::Nvme { address, .. }) => Ok(Some(format!("pmr:{address}"))),
+        (Some(Journal::Pmr), _) => Err(bad(
+            "journal=pmr is the Persistent Memory Region of the controller that the store is on, \
+             and this medium has no controller; name another medium with journal=URI",
+        )),
     }
 }
 

@@ -125,3 +125,17 @@ fn sizes_are_powers_of_1024() {
         assert_eq!(parse_size(text).unwrap(), bytes, "{text}");
     }
 }
+
+#[test]
+fn the_journal_of_a_uri_is_named() {
+    let named = |text: &str| journal_uri(text).map_err(|e| e.kind());
+    assert_eq!(named("file:/a"), Ok(None));
+    assert_eq!(named("/a?journal=file:/b%2526c"), Ok(Some("file:/b%26c".to_owned())));
+    assert_eq!(
+        named("vfio-user:/s%20t?ns=2&journal=pmr"),
+        Ok(Some("pmr:vfio-user:/s%20t".to_owned()))
+    );
+    assert_eq!(named("nvme:01:00.0?journal=pmr"), Ok(Some("pmr:0000:01:00.0".to_owned())));
+    assert_eq!(named("file:/a?journal=pmr"), Err(ErrorKind::Invalid));
+    assert_eq!(named("file:/a?journal=nothing:/b"), Err(ErrorKind::Invalid));
+}

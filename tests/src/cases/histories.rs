@@ -301,6 +301,7 @@ pub fn b8_recovery_starts_again_from_the_checkpoint() -> Verdict {
             outcomes: 2,
             again: 1,
             before: 15 * i,
+            journal: crate::crash::Journal::Inside,
         };
         crate::crash::history_after(&plan, &set_up, &ops)?;
     }

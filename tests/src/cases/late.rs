@@ -3,7 +3,7 @@
 //! the journal, must do right by them.
 
 use super::{Verdict, demand, text};
-use crate::crash::{Plan, everywhere, history_after};
+use crate::crash::{Journal, Plan, everywhere, history_after};
 use crate::history::{BLOCK, Op, When, Who};
 use freehold::{ErrorKind, File, OpenOptions, Store};
 use freehold_engine::sim::{FailPlan, OpKind, SimMedium, SimOptions, Survival};
@@ -123,6 +123,7 @@ pub fn b9_files_are_changed_between_the_slices_of_a_checkpoint() -> Verdict {
                 outcomes: 1,
                 again: 0,
                 before: 4 * seed,
+                journal: Journal::Inside,
             };
             history_after(&plan, &[], &ops).map_err(|e| format!("{plan:?}: {e}"))
         })

@@ -2,7 +2,7 @@
 //! can happen to their blocks before a checkpoint ends that.
 
 use super::{Verdict, demand, text};
-use crate::crash::{Plan, everywhere, history_after};
+use crate::crash::{Journal, Plan, everywhere, history_after};
 use crate::history::{BLOCK, Op, When, Who};
 use freehold::{OpenOptions, Store};
 use freehold_engine::sim::{SimMedium, SimOptions, Survival};
@@ -137,6 +137,7 @@ pub fn b7_two_crashes_in_a_row() -> Verdict {
             outcomes: 2,
             again: 2,
             before: 9 * seed,
+            journal: if seed % 4 < 2 { Journal::Inside } else { Journal::Window },
         };
         history_after(&plan, &[create(0)], &ops)?;
     }

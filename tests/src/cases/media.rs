@@ -1,7 +1,7 @@
 //! Cases about what a medium does: lost writes, damage, flushes, reads at opening.
 
 use super::{Verdict, demand, text};
-use crate::crash::{Plan, history};
+use crate::crash::{Journal, Plan, history};
 use crate::history::{BLOCK, Op, Who, tagged};
 use freehold::{ErrorKind, OpenOptions, Store};
 use freehold_engine::sim::{SimMedium, SimOptions, Survival};
@@ -40,7 +40,16 @@ pub fn m1_syncs_cover_what_completed() -> Verdict {
     for seed in 0..6 {
         let window = seed % 2 == 0;
         let (steps, outcomes) = (usize::MAX, 8);
-        let plan = Plan { seed, blocks: 2048, window, steps, outcomes, again: 0, before: 0 };
+        let plan = Plan {
+            seed,
+            blocks: 2048,
+            window,
+            steps,
+            outcomes,
+            again: 0,
+            before: 0,
+            journal: Journal::Inside,
+        };
         history(&plan, &ops)?;
     }
     Ok(())

@@ -7,9 +7,11 @@
 //! crashes again.
 
 mod judge;
+mod machine;
 mod run;
 mod story;
 
 pub use judge::judge;
-pub use run::{Plan, case, everywhere, history, history_after, seed};
+pub use machine::{Journal, Machine};
+pub use run::{Plan, apart_seed, case, everywhere, history, history_after, seed};
 pub use story::Story;

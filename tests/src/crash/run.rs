@@ -1,12 +1,13 @@
 //! Choosing crashes, recovering, judging, going on.
 
 use super::judge;
+use super::machine::{Journal, Machine};
 use super::story::Story;
 use crate::history::{Driver, Op, State, Taste, all_comes_back, clean, listed, make, shrink};
 use crate::model::tiny_cache;
 use crate::random::{Random, guarded};
 use freehold::{OpenOptions, Store};
-use freehold_engine::sim::{SimMedium, SimOptions, Survival};
+use freehold_engine::sim::{SimOptions, Survival};
 
 /// Which crashes of a history are looked at.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +27,8 @@ pub struct Plan {
     /// So many syncs come first, which fill the journal: at about 60 it is half
     /// full and a checkpoint begins by itself; at 126 its ring comes round.
     pub before: u64,
+    /// Where the journal is.
+    pub journal: Journal,
 }
 
 impl Plan {
@@ -48,10 +51,6 @@ impl Plan {
     }
 }
 
-fn open(medium: &SimMedium, options: &OpenOptions) -> Result<Store, String> {
-    Store::open_on(medium.medium(), options).map_err(|e| format!("open: {e}"))
-}
-
 /// Runs a history and looks at its crashes; says at how many.
 ///
 /// # Errors
@@ -65,22 +64,26 @@ pub fn history(plan: &Plan, ops: &[Op]) -> Result<u64, String> {
 /// # Errors
 /// As there.
 pub fn history_after(plan: &Plan, set_up: &[Op], ops: &[Op]) -> Result<u64, String> {
-    let medium = SimMedium::new(plan.options());
-    let store = Store::format_on(medium.medium()).map_err(|e| format!("format: {e}"))?;
+    let machine = Machine::new(plan.options(), plan.journal);
+    let store = machine.format()?;
     let free = store.space().free;
     store.close().map_err(|e| format!("close: {e}"))?;
-    let store = open(&medium, &plan.open_options())?;
+    let store = machine.open(&plan.open_options())?;
     fill_journal(&store, plan.before)?;
-    let mut driver = Driver::new(medium.medium(), store, State::default());
+    let mut driver = driver(&machine, store, State::default());
     for op in set_up {
         driver.step(op).map_err(|e| format!("{op:?} in the set-up: {}", e.text()))?;
     }
     driver.store().sync().map_err(|e| format!("sync after the set-up: {e}"))?;
-    let story = Story::record(&medium, &mut driver, ops)?;
+    let story = Story::record(&machine.store, &mut driver, ops)?;
     drop(driver);
     let mut run = Run { plan: *plan, free, random: Random::new(plan.seed), points: 0 };
-    run.crashes(&medium, &story, plan.steps, plan.again)?;
+    run.crashes(&machine, &story, plan.steps, plan.again)?;
     Ok(run.points)
+}
+
+fn driver(machine: &Machine, store: Store, state: State) -> Driver {
+    Driver::new(machine.store.medium(), store, state).with_journal(machine.beside())
 }
 
 fn fill_journal(store: &Store, syncs: u64) -> Result<(), String> {
@@ -106,7 +109,7 @@ struct Run {
 impl Run {
     fn crashes(
         &mut self,
-        m: &SimMedium,
+        m: &Machine,
         story: &Story,
         steps: usize,
         again: u32,
@@ -139,15 +142,15 @@ impl Run {
     /// One outcome of one crash.
     fn one(
         &mut self,
-        m: &SimMedium,
+        m: &Machine,
         story: &Story,
         (step, survival, seed): (usize, Survival, u64),
         again: u32,
     ) -> Result<(), String> {
         self.points += 1;
         let left = m.crash_of(step, survival, seed);
-        left.keep_crashes();
-        let store = open(&left, &self.plan.open_options())?;
+        left.store.keep_crashes();
+        let store = left.open(&self.plan.open_options())?;
         let state = judge(story.moment(step), &store, self.plan.grain())?;
         clean(&store)?;
         if again > 0 && self.random.one_in(3) {
@@ -166,11 +169,11 @@ impl Run {
     /// A crash while the store recovers: nothing more is lost.
     fn during_recovery(
         &mut self,
-        left: &SimMedium,
+        left: &Machine,
         story: &Story,
         step: usize,
     ) -> Result<(), String> {
-        let kept = left.crashes() as u64;
+        let kept = left.store.crashes() as u64;
         if kept == 0 {
             return Ok(());
         }
@@ -178,7 +181,7 @@ impl Run {
         let second = left.crash_of(at, Survival::Random, self.random.next_u64());
         let what = |e| format!("crash at step {at} of the recovery:\n{e}");
         self.points += 1;
-        let store = open(&second, &self.plan.open_options()).map_err(what)?;
+        let store = second.open(&self.plan.open_options()).map_err(what)?;
         judge(story.moment(step), &store, self.plan.grain()).map_err(what)?;
         clean(&store).map_err(what)
     }
@@ -186,7 +189,7 @@ impl Run {
     /// Works on with what was recovered, and crashes again.
     fn go_on(
         &mut self,
-        left: SimMedium,
+        left: Machine,
         store: Store,
         state: State,
         again: u32,
@@ -204,9 +207,9 @@ impl Run {
                 *tag += 1000 * (again + 1);
             }
         }
-        let mut driver = Driver::new(left.medium(), store, state);
+        let mut driver = driver(&left, store, state);
         let what = |e| format!("then, after recovery:\n{}{e}", listed(&ops));
-        let story = Story::record(&left, &mut driver, &ops).map_err(what)?;
+        let story = Story::record(&left.store, &mut driver, &ops).map_err(what)?;
         drop(driver);
         self.crashes(&left, &story, 4, again).map_err(what)
     }
@@ -238,6 +241,7 @@ pub fn case(seed: u64) -> (Plan, Vec<Op>) {
         outcomes: 2,
         again: 2,
         before: random.below(2) * random.below(140),
+        journal: Journal::Inside,
     };
     let length = 12 + random.below(40) as usize;
     (plan, make(&mut random, &taste(seed), length))
@@ -250,8 +254,23 @@ pub fn case(seed: u64) -> (Plan, Vec<Op>) {
 /// The failure, the history, and how to run it again.
 pub fn seed(seed: u64, steps: usize) -> Result<u64, String> {
     let (plan, ops) = case(seed);
-    let plan = Plan { steps, ..plan };
-    let first = match guarded(|| history(&plan, &ops)) {
+    judged(Plan { steps, ..plan }, &ops, "random_histories")
+}
+
+/// The same with the journal on a medium of its own, which crashes at the same moment: a
+/// window for two seeds of three.
+///
+/// # Errors
+/// As [`seed`].
+pub fn apart_seed(seed: u64, steps: usize) -> Result<u64, String> {
+    let (plan, ops) = case(seed);
+    let journal = if seed.is_multiple_of(3) { Journal::Blocks } else { Journal::Window };
+    judged(Plan { steps, journal, ..plan }, &ops, "apart")
+}
+
+fn judged(plan: Plan, ops: &[Op], test: &str) -> Result<u64, String> {
+    let seed = plan.seed;
+    let first = match guarded(|| history(&plan, ops)) {
         Ok(points) => return Ok(points),
         Err(e) => e,
     };
@@ -260,11 +279,11 @@ pub fn seed(seed: u64, steps: usize) -> Result<u64, String> {
     }
     let wide = Plan { steps: usize::MAX, outcomes: 4, again: 1, ..plan };
     let run = |ops: &[Op]| guarded(|| if ops.is_empty() { Ok(0) } else { history(&wide, ops) });
-    let short = shrink(ops, 120, |ops| run(ops).is_err());
+    let short = shrink(ops.to_vec(), 120, |ops| run(ops).is_err());
     let last = run(&short).err().unwrap_or_default();
     Err(format!(
         "{first}\nshortest history ({wide:?}), which fails with: {last}\n{}\n\
-         again: FREEHOLD_SEEDS={seed}..{} cargo test -p freehold-tests --test crash random",
+         again: FREEHOLD_SEEDS={seed}..{} cargo test -p freehold-tests --test crash {test}",
         listed(&short),
         seed + 1
     ))
@@ -277,7 +296,8 @@ pub fn seed(seed: u64, steps: usize) -> Result<u64, String> {
 /// What is wrong, and where the checkpoint stands.
 pub fn everywhere(set_up: &[Op], ops: &[Op], outcomes: u64) -> Result<u64, String> {
     let mut points = 0;
-    for window in [false, true] {
+    let media = [(false, Journal::Inside), (true, Journal::Inside), (false, Journal::Window)];
+    for (window, journal) in media {
         for place in 0..=ops.len() {
             let mut with = ops.to_vec();
             // The first round has none.
@@ -293,9 +313,13 @@ pub fn everywhere(set_up: &[Op], ops: &[Op], outcomes: u64) -> Result<u64, Strin
                 outcomes,
                 again: 0,
                 before: if place % 2 == 0 { 0 } else { 58 },
+                journal,
             };
             points += history_after(&plan, set_up, &with).map_err(|e| {
-                format!("checkpoint at {place}, window: {window}: {e}\n{}", listed(&with))
+                format!(
+                    "checkpoint at {place}, window: {window}, journal: {journal:?}: {e}\n{}",
+                    listed(&with)
+                )
             })?;
         }
     }

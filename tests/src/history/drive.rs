@@ -43,6 +43,7 @@ fn wrong<T>(text: String) -> Tried<T> {
 /// A store and what it should hold.
 pub struct Driver {
     medium: Arc<dyn Medium>,
+    journal: Option<Arc<dyn Medium>>,
     store: Option<Store>,
     queue: Option<Queue>,
     slots: BTreeMap<u8, File>,
@@ -58,6 +59,7 @@ impl Driver {
     pub fn new(medium: Arc<dyn Medium>, store: Store, state: State) -> Self {
         Driver {
             medium,
+            journal: None,
             store: Some(store),
             queue: None,
             slots: BTreeMap::new(),
@@ -65,6 +67,11 @@ impl Driver {
             state,
             full: 0,
         }
+    }
+
+    /// The same with the journal on a medium of its own, if there is one.
+    pub fn with_journal(self, journal: Option<Arc<dyn Medium>>) -> Self {
+        Driver { journal, ..self }
     }
 
     /// Goes on with the store opened in this way, now and whenever it is opened again.
@@ -201,7 +208,8 @@ impl Driver {
         self.queue = None;
         let store = self.store.take().expect("a store is open");
         store.close().map_err(|e| Failure::of(&e, "close"))?;
-        let store = Store::open_on(self.medium.clone(), &self.options)
+        let journal = self.journal.clone();
+        let store = Store::open_on_with(self.medium.clone(), journal, &self.options)
             .map_err(|e| Failure::of(&e, "open after close"))?;
         if store.recovery().records > 1 {
             let n = store.recovery().records;

@@ -27,7 +27,7 @@ pub fn b3_what_a_pin_sees_is_not_reused() -> Verdict {
         w.vol.remove(&name).map_err(text)?;
         w.vol.checkpoint().map_err(text)?;
     }
-    let kept: u64 = w.vol.inflight().iter().map(|f| f.quarantine).sum();
+    let kept: u64 = w.vol.inflight().leases.iter().map(|f| f.quarantine).sum();
     demand(kept == 16 * B, || format!("{kept} bytes in quarantine"))?;
     drop((bytes, view, lease));
     w.vol.checkpoint().map_err(text)?;

@@ -27,7 +27,7 @@ pub fn r4_a_fence_that_fails_half_way_keeps_what_it_moved() -> Verdict {
     let spec = SealSpec { kinds: Kinds::LAYOUT, breakable: false, timeout: Duration::ZERO };
     let seal = w.vol.seal(&w.file, &w.comer, (3 * B, B), spec).map_err(text)?;
     w.hurry();
-    let kept = || w.vol.inflight().iter().map(|f| f.quarantine).sum::<u64>();
+    let kept = || w.vol.inflight().leases.iter().map(|f| f.quarantine).sum::<u64>();
     for round in 0..2u8 {
         let name = [b'r', b'0' + round];
         refused("a reflink", ErrorKind::Busy, w.vol.reflink_file(&w.file, &name))?;

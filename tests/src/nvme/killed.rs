@@ -40,6 +40,8 @@ pub struct Promises {
     copies: Vec<(String, u64, Vec<u64>)>,
     /// Bytes that are kept or lost as one.
     grain: usize,
+    /// The journal is on another medium: every third overwrite is a durable one, which is logged.
+    apart: bool,
     /// The number of the last write.
     last: u64,
     /// Syncs that were confirmed.
@@ -85,7 +87,8 @@ fn write_of(sector: &[u8], file: u64, block: u64) -> Result<u64, String> {
 pub fn prepare(uri: &str) -> Result<Promises, String> {
     let grain = if uri.starts_with("pmr:") { WORD } else { SECTOR };
     let store = Store::format(uri, &FormatOptions::default()).map_err(|e| e.to_string())?;
-    let mut promises = Promises { grain, ..Promises::default() };
+    let apart = uri.contains("journal=");
+    let mut promises = Promises { grain, apart, ..Promises::default() };
     for file in 0..FILES {
         let handle = store.create(name(file).as_bytes()).map_err(|e| e.to_string())?;
         handle.sync().map_err(|e| e.to_string())?;
@@ -137,9 +140,17 @@ fn overwrite(
         fill(chunk, promises.grain, file, block, write);
         known[block as usize].tried = write;
     }
-    store.open_file(name(file).as_bytes())?.write_at(&bytes, first * BLOCK as u64)?;
+    let handle = store.open_file(name(file).as_bytes())?;
+    let durable = promises.apart && write.is_multiple_of(3);
+    match durable {
+        true => handle.write_durable_at(&bytes, first * BLOCK as u64)?,
+        false => handle.write_at(&bytes, first * BLOCK as u64)?,
+    }
+    promises.syncs += u64::from(durable);
     for block in first..first + count {
-        known[block as usize].written = write;
+        let known = &mut known[block as usize];
+        known.written = write;
+        known.synced = if durable { write } else { known.synced };
     }
     Ok(())
 }
@@ -320,6 +331,47 @@ pub fn region_seed(seed: u64) -> Result<u64, String> {
     };
     let result = run(&options);
     let _ = std::fs::remove_file(path);
+    result
+}
+
+/// The same with the store on a namespace and its journal on the Persistent Memory Region of
+/// the same controller: both lose what no flush and no barrier covered.
+///
+/// # Errors
+/// The first promise that was broken.
+pub fn journal_seed(seed: u64) -> Result<u64, String> {
+    use super::served::{Served, fresh_path};
+    use freehold_engine::emulator::{Backing, Options, RegionOptions};
+    let mut random = Random::new(seed);
+    let (image, region) = (fresh_path("img"), fresh_path("pmr"));
+    let mut options = Options::new("", 64 << 20);
+    options.backing = Backing::File(image.clone());
+    options.region = Some(RegionOptions::new(&region, 2 << 20));
+    options.volatile_cache = true;
+    let uri = |served: &Served| format!("{}?journal=pmr", served.uri());
+    let mut run = |options: &Options| -> Result<u64, String> {
+        let first = Served::new(options.clone());
+        let mut promises = prepare(&uri(&first))?;
+        drop(first);
+        for _ in 0..3 {
+            // At a barrier, or at any command.
+            let fault = match random.one_in(2) {
+                true => format!("vanish:how=exit,op=barrier,nth={}", 3 + random.below(60)),
+                false => format!("vanish:how=exit,nth={}", 10 + random.below(300)),
+            };
+            let faults = vec![fault.parse().map_err(|e| format!("{e}"))?];
+            let mortal = Options { faults, seed: random.next_u64(), ..options.clone() };
+            let served = Served::new(mortal);
+            work(&uri(&served), &mut promises, &mut random, 400, |_| {});
+            drop(served);
+            let next = Served::new(options.clone());
+            judge(&uri(&next), &mut promises)?;
+        }
+        Ok(promises.syncs)
+    };
+    let result = run(&options);
+    let _ = std::fs::remove_file(image);
+    let _ = std::fs::remove_file(region);
     result
 }
 

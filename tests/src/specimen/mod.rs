@@ -124,7 +124,7 @@ impl Specimen {
     /// If an operation on the sound store fails.
     pub fn make() -> Self {
         let sim = SimMedium::new(options());
-        let spec = FormatSpec { id: Some(ID), journal_blocks: Some(128) };
+        let spec = FormatSpec { id: Some(ID), journal_blocks: Some(128), ..FormatSpec::default() };
         let volume = Volume::format(sim.medium(), &spec).expect("a medium of zeroes");
         volume.close().expect("an empty store");
         drop(volume);

@@ -5,7 +5,7 @@ use freehold_blockmap::format::journal::encode_group;
 use freehold_blockmap::format::node::encode_leaf;
 use freehold_blockmap::format::record::encode_record;
 use freehold_blockmap::format::types::*;
-use freehold_blockmap::format::{BLOCK, superblock};
+use freehold_blockmap::format::{BLOCK, journal_header, superblock};
 
 /// The store of the examples: 00 01 02 up to 0f.
 pub(crate) const ID: [u8; 16] = 0x0f0e0d0c_0b0a0908_07060504_03020100u128.to_le_bytes();
@@ -31,7 +31,19 @@ pub(crate) fn superblock() -> Superblock {
         share_gen: 3,
         next_file: 18,
         free: 260_000,
+        apart: None,
     }
+}
+
+/// The same checkpoint with the journal on a medium of its own.
+pub(crate) fn apart() -> Superblock {
+    let apart = ApartJournal { id: [0xa5; 16], blocks: 4096 };
+    Superblock { refuse_features: superblock::JOURNAL_APART, apart: Some(apart), ..superblock() }
+}
+
+/// The header of that journal.
+pub(crate) fn journal() -> JournalHeader {
+    JournalHeader { store_id: ID, journal_id: [0xa5; 16], ring_blocks: 4096, epoch: 7 }
 }
 
 /// Where the example of a leaf lies, its stamp and its entries.
@@ -54,6 +66,10 @@ pub(crate) fn group() -> (GroupHead, Vec<Record>) {
 pub(crate) fn vectors() -> Vec<(&'static str, Vec<u8>)> {
     let mut first = vec![0; BLOCK];
     superblock::encode(&superblock(), 1, &mut first).unwrap();
+    let mut apart_block = vec![0; BLOCK];
+    superblock::encode(&apart(), 1, &mut apart_block).unwrap();
+    let mut header = vec![0; BLOCK];
+    journal_header::encode(&journal(), 1, &mut header).unwrap();
     let (at, stamp, entries) = leaf();
     let mut node = vec![0; BLOCK];
     let pairs = entries.iter().map(|(k, v)| (k, v));
@@ -62,7 +78,13 @@ pub(crate) fn vectors() -> Vec<(&'static str, Vec<u8>)> {
     let mut payload = Vec::new();
     records.iter().for_each(|record| encode_record(&mut payload, record).unwrap());
     let group = encode_group(head, &payload, &ID).unwrap();
-    vec![("superblock", first), ("leaf of extents", node), ("group", group)]
+    vec![
+        ("superblock", first),
+        ("superblock, journal apart", apart_block),
+        ("leaf of extents", node),
+        ("group", group),
+        ("journal header", header),
+    ]
 }
 
 /// One record of each sort, with the example's words.

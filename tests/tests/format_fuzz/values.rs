@@ -122,8 +122,29 @@ fn root() -> impl Strategy<Value = NodeRef> {
     prop_oneof![1 => Just(NodeRef::default()), 4 => (0..=12u8).prop_flat_map(node_ref)]
 }
 
-/// A superblock.
+/// A superblock, of a store with its journal inside or apart.
 pub(crate) fn superblock() -> impl Strategy<Value = Superblock> {
+    let apart = proptest::option::of((any::<[u8; 16]>(), number(BLOCK_LIMIT)));
+    (plain_superblock(), apart).prop_map(|(sb, apart)| {
+        let apart = apart.map(|(mut id, blocks)| {
+            id[0] |= 1;
+            ApartJournal { id, blocks: blocks + 1 }
+        });
+        Superblock { refuse_features: u64::from(apart.is_some()), apart, ..sb }
+    })
+}
+
+/// A header of a journal that has a medium of its own.
+pub(crate) fn journal_header() -> impl Strategy<Value = JournalHeader> {
+    let ids = any::<[[u8; 16]; 2]>();
+    (ids, number(BLOCK_LIMIT - 2), 1..=u64::MAX).prop_map(|(mut ids, blocks, epoch)| {
+        ids.iter_mut().for_each(|id| id[0] |= 1);
+        let [store_id, journal_id] = ids;
+        JournalHeader { store_id, journal_id, ring_blocks: blocks + 1, epoch }
+    })
+}
+
+fn plain_superblock() -> impl Strategy<Value = Superblock> {
     let numbers = any::<[u64; 6]>();
     let small = (1..1u64 << 30, 1..1u64 << 30, any::<u64>());
     (numbers, any::<[u8; 16]>(), small, file(), [root(), root(), root(), root()]).prop_map(
@@ -151,6 +172,7 @@ pub(crate) fn superblock() -> impl Strategy<Value = Superblock> {
                 share_gen,
                 next_file,
                 free: cut_pos % (blocks + 1),
+                apart: None,
             }
         },
     )

@@ -13,8 +13,8 @@ fn states(report: &Value) -> Vec<(String, String)> {
 }
 
 /// An emulated controller that is up; `sock` is its socket.
-fn emulated(place: &Place) -> Ending {
-    let args = ["emulate", "--socket", "sock", "--size", "64M"];
+pub(crate) fn emulated(place: &Place, more: &[&str]) -> Ending {
+    let args = ["emulate", "--socket", "sock", "--size", "64M"].iter().chain(more);
     let mut child = Ending(place.command(args).stdout(Stdio::piped()).spawn().unwrap());
     let mut line = String::new();
     BufReader::new(child.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -74,7 +74,7 @@ fn a_store_on_a_mapped_file_is_a_store_like_any_other() {
 #[test]
 fn a_store_on_an_emulated_controller_is_a_store_like_any_other() {
     let place = Place::empty();
-    let _device = emulated(&place);
+    let _device = emulated(&place, &[]);
     let uri = "vfio-user:sock";
     let before = place.run(["doctor", uri, "--json"]).json();
     assert!(states(&before).contains(&("store".into(), "hint".into())), "{before}");

@@ -258,7 +258,16 @@ fn df_and_stats_give_numbers() {
     place.on("rm", ["f"]).ok();
     assert!(free(&place) > after);
     let space = place.on("df", ["--json"]).json();
-    let names = ["condemned", "free", "journal", "quarantined", "reserved", "total", "withheld"];
+    let names = [
+        "condemned",
+        "free",
+        "journal",
+        "journal_apart",
+        "quarantined",
+        "reserved",
+        "total",
+        "withheld",
+    ];
     assert_eq!(keys(&space), names);
     // Leases die with their process: a store that is just opened has nothing of them.
     assert_eq!(space["quarantined"], 0);

@@ -3,6 +3,7 @@
 pub(crate) mod ageing;
 pub(crate) mod durable;
 pub(crate) mod file;
+pub(crate) mod journal;
 pub(crate) mod lease;
 pub(crate) mod map;
 pub(crate) mod null;
@@ -132,6 +133,14 @@ pub(crate) const ALL: &[Workload] = &[
         how: nvme::HOW,
         sides: OURS,
         run: nvme::run,
+        once: false,
+    },
+    Workload {
+        name: "journal",
+        title: "Durable 4 KiB writes with the journal in a Persistent Memory Region",
+        how: journal::HOW,
+        sides: OURS,
+        run: journal::run,
         once: false,
     },
     Workload {

@@ -28,7 +28,7 @@ pub(crate) const HOW: &str = "Our emulated controller over vfio-user, in a proce
     beside it stand those that the driver sends by message where there are shadows. \
     Instructions are counted by callgrind (user side), as the difference of two runs of \
     different length. Read through a store and through a lease are at QD32, on a namespace in \
-    memory, beside the driver on the same one. Idle is the processor's time, in percent, while a \
+    memory, beside the driver on the same one; so are their instructions. Idle is the processor's time, in percent, while a \
     command is waited for that takes the controller long.";
 
 /// Rows of which the first is ours and the second what it is held against.
@@ -70,7 +70,7 @@ pub(crate) fn run(site: &Site<'_>, side: Side, results: &mut Results) -> Outcome
     }
     if site.round == 0 {
         by_message(site.dir, side, results, count, "sent with shadows", Mapping::Careful)?;
-        instructions(site.dir, &program, side, results, count / 40)?;
+        instructions(site.dir, &program, side, results, (count / 40, &PAIR))?;
     }
     drop(served);
     if site.round == 0 {
@@ -157,13 +157,13 @@ fn by_message(
     Ok(())
 }
 
-/// Instructions for each read, by callgrind.
+/// Instructions for each read, by callgrind: who reads and at which depths, and the rows.
 fn instructions(
     dir: &Path,
     program: &Path,
     side: Side,
     results: &mut Results,
-    count: u64,
+    (count, who): (u64, &[(&str, &str, u32)]),
 ) -> Outcome {
     let collected = |who: &str, depth: u32, count: u64| -> Option<u64> {
         let out = Command::new("valgrind")
@@ -181,21 +181,28 @@ fn instructions(
         let line = said.lines().find_map(|line| line.split_once("Collected :"))?;
         line.1.trim().split(' ').next()?.parse().ok()
     };
-    for depth in [1, 32] {
-        for who in ["driver", "plain"] {
-            let few = collected(who, depth, count);
-            let (Some(few), Some(many)) = (few, collected(who, depth, 3 * count)) else {
-                results.note("nvme", "Instructions: not measured here: valgrind does not run.");
-                return Ok(());
-            };
-            let each = many.saturating_sub(few) as f64 / (2 * count) as f64;
-            let who = if who == "plain" { "plain loop" } else { who };
-            let name = format!("instructions for each read, {who}, QD{depth}");
-            results.add("nvme", name, Unit::Number, side, each);
-        }
+    for &(who, name, depth) in who {
+        let few = collected(who, depth, count);
+        let (Some(few), Some(many)) = (few, collected(who, depth, 3 * count)) else {
+            results.note("nvme", "Instructions: not measured here: valgrind does not run.");
+            return Ok(());
+        };
+        let each = many.saturating_sub(few) as f64 / (2 * count) as f64;
+        let name = format!("instructions for each read, {name}");
+        results.add("nvme", name, Unit::Number, side, each);
     }
     Ok(())
 }
+
+/// Who reads from the null namespace, and who from the one that keeps what is written.
+const PAIR: [(&str, &str, u32); 4] = [
+    ("driver", "driver, QD1", 1),
+    ("plain", "plain loop, QD1", 1),
+    ("driver", "driver, QD32", 32),
+    ("plain", "plain loop, QD32", 32),
+];
+const OVER: [(&str, &str, u32); 3] =
+    [("by-offset", STORE, 32), ("bare", BARE, 32), ("through-lease", LEASE, 32)];
 
 /// The store over the driver, beside the driver.
 fn store(
@@ -219,6 +226,10 @@ fn store(
         for (name, rate) in [STORE, BARE, LEASE].into_iter().zip(rates) {
             results.add("nvme", name, Unit::PerSecond, side, rate);
         }
+    }
+    drop(bed);
+    if site.round == 0 {
+        instructions(site.dir, program, side, results, (count / 40, &OVER))?;
     }
     Ok(())
 }
@@ -259,6 +270,9 @@ pub(crate) fn read(words: &[String]) -> Outcome {
     let rate = on_first_core(|| -> Outcome<f64> {
         Ok(match who.as_str() {
             "plain" => Plain::open(connect(dir, Mapping::Careful)?, 128)?.read(depth, count)?,
+            "by-offset" => Bed::on(medium(dir)?)?.by_offset(count)?,
+            "bare" => Bed::on(medium(dir)?)?.bare(count)?,
+            "through-lease" => Bed::on(medium(dir)?)?.through(count)?,
             _ => through_driver(&medium(dir)?, depth, count)?,
         })
     })?;

@@ -9,6 +9,7 @@
 mod ledger;
 mod walk;
 
+use super::apart::headers;
 use super::file::{Map, Version};
 use super::shelf::CONDEMNED;
 use super::{Volume, limits};
@@ -136,7 +137,7 @@ impl Volume {
         part: Range<Addr>,
     ) -> Result<(CheckReport, u64)> {
         let mut walk = Walk::new(self, io, part.clone());
-        walk.ledger.add(0, 2 + self.journal_blocks);
+        walk.ledger.add(0, 2 + self.room.1);
         self.check_superblocks(io, &mut walk.report).await?;
         let names = walk.entries(&snap.names).await?;
         let records = walk.entries(&snap.files).await?;
@@ -222,6 +223,23 @@ impl Volume {
                 Ok(_) => {}
                 Err(e) => report.find("superblock", slot, e.to_string()),
             }
+        }
+        self.check_journal_header(report)
+    }
+
+    /// A journal apart must be known as this store's at the next opening.
+    fn check_journal_header(&self, report: &mut CheckReport) -> Result<()> {
+        let Some((medium, journal)) = self.ring.elsewhere() else { return Ok(()) };
+        // The slot of the checkpoint in force is not written while that is in force.
+        let marked = self.marked.load(Ordering::Acquire);
+        let found = headers(&**medium)?;
+        let right = found.iter().flatten().any(|h| {
+            (h.store_id, h.journal_id, h.ring_blocks) == (self.id, journal.id, journal.blocks)
+                && h.epoch >= marked
+        });
+        if !right {
+            let what = "neither header says that this is the store's journal";
+            report.find("journal header", Self::slot(marked), what);
         }
         Ok(())
     }

@@ -44,7 +44,8 @@ impl Target {
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     let path = path(uri).ok_or_else(|| open(error))?;
                     janitor.insert(Janitor::start()?).file(&path)?;
-                    let options = FormatOptions { size: Some(wanted(args)), force: false };
+                    let options =
+                        FormatOptions { size: Some(wanted(args)), ..FormatOptions::default() };
                     Store::format(uri, &options).map_err(open)?
                 }
                 Err(error) => return Err(open(error)),

@@ -1,10 +1,13 @@
 //! The same promises on an NVMe controller: an emulated one, in a process of its own, that
 //! our own driver polls over vfio-user. Its write cache is volatile, so killing it is a
-//! power cut: what was not flushed is lost, torn or written out of order.
+//! power cut: what was not flushed is lost, torn or written out of order. Once with the
+//! namespace alone; once with memory of the controller: the journal in its Persistent Memory
+//! Region, and buffers in its memory buffer (`through` uses these).
 
 use super::expected::{Expected, Source};
 use super::kill::{clean, records};
 use super::stage::Stage;
+use super::through;
 use super::writer::{LOG, record};
 use super::{DATABASE, copy_name};
 use crate::failure::{Failure, Outcome};
@@ -12,7 +15,7 @@ use crate::pattern::{self, Rng};
 use crate::verb::work;
 use crate::{output, size};
 use freehold::{ErrorKind, FormatOptions, OpenOptions, Store};
-use freehold_engine::emulator::{Backing, Emulator, Options};
+use freehold_engine::emulator::{Backing, CmbOptions, Emulator, Options, RegionOptions};
 use freehold_engine::uri::encode;
 use rustix::process::Signal;
 use std::io::{BufRead, BufReader};
@@ -24,6 +27,12 @@ use std::time::{Duration, Instant};
 
 /// Logical blocks of the controller: half a block of the store may be torn.
 const LBA: u32 = 512;
+
+/// Bytes of its Persistent Memory Region. With a volatile cache a barrier looks at all of it.
+const REGION: u64 = 2 << 20;
+
+/// Bytes of its memory buffer.
+const CMB: u64 = 2 << 20;
 
 /// How long a controller may take to come up.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -40,6 +49,46 @@ pub(crate) struct Args {
     /// What its cache's fate follows from
     #[arg(long)]
     seed: u64,
+    /// A file for a Persistent Memory Region, beside which there is a memory buffer
+    #[arg(long)]
+    region: Option<PathBuf>,
+}
+
+/// What the controller has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Setting {
+    /// A namespace.
+    Plain,
+    /// Memory that the processor reaches, too.
+    Windows,
+}
+
+impl Setting {
+    /// The word in front of its lines.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Plain => "nvme",
+            Self::Windows => "pmr, cmb",
+        }
+    }
+
+    /// A file of this one.
+    fn file(self, stage: &Stage, kind: &str) -> PathBuf {
+        let name = match self {
+            Self::Plain => "plain",
+            Self::Windows => "windows",
+        };
+        stage.dir.join(format!("{name}.{kind}"))
+    }
+
+    /// The store's name.
+    fn uri(self, stage: &Stage) -> String {
+        let socket = encode(self.file(stage, "sock").as_os_str().as_bytes());
+        match self {
+            Self::Plain => format!("vfio-user:{socket}"),
+            Self::Windows => format!("vfio-user:{socket}?journal=pmr"),
+        }
+    }
 }
 
 /// The child's side.
@@ -51,6 +100,10 @@ pub(crate) fn serve(args: &Args) -> Outcome {
     options.volatile_cache = true;
     options.lba = LBA;
     options.seed = args.seed;
+    if let Some(file) = &args.region {
+        options.region = Some(RegionOptions::new(file, REGION));
+        options.cmb = Some(CmbOptions::new(CMB));
+    }
     let mut emulator = Emulator::new(&options).map_err(Failure::new)?;
     output::line("serving")?;
     emulator.serve(&AtomicBool::new(false)).map_err(Failure::new)?;
@@ -69,12 +122,16 @@ pub(super) struct Cuts {
 struct Device(Child);
 
 impl Device {
-    fn start(stage: &Stage, round: u64) -> Outcome<Device> {
+    fn start(stage: &Stage, setting: Setting, round: u64) -> Outcome<Device> {
         let fail = |error: std::io::Error| Failure::new(format!("cannot run a device: {error}"));
-        let mut child = Command::new(std::env::current_exe().map_err(fail)?)
-            .arg("demo-device")
-            .arg(socket(stage))
-            .arg(stage.dir.join("namespace"))
+        let mut command = Command::new(std::env::current_exe().map_err(fail)?);
+        command.arg("demo-device");
+        if setting == Setting::Windows {
+            command.arg("--region").arg(setting.file(stage, "region"));
+        }
+        let mut child = command
+            .arg(setting.file(stage, "sock"))
+            .arg(setting.file(stage, "namespace"))
             .arg(bytes(stage).to_string())
             .arg(format!("--seed={}", stage.seed ^ round))
             .stdin(Stdio::null())
@@ -106,10 +163,6 @@ impl Drop for Device {
     }
 }
 
-fn socket(stage: &Stage) -> PathBuf {
-    stage.dir.join("nvme.sock")
-}
-
 /// Bytes of the namespace: both files, the log, and the journal.
 fn bytes(stage: &Stage) -> u64 {
     (stage.scale.device_pages * 4 * work::BLOCK + (128 << 20)).next_multiple_of(1 << 20)
@@ -117,23 +170,42 @@ fn bytes(stage: &Stage) -> u64 {
 
 /// Stores and reflinks files on the controller, cuts its power in the middle of durable
 /// writes, and verifies everything after each cut.
-pub(super) fn rounds(stage: &Stage) -> Outcome<Cuts> {
+pub(super) fn rounds(stage: &Stage, setting: Setting) -> Outcome<Cuts> {
     let start = Instant::now();
-    let uri = format!("vfio-user:{}", encode(socket(stage).as_os_str().as_bytes()));
-    let mut device = Device::start(stage, 0)?;
+    let uri = setting.uri(stage);
+    let mut device = Device::start(stage, setting, 0)?;
     let store = Store::format(&uri, &FormatOptions::default())
         .map_err(|error| Failure::open(&uri, &error))?;
     let model = store.device()?.into_iter().find(|fact| fact.name == "model");
     let model = model.map_or_else(|| "no model".to_owned(), |fact| fact.value.to_string());
-    stage.say("nvme", start, format!("{model}, over vfio-user, polled by our own driver"))?;
+    let text = match setting {
+        Setting::Plain => format!("{model}, over vfio-user, polled by our own driver"),
+        Setting::Windows => format!(
+            "{model} with a memory buffer of {} and a persistent region of {}, which has the \
+             journal",
+            size::show(CMB),
+            size::show(REGION)
+        ),
+    };
+    stage.say(setting.word(), start, text)?;
     let start = Instant::now();
-    let files = fill(stage, &store)?;
+    let mut files = fill(stage, &store)?;
     let mut total = 0;
     for file in &files {
         total += file.verify(&store)?;
     }
     let text = format!("{} written, reflinked, overwritten, back and verified", size::show(total));
-    stage.say("nvme", start, text)?;
+    stage.say(setting.word(), start, text)?;
+    if setting == Setting::Windows {
+        let start = Instant::now();
+        let moved = through::copy(&store, &files[0])?;
+        let text = format!(
+            "{} from file to file by buffers in the controller's memory, verified",
+            size::show(moved.verify(&store)?)
+        );
+        stage.say(setting.word(), start, text)?;
+        files.push(moved);
+    }
     store.create(LOG)?;
     store.close()?;
     let mut cuts = Cuts { rounds: stage.scale.cuts, durable: 0 };
@@ -144,7 +216,7 @@ pub(super) fn rounds(stage: &Stage) -> Outcome<Cuts> {
         let patience = Duration::from_millis(20 + rng.below(200));
         let durable = write_and_cut(stage, &uri, &mut device, (present, cuts.durable), patience)?;
         let lived = start.elapsed();
-        device = Device::start(stage, round.into())?;
+        device = Device::start(stage, setting, round.into())?;
         let store = open(&uri)?;
         let recovery = store.recovery().clone();
         present = records(&store.open_file(LOG)?, stage.seed, durable, "the log on the device")?;

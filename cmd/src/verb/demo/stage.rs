@@ -51,9 +51,10 @@ impl Scale {
     /// Bytes that all this takes of the directory, without the inputs: half of
     /// the blocks of files of many extents are never written.
     fn bytes(self) -> u64 {
-        let device = self.device_pages * 4;
+        // Two controllers.
+        let device = self.device_pages * 10;
         let pages = self.database_pages * 2 + self.extents.iter().sum::<u64>() / 2 + device;
-        pages * 4096 + (300 << 20)
+        pages * 4096 + (500 << 20)
     }
 
     /// Bytes that the store, a sparse file, should be able to hold.
@@ -95,8 +96,11 @@ impl Stage {
         std::fs::create_dir_all(&dir).map_err(|e| Failure::local(&dir, "cannot make", &e))?;
         let start = Instant::now();
         let uri = format!("file:{}", encode(dir.join("store").as_os_str().as_bytes()));
-        let options =
-            FormatOptions { size: Some(capacity.next_multiple_of(1 << 20)), force: false };
+        let options = FormatOptions {
+            size: Some(capacity.next_multiple_of(1 << 20)),
+            force: false,
+            ..Default::default()
+        };
         let store = Store::format(&uri, &options).map_err(|error| Failure::open(&uri, &error))?;
         let total = size::show(store.space().total);
         let stage = Stage { dir, uri, seed, scale, store: Some(store), keep: args.keep, janitor };

@@ -180,13 +180,21 @@ pub(super) fn opens(report: &mut Report, name: &str) {
 pub(super) fn store(report: &mut Report, name: &str) {
     let options = freehold::OpenOptions { read_only: true, ..freehold::OpenOptions::default() };
     match freehold::Store::open(name, &options) {
-        Ok(store) => report.good("store", format!("format version {}", store.info().version)),
+        Ok(store) => {
+            let info = store.info();
+            report.good("store", format!("format version {}", info.version));
+            if let Some(journal) = info.journal {
+                report.good("journal", format!("its own, on {}", journal.uri));
+            }
+        }
         Err(error) if error.kind() == freehold::ErrorKind::NotAStore => {
             let mend = format!("freehold format {}", quoted(Path::new(name)));
-            report.hint("store", "there is none on it yet", mend);
+            report.hint("store", error.to_string(), mend);
         }
         Err(error) => {
-            let mend = format!("freehold check {}", quoted(Path::new(name)));
+            let lost = error.kind() == freehold::ErrorKind::WrongJournal;
+            let how = if lost { "--discard-journal " } else { "" };
+            let mend = format!("freehold check {how}{}", quoted(Path::new(name)));
             report.bad("store", error.to_string(), mend);
         }
     }

@@ -14,7 +14,7 @@ mod vfio_user;
 
 use crate::failure::{Failure, Outcome};
 use crate::{output, size, table};
-use freehold_engine::uri::{Controller, Journal, Target, Uri};
+use freehold_engine::uri::{Controller, Target, Uri};
 use roots::Roots;
 use serde_json::{Value, json};
 
@@ -164,13 +164,6 @@ fn examine(uri: &Uri, name: &str, roots: &Roots) -> Report {
         Target::Broker { .. } => {
             report.later("opening", "a store behind a broker (broker:) is not built in yet");
         }
-    }
-    if let Some(journal) = &uri.journal {
-        let what = match journal {
-            Journal::Pmr => "a journal on the Persistent Memory Region",
-            Journal::Medium(_) => "a journal on another medium",
-        };
-        report.later("journal", format!("{what} is not built in yet"));
     }
     report
 }

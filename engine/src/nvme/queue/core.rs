@@ -12,16 +12,21 @@ use super::super::spec::status::Status;
 use super::ops::Ops;
 use super::piece::Lists;
 use super::rings::{Rings, Word};
-use super::slab::Slab;
+use super::slab::{Ended, Slab};
 use super::wake::Wake;
 use super::watch::Watch;
 use crate::medium::{Completion, Error, ErrorKind, Result};
+use crate::memory::Buffer;
 use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// What no news are: a queue that always finds some looks at everything.
 const NEVER_CALM: u64 = u64::MAX;
+/// Completions that one poll takes in. Whoever polls gives new commands for them and rings, and
+/// the sooner the less does the controller wait for that: with all that it has answered, both
+/// work by turns.
+const BATCH: u32 = 8;
 
 /// One queue pair.
 #[derive(Debug)]
@@ -34,7 +39,7 @@ pub(in super::super) struct Core {
     pub(super) lists: Lists,
     pub(super) space: Arc<Namespace>,
     pub(super) read_only: bool,
-    /// Bytes of one command.
+    /// Bytes of a transfer that is one command.
     pub(super) most: usize,
     /// Operations that have commands to be made yet, in order.
     pub(super) waiting: VecDeque<u16>,
@@ -99,7 +104,7 @@ impl Core {
             lists: Lists::new(pages, zeroes),
             space: Arc::clone(space),
             read_only,
-            most: space.abilities.max_command as usize,
+            most: most(space),
             waiting: VecDeque::with_capacity(depth as usize),
             finished: Vec::with_capacity(depth as usize),
             generation: 0,
@@ -117,7 +122,7 @@ impl Core {
 
     /// Whether it can be used again for another depth, and for whom.
     pub(in super::super) fn depth(&self) -> usize {
-        self.ops.depth()
+        self.slab.depth()
     }
 
     pub(in super::super) fn qid(&self) -> u16 {
@@ -131,6 +136,7 @@ impl Core {
     /// Serves another medium of the same controller.
     pub(in super::super) fn serve(&mut self, space: &Arc<Namespace>, read_only: bool) {
         self.space = Arc::clone(space);
+        self.most = most(space);
         self.read_only = read_only;
     }
 
@@ -142,7 +148,7 @@ impl Core {
     /// Taken and not yet polled.
     #[inline]
     pub(super) fn in_flight(&self) -> usize {
-        self.ops.open() + self.finished.len()
+        self.slab.whole() as usize + self.ops.open() + self.finished.len()
     }
 
     /// Tells the controller of what was taken.
@@ -151,13 +157,30 @@ impl Core {
         if controller.news() != self.calm && !self.is_well(controller) {
             return;
         }
-        if self.rings.would_hide_early() {
+        if self.hides_stray() {
             let mut last = std::mem::take(&mut self.finished);
-            self.reap(controller, &mut last);
+            self.reap(controller, &mut last, u32::MAX);
             last.append(&mut self.finished);
             self.finished = last;
         }
-        self.ring_now(controller);
+        self.ring_apart(controller);
+    }
+
+    /// Whether the doorbell would hide a completion that is none: of a command that the
+    /// controller was not told of yet, or of one that is still to be given the identifier.
+    /// After the doorbell nobody could tell that the one came before the other. Each completion
+    /// is looked at once.
+    #[inline]
+    fn hides_stray(&mut self) -> bool {
+        if !self.rings.has_unrung() {
+            return false;
+        }
+        while let Some(word) = self.rings.look_ahead() {
+            if !self.slab.has(word.cid()) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Acts on news; whether the queue can be used then.
@@ -167,7 +190,13 @@ impl Core {
         !self.stale
     }
 
-    #[inline]
+    /// Apart from [`Core::ring_now`], which is a part of each poll.
+    #[inline(never)]
+    fn ring_apart(&mut self, controller: &Controller) {
+        self.ring_now(controller);
+    }
+
+    #[inline(always)]
     fn ring_now(&mut self, controller: &Controller) {
         if self.stale {
             return;
@@ -195,13 +224,13 @@ impl Core {
             return done.len() - before;
         }
         if self.rings.is_due() {
-            if self.rings.would_hide_early() {
-                self.reap(controller, done);
+            if self.hides_stray() {
+                self.reap(controller, done, u32::MAX);
             }
             self.ring_now(controller);
         }
         if self.rings.peek().is_some() {
-            self.reap(controller, done);
+            self.reap(controller, done, BATCH);
         }
         if self.watch.is_due() {
             self.look(controller);
@@ -212,40 +241,61 @@ impl Core {
         done.len() - before
     }
 
-    /// Takes in what has completed. A queue with news is looked after before.
+    /// Takes in what has completed, at most so many. A queue with news is looked after before.
     #[inline(never)]
-    fn reap(&mut self, controller: &Controller, done: &mut Vec<Completion>) {
-        let mut count = 0;
-        while let Some(word) = self.rings.peek() {
-            let Some(op) = self.take_in(word) else {
-                if count > 0 {
+    fn reap(&mut self, controller: &Controller, done: &mut Vec<Completion>, most: u32) {
+        let mut left = most;
+        while left > 0
+            && let Some(word) = self.rings.peek()
+        {
+            if !self.take_in(word, done) {
+                if left < most {
                     self.reaped(controller);
                 }
                 return self.disbelieve(controller, word);
-            };
-            count += 1;
-            if self.ops.ended(op) {
-                self.ops.finish_into(op, done);
             }
+            left -= 1;
         }
-        if count > 0 {
+        if left < most {
             self.reaped(controller);
         }
     }
 
-    /// The operation that a completion is of, if it can be one.
-    #[inline]
-    fn take_in(&mut self, word: Word) -> Option<u16> {
+    /// Takes in a completion, if it can be one.
+    #[inline(always)]
+    fn take_in(&mut self, word: Word, done: &mut Vec<Completion>) -> bool {
         if self.suspect || !self.rings.is_possible(word, self.slab.in_flight()) {
-            return None;
+            return false;
         }
-        let op = self.slab.end(word.cid()).ok()?;
+        let Some(ended) = self.slab.end(word.cid()) else { return false };
         self.rings.advance();
-        let status = Status(word.status());
-        if !status.is_success() {
-            self.failed(op, status);
+        match ended {
+            Ended::Whole { tag, buf } if word.status() == 0 => put(done, tag, buf),
+            ended => self.take_in_other(ended, Status(word.status()), done),
         }
-        Some(op)
+        true
+    }
+
+    /// What was not a whole operation, or did not end well.
+    #[cold]
+    fn take_in_other(&mut self, ended: Ended, status: Status, done: &mut Vec<Completion>) {
+        let qid = self.rings.qid;
+        let error = || {
+            let kind = status.kind().unwrap_or(ErrorKind::Io);
+            Error::new(kind, format!("the controller answered on queue {qid}: {status}"))
+        };
+        match ended {
+            Ended::Whole { tag, buf } => done.push(Completion { tag, result: Err(error()), buf }),
+            Ended::Part(op) => {
+                if !status.is_success() {
+                    self.waiting.retain(|&other| other != op);
+                    self.ops.fail(op, error);
+                }
+                if self.ops.ended(op) {
+                    done.push(self.ops.finish(op));
+                }
+            }
+        }
     }
 
     /// What follows from completions.
@@ -259,18 +309,8 @@ impl Core {
         self.rings.advanced();
         if !self.waiting.is_empty() {
             self.feed();
-            self.ring_now(controller);
+            self.ring_apart(controller);
         }
-    }
-
-    #[cold]
-    fn failed(&mut self, op: u16, status: Status) {
-        self.waiting.retain(|&other| other != op);
-        let qid = self.rings.qid;
-        self.ops.fail(op, || {
-            let kind = status.kind().unwrap_or(ErrorKind::Io);
-            Error::new(kind, format!("the controller answered on queue {qid}: {status}"))
-        });
     }
 
     /// A completion that cannot be one: the controller is reset, and no other completion of
@@ -323,11 +363,9 @@ impl Core {
         // The controller has stopped, or nothing is known of it: what it has reported is
         // final either way.
         let mut last = std::mem::take(&mut self.finished);
-        while let Some(op) = self.rings.peek().and_then(|word| self.take_in(word)) {
-            if self.ops.ended(op) {
-                last.push(self.ops.finish(op));
-            }
-        }
+        while let Some(word) = self.rings.peek()
+            && self.take_in(word, &mut last)
+        {}
         self.finished = last;
         match controller.end() {
             Some(End { error, quiet }) => self.end_with(error.clone(), !quiet),
@@ -344,9 +382,9 @@ impl Core {
     pub(in super::super) fn tend(&mut self, controller: &Controller, done: &mut Vec<Completion>) {
         self.settle(controller);
         if !self.stale && self.ended.is_none() {
-            self.reap(controller, done);
+            self.reap(controller, done, u32::MAX);
             if self.rings.is_due() {
-                self.ring_now(controller);
+                self.ring_apart(controller);
             }
             if self.watch.is_due() {
                 self.look(controller);
@@ -378,24 +416,34 @@ impl Core {
 
     /// Ends all operations that have commands in flight.
     fn cut_off(&mut self, error: &Error, withhold: bool) {
-        let mut cut = Vec::with_capacity(self.ops.depth());
-        self.slab.end_all(|op| cut.push(op));
-        for op in cut {
-            // One with several commands is met several times.
-            if self.ops.commands(op) == 0 {
-                continue;
-            }
-            self.waiting.retain(|&other| other != op);
-            let done = match withhold {
-                true => self.ops.abandon(op, error.clone()),
-                false => {
-                    self.ops.forget_commands(op);
-                    self.ops.fail(op, || error.clone());
-                    self.ops.finish(op)
+        let mut cut = Vec::with_capacity(self.slab.depth());
+        self.slab.end_all(|ended| cut.push(ended));
+        for ended in cut {
+            let done = match ended {
+                Ended::Whole { tag, mut buf } => {
+                    if withhold && let Some(buf) = buf.take() {
+                        buf.withhold();
+                    }
+                    Completion { tag, result: Err(error.clone()), buf }
+                }
+                // One with several commands is met several times.
+                Ended::Part(op) if self.ops.commands(op) == 0 => continue,
+                Ended::Part(op) => {
+                    self.waiting.retain(|&other| other != op);
+                    self.cut_off_long(op, error, withhold)
                 }
             };
             self.finished.push(done);
         }
+    }
+
+    fn cut_off_long(&mut self, op: u16, error: &Error, withhold: bool) -> Completion {
+        if withhold {
+            return self.ops.abandon(op, error.clone());
+        }
+        self.ops.forget_commands(op);
+        self.ops.fail(op, || error.clone());
+        self.ops.finish(op)
     }
 
     /// The end: nothing is taken any more.
@@ -426,6 +474,31 @@ impl Core {
         self.watch.moved();
         Ok(())
     }
+}
+
+/// Bytes of a transfer that is not refused and is one command.
+fn most(space: &Namespace) -> usize {
+    space.abilities.max_command.min(space.geometry.max_transfer.into()) as usize
+}
+
+/// Appends the good end of an operation. Where the list has room, as nearly always, it goes
+/// there without another stop on the way.
+#[inline(always)]
+fn put(done: &mut Vec<Completion>, tag: u64, buf: Option<Buffer>) {
+    match done.spare_capacity_mut().first_mut() {
+        Some(place) => {
+            place.write(Completion { tag, result: Ok(()), buf });
+            // SAFETY: the place behind the last one was just written.
+            unsafe { done.set_len(done.len() + 1) };
+        }
+        None => put_more(done, tag, buf),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn put_more(done: &mut Vec<Completion>, tag: u64, buf: Option<Buffer>) {
+    done.push(Completion { tag, result: Ok(()), buf });
 }
 
 fn lost_queue(qid: u16, error: &Error) -> Error {

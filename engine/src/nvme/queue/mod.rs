@@ -216,7 +216,7 @@ impl Queue for NvmeQueue {
     }
 
     fn depth(&self) -> usize {
-        self.core.ops.depth()
+        self.core.depth()
     }
 }
 

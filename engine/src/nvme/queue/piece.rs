@@ -55,8 +55,14 @@ impl Lists {
     #[inline]
     pub(super) fn point(&self, slot: u16, sgl: bool, at: u64, len: usize) -> DataPointer {
         if len <= PAGE {
-            DataPointer::prps(at, 0)
-        } else if len <= 2 * PAGE {
+            return DataPointer::prps(at, 0);
+        }
+        self.point_to_many(slot, sgl, at, len)
+    }
+
+    #[inline(never)]
+    fn point_to_many(&self, slot: u16, sgl: bool, at: u64, len: usize) -> DataPointer {
+        if len <= 2 * PAGE {
             DataPointer::prps(at, at + PAGE as u64)
         } else if sgl {
             DataPointer::sgl(SglDescriptor::data(at, len as u32))

@@ -9,34 +9,35 @@ use super::super::shadow::{Bell, full_fence};
 use super::super::spec::command::{Command, Cqe};
 use super::super::spec::registers as reg;
 use crate::medium::Result;
-use crate::memory::{DmaPages, Pool, store_fence};
+use crate::memory::{DmaPages, DmaRing, Pool, store_fence};
 
-/// Bit of the phase tag in the upper word of a completion.
-const PHASE: u64 = 1 << 48;
+/// Place of the phase tag in the upper word of a completion.
+const PHASE: u32 = 48;
 
-/// Entries of a ring at least, where the controller allows. Less memory than a page is not
-/// to be had; and a controller with shadow doorbells tells of itself once in so many
-/// entries, in a line that is taken from this side each time.
-const LEAST: u32 = 64;
+/// Entries of a ring at least, where the controller allows. A controller with shadow
+/// doorbells tells of itself each time half of a ring went by, in a line that is taken from
+/// this side, which waits for it then; and it looks at a completion ring's head when that
+/// many were posted.
+const LEAST: u32 = 256;
 
 /// The rings of one queue pair.
 #[derive(Debug)]
 pub(super) struct Rings {
     pub(super) qid: u16,
-    sq: DmaPages,
+    sq: DmaRing<{ Command::BYTES }>,
     /// The submission ring is in the controller's own memory.
     sq_is_there: bool,
-    cq: DmaPages,
-    sq_mask: u32,
-    cq_mask: u32,
+    cq: DmaRing<{ Cqe::BYTES }>,
     /// Where the next command goes, and up to where the controller was told.
     tail: u32,
     rung: u32,
-    /// Where the next completion comes, and up to where the controller was told.
+    /// Completions that were taken in, that were looked at, and that the controller was told
+    /// of. They count on: what is above an index is the number of the pass over the ring.
     head: u32,
+    seen: u32,
     told: u32,
-    /// What the phase bit is in entries of this pass: 0 or [`PHASE`].
-    phase: u64,
+    /// Bits of an index.
+    cq_bits: u32,
     /// Completions that are taken in before the controller is told.
     gather: u32,
     /// There is something to tell.
@@ -94,15 +95,17 @@ impl Rings {
         Ok(Self {
             qid,
             sq_is_there: there.is_some(),
-            sq: there.map_or_else(|| pool.pages(entries as usize * Command::BYTES), Ok)?,
-            cq: pool.pages(cq_entries as usize * Cqe::BYTES)?,
-            sq_mask: entries - 1,
-            cq_mask: cq_entries - 1,
+            sq: DmaRing::new(
+                there.map_or_else(|| pool.pages(entries as usize * Command::BYTES), Ok)?,
+                entries,
+            ),
+            cq: DmaRing::new(pool.pages(cq_entries as usize * Cqe::BYTES)?, cq_entries),
             tail: 0,
             rung: 0,
             head: 0,
+            seen: 0,
             told: 0,
-            phase: PHASE,
+            cq_bits: cq_entries.ilog2(),
             // In flight and not yet told must fit together.
             gather: (cq_entries - depth).min(cq_entries / 4).max(1),
             due: false,
@@ -126,29 +129,30 @@ impl Rings {
 
     /// Forgets everything, as it is before the controller has the queues.
     pub(super) fn clear(&mut self) {
-        self.sq.zero(0, self.sq.len());
-        self.cq.zero(0, self.cq.len());
-        (self.tail, self.rung, self.head, self.told) = (0, 0, 0, 0);
-        (self.phase, self.due) = (PHASE, false);
+        for pages in [self.sq.pages(), self.cq.pages()] {
+            pages.zero(0, pages.len());
+        }
+        (self.tail, self.rung, self.due) = (0, 0, false);
+        (self.head, self.seen, self.told) = (0, 0, 0);
         self.sq_bell.clear();
         self.cq_bell.clear();
     }
 
     /// Address and entries of the submission ring.
     pub(super) fn sq(&self) -> (u64, u32) {
-        (self.sq.iova(), self.sq_mask + 1)
+        (self.sq.pages().iova(), self.sq.mask() + 1)
     }
 
     /// Address and entries of the completion ring.
     pub(super) fn cq(&self) -> (u64, u32) {
-        (self.cq.iova(), self.cq_mask + 1)
+        (self.cq.pages().iova(), self.cq.mask() + 1)
     }
 
     /// Puts a command into the ring. There is room: fewer are in flight than it has.
     #[inline]
     pub(super) fn push(&mut self, command: &Command) {
-        self.sq.store_words(self.tail as usize * Command::BYTES, &command.0);
-        self.tail = (self.tail + 1) & self.sq_mask;
+        self.sq.store(self.tail, &command.0);
+        self.tail = (self.tail + 1) & self.sq.mask();
         self.due = true;
     }
 
@@ -158,11 +162,10 @@ impl Rings {
         self.due
     }
 
-    /// Whether there is a completion and a command that was not rung: after the doorbell
-    /// nobody could tell that the one came before the other.
+    /// Whether there are commands that the controller was not told of.
     #[inline]
-    pub(super) fn would_hide_early(&self) -> bool {
-        self.tail != self.rung && self.peek().is_some()
+    pub(super) fn has_unrung(&self) -> bool {
+        self.tail != self.rung
     }
 
     /// Tells the controller of all commands that were put in since, and which completions
@@ -171,14 +174,14 @@ impl Rings {
     ///
     /// # Errors
     /// What the bus says.
-    #[inline]
+    #[inline(always)]
     pub(super) fn ring(&mut self) -> Result<()> {
         let (tail, rung, told) = (self.tail, self.rung, self.told);
         let head = if self.untold() >= self.gather { self.head } else { told };
         (self.rung, self.told, self.due) = (tail, head, false);
         let mut shadowed = false;
         if head != told {
-            shadowed |= self.cq_bell.put(head)?;
+            shadowed |= self.cq_bell.put(head & self.cq.mask())?;
         }
         if self.sq_is_there && tail != rung {
             // The entries before the doorbell, however the memory is mapped.
@@ -190,7 +193,7 @@ impl Rings {
         if shadowed {
             full_fence();
             if head != told {
-                self.cq_bell.wake(head, told)?;
+                self.cq_bell.wake(head & self.cq.mask(), told & self.cq.mask())?;
             }
             if tail != rung {
                 self.sq_bell.wake(tail, rung)?;
@@ -199,7 +202,7 @@ impl Rings {
         if !self.sq_is_there {
             // The line of the entry behind the last one is taken from the controller now, not
             // when it is needed. It is nobody's, and the word is zero in every command.
-            self.sq.store64(tail as usize * Command::BYTES + 8, 0);
+            self.sq.store_word::<1>(tail, 0);
         }
         Ok(())
     }
@@ -212,32 +215,51 @@ impl Rings {
         let told = std::mem::replace(&mut self.told, self.head);
         match told == self.head {
             true => Ok(()),
-            false => self.cq_bell.write(self.head, told),
+            false => self.cq_bell.write(self.head & self.cq.mask(), told & self.cq.mask()),
         }
     }
 
     /// Completions that were taken in and that the controller was not told of.
     #[inline]
     fn untold(&self) -> u32 {
-        self.head.wrapping_sub(self.told) & self.cq_mask
+        self.head.wrapping_sub(self.told)
     }
 
     /// The next completion, if it is there.
     #[inline]
     pub(super) fn peek(&self) -> Option<Word> {
-        let at = self.head as usize * Cqe::BYTES + 8;
+        self.at(self.head)
+    }
+
+    /// The completion with a number, if it is there: not more than a ring from the head.
+    #[inline]
+    fn at(&self, number: u32) -> Option<Word> {
         // One load has the phase and all that is looked at.
-        let word = self.cq.load64_acquire(at);
-        (word & PHASE == self.phase).then_some(Word(word))
+        let word = self.cq.load_acquire::<1>(number);
+        // Set in the first pass, then by turns.
+        let pass = number >> self.cq_bits;
+        (((word >> PHASE) as u32 ^ pass) & 1 == 1).then_some(Word(word))
+    }
+
+    /// The next completion that was neither taken in nor given by this, if it is there.
+    #[inline]
+    pub(super) fn look_ahead(&mut self) -> Option<Word> {
+        // As many as there are entries, at most: then the next one is of the pass before.
+        let number = if self.seen.wrapping_sub(self.head) > self.cq.mask() + 1 {
+            self.head
+        } else {
+            self.seen
+        };
+        self.seen = number;
+        let word = self.at(number)?;
+        self.seen = number.wrapping_add(1);
+        Some(word)
     }
 
     /// That completion was taken in.
     #[inline]
     pub(super) fn advance(&mut self) {
-        self.head = (self.head + 1) & self.cq_mask;
-        if self.head == 0 {
-            self.phase ^= PHASE;
-        }
+        self.head = self.head.wrapping_add(1);
     }
 
     /// Several were: the controller is told by the next [`Rings::ring`] if they are many.
@@ -250,9 +272,10 @@ impl Rings {
     /// possible with so many commands in flight.
     #[inline]
     pub(super) fn is_possible(&self, word: Word, in_flight: u32) -> bool {
-        let head = u32::from(word.sq_head());
+        // Queue and head in one: of another queue it is beyond any ring.
+        let head = (word.0 as u32).wrapping_sub(u32::from(self.qid) << 16);
         // What the controller has not fetched is in flight.
-        let unfetched = self.rung.wrapping_sub(head) & self.sq_mask;
-        word.sqid() == self.qid && head <= self.sq_mask && unfetched <= in_flight
+        let unfetched = self.rung.wrapping_sub(head) & self.sq.mask();
+        head <= self.sq.mask() && unfetched <= in_flight
     }
 }

@@ -5,7 +5,7 @@ use super::super::spec::command::{Command, nvm};
 use super::super::spec::io::FUA;
 use super::core::Core;
 use super::piece::{Kind, Work};
-use crate::medium::check::{check, full, is_transfer, reject};
+use crate::medium::check::{check, full, is_place, reject};
 use crate::medium::{BLOCK, Error, ErrorKind, Op, Rejected, Result};
 use crate::memory::Buffer;
 
@@ -24,42 +24,64 @@ impl Core {
                 return Err(reject(op, error.clone()));
             }
         }
-        let Some((number, command)) = self.begin(controller, &op) else {
+        match op {
+            Op::Read { at, buf } => {
+                self.transfer::<{ nvm::READ }>(controller, tag, (at, buf), false)
+            }
+            Op::Write { at, buf, fua } if !self.read_only => {
+                self.transfer::<{ nvm::WRITE }>(controller, tag, (at, buf), fua)
+            }
+            other => self.submit_long(controller, tag, other),
+        }
+    }
+
+    /// Takes a transfer: makes its command, where it is one and can go at once.
+    #[inline]
+    fn transfer<const OPCODE: u8>(
+        &mut self,
+        controller: &Controller,
+        tag: u64,
+        (at, buf): (u64, Buffer),
+        fua: bool,
+    ) -> std::result::Result<(), Rejected> {
+        let Some((place, address)) = self.is_simple(controller, at, &buf) else {
+            let op = match OPCODE {
+                nvm::WRITE => Op::Write { at, buf, fua },
+                _ => Op::Read { at, buf },
+            };
             return self.submit_long(controller, tag, op);
         };
-        if let Some(buf) = op.into_buffer() {
-            self.ops.fill(number, tag, buf);
-            self.rings.push(&command);
-        }
+        let len = buf.len();
+        let cid = self.slab.fill(place, tag, buf);
+        let space = &*self.space;
+        let (at, count) = (at << space.shift, ((len / BLOCK) as u32) << space.shift);
+        let flags = if fua { FUA } else { 0 };
+        let command = Command::ranged(OPCODE, space.nsid, at, count, flags).with_cid(cid);
+        let data = self.lists.point(place, space.abilities.sgl, address, len);
+        self.rings.push(&command.with_data(data));
         Ok(())
     }
 
-    /// Makes the command of an operation that is one, where it can go at once: a transfer
-    /// that is not refused, not longer than a command, from memory that the device reaches,
-    /// with nothing before it. What it does of all this it does while the operation is
-    /// whole, so that none is ever moved but to its place.
+    /// Whether an operation is one command and can go at once: a transfer that is not
+    /// refused, not longer than a command, from memory that the device reaches, with nothing
+    /// before it. Its place then, and where its memory is for the device.
     #[inline]
-    fn begin(&mut self, controller: &Controller, op: &Op) -> Option<(u16, Command)> {
-        let (opcode, flags, at, buf) = match op {
-            Op::Read { at, buf } => (nvm::READ, 0, *at, buf),
-            Op::Write { at, buf, fua } if !self.read_only => {
-                (nvm::WRITE, if *fua { FUA } else { 0 }, *at, buf)
-            }
-            _ => return None,
-        };
-        let len = buf.len();
+    fn is_simple(&self, controller: &Controller, at: u64, buf: &Buffer) -> Option<(u16, u64)> {
         let address = controller.device_address(buf)?;
-        let space = &*self.space;
-        let fits = is_transfer(at, len, &space.geometry) && len <= self.most;
-        if !fits || !self.waiting.is_empty() || self.in_flight() >= self.ops.depth() {
+        let len = buf.len();
+        let fits = len <= self.most && is_place(at, len, &self.space.geometry);
+        // Where there are no others, a place is all that it needs.
+        let others = self.ops.open() + self.finished.len();
+        if !fits || (others > 0 && !self.has_room()) {
             return None;
         }
-        let number = self.ops.vacant()?;
-        let (slot, cid) = self.slab.take(number)?;
-        let (at, count) = (at << space.shift, ((len / BLOCK) as u32) << space.shift);
-        let data = self.lists.point(slot, space.abilities.sgl, address, len);
-        let command = Command::ranged(opcode, space.nsid, at, count, flags);
-        Some((number, command.with_cid(cid).with_data(data)))
+        Some((self.slab.vacant()?, address))
+    }
+
+    /// Whether one more operation may go at once, although there are some that wait.
+    #[cold]
+    fn has_room(&self) -> bool {
+        self.waiting.is_empty() && self.in_flight() < self.slab.depth()
     }
 
     /// Takes an operation that is not one command at once, or refuses it.
@@ -73,7 +95,7 @@ impl Core {
         if let Err(error) = check(&op, &self.space.geometry) {
             return Err(reject(op, error));
         }
-        if self.in_flight() >= self.ops.depth() {
+        if self.in_flight() >= self.slab.depth() {
             return Err(full(op));
         }
         match op {
@@ -118,7 +140,7 @@ impl Core {
         };
         let total = ((buf.len() / BLOCK) as u64) << self.space.shift;
         let work = Work { kind, at: at << self.space.shift, total, cut: 0, address };
-        let op = self.ops.take_long(tag, (Some(buf), bounce), work);
+        let op = self.ops.take(tag, (Some(buf), bounce), work);
         self.waiting.push_back(op);
         self.feed();
         Ok(())
@@ -154,7 +176,7 @@ impl Core {
         total: u64,
     ) -> std::result::Result<(), Rejected> {
         let work = Work { kind, at, total, cut: 0, address: 0 };
-        let op = self.ops.take_long(tag, (None, None), work);
+        let op = self.ops.take(tag, (None, None), work);
         self.waiting.push_back(op);
         self.feed();
         Ok(())

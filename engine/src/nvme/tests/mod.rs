@@ -134,6 +134,39 @@ fn a_completion_of_what_was_not_rung_is_none() {
 }
 
 /// Part D, 10: commands are reported only when the device has stopped, each once.
+/// Completions are taken in a few at a time: one that is none is found before the doorbell
+/// though many good ones stand before it, be it of a command that waits for that doorbell or of
+/// one that nobody has submitted yet.
+#[test]
+fn completions_that_come_too_early_do_not_hide_behind_others() {
+    for cid in [1024 + 7, 1024 + 6] {
+        let fake = Fake::new();
+        let medium = medium(&fake);
+        let mut queue = medium.queue(31).unwrap();
+        fake.state().obeys = false;
+        (0..31).for_each(|tag| read(&*medium, &mut *queue, tag));
+        queue.ring();
+        (0..28).for_each(|cid| fake.state().complete(1, cid, Status::SUCCESS));
+        fake.state().complete(1, cid, Status::SUCCESS);
+        let mut done = Vec::new();
+        let few = queue.poll(&mut done);
+        assert!(few > 0 && few < 28, "{few} in one poll");
+        assert_eq!(fake.state().starts, 1);
+        fake.state().obeys = true;
+        // It is given the place, and the next identifier, of the last one that ended.
+        assert_eq!(few, 8);
+        read(&*medium, &mut *queue, 40);
+        queue.poll(&mut done);
+        assert_eq!(fake.state().starts, 2, "{cid} was not found before the doorbell");
+        done.extend(drain(&mut *queue));
+        let cut = done.iter().filter(|c| kind(c) == Some(ErrorKind::Reset)).count();
+        assert_eq!((done.len(), cut), (32, 4), "{cid}");
+        assert!(done.iter().all(|c| c.buf.is_some()), "{cid}");
+        read(&*medium, &mut *queue, 7);
+        assert_eq!(kind(&drain(&mut *queue)[0]), None, "{cid}");
+    }
+}
+
 #[test]
 fn d10_a_late_command_leads_to_a_reset_and_is_reported_once() {
     let fake = Fake::new();
