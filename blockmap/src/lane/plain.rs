@@ -168,7 +168,7 @@ impl Ended {
 impl Inner {
     /// Submits a plain operation whose slot is published. On refusal the slot
     /// is retired, and the buffer comes back; without an error, the queue is full.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn begin_plain(
         &mut self,
         lane: &Lane,
