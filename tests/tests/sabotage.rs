@@ -62,6 +62,7 @@ const BROKEN: &[(&str, &str)] = &[
     ("no-journal-barrier", "pmr 6"),
     ("no-region-barrier", "pmr 6"),
     ("no-window-write-back", "r2_stores_are_written_back_before_anything_is_promised"),
+    ("no-window-write-back", "shore 4"),
 ];
 
 /// A child that takes longer has noticed nothing.
@@ -79,6 +80,7 @@ fn detect(detector: &str) -> Result<(), String> {
         "killed" => (0..seeds).try_for_each(|s| nvme::killed::seed(s).map(drop)),
         "region" => (0..seeds).try_for_each(|s| nvme::killed::region_seed(s).map(drop)),
         "leased" => (0..seeds).try_for_each(|s| leases::leased_history(s, 2).map(drop)),
+        "shore" => (0..seeds).try_for_each(|s| leases::shore_history(s).map(drop)),
         "stress" => (0..seeds).try_for_each(|s| {
             leases::stress(leases::Kind::Memory, s, Duration::from_millis(1500)).map(drop)
         }),

@@ -34,6 +34,15 @@ struct Cache {
     base: usize,
     memory: OnceLock<Weak<SharedMemory>>,
     durable: Mutex<Durable>,
+    trap: Mutex<Trap>,
+}
+
+/// A crash that is to come, or has.
+#[derive(Debug, Default)]
+struct Trap {
+    /// After so many fences more, and its seed.
+    armed: Option<(u64, u64)>,
+    left: Option<Vec<u8>>,
 }
 
 impl Cache {
@@ -48,6 +57,38 @@ impl Cache {
     }
 }
 
+impl Cache {
+    /// What a crash leaves: of what is not durable, each word as it was or as it is.
+    fn torn(&self, seed: u64) -> Vec<u8> {
+        let len = self.durable.lock().unwrap_or_else(PoisonError::into_inner).bytes.len();
+        let now = self.seen(0..len);
+        let mut bytes = {
+            let durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+            durable.bytes.clone()
+        };
+        let mut rng = Rng::new(seed);
+        for (old, new) in bytes.chunks_exact_mut(WORD).zip(now.chunks_exact(WORD)) {
+            if old != new && rng.below(2) == 0 {
+                old.copy_from_slice(new);
+            }
+        }
+        bytes
+    }
+
+    /// Is this the fence before which it crashes?
+    fn spring(&self) {
+        let mut trap = self.trap.lock().unwrap_or_else(PoisonError::into_inner);
+        match trap.armed {
+            Some((0, seed)) => {
+                trap.armed = None;
+                trap.left = Some(self.torn(seed));
+            }
+            Some((more, seed)) => trap.armed = Some((more - 1, seed)),
+            None => {}
+        }
+    }
+}
+
 impl Persistence for Cache {
     fn write_back(&self, at: *const u8, len: usize) {
         let Some(from) = at.addr().checked_sub(self.base) else { return };
@@ -57,6 +98,7 @@ impl Persistence for Cache {
     }
 
     fn fence(&self) -> Result<()> {
+        self.spring();
         let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = durable.begun.remove(&std::thread::current().id()).unwrap_or_default();
         for lines in begun.into_iter().filter(|lines| !lines.is_empty()) {
@@ -92,6 +134,7 @@ impl CachedMedium {
             base: file.base().as_ptr().addr(),
             memory: OnceLock::new(),
             durable: Mutex::default(),
+            trap: Mutex::default(),
         });
         // SAFETY: the file was made here, and this is the only window over it.
         let memory = unsafe { SharedMemory::over(file, len as u64, Arc::<Cache>::clone(&cache)) };
@@ -121,18 +164,26 @@ impl CachedMedium {
     /// # Errors
     /// As [`Self::new`].
     pub fn after_crash(&self, seed: u64) -> Result<Self> {
-        let now = self.cache.seen(0..self.geometry.blocks as usize * BLOCK);
-        let mut bytes = {
-            let durable = self.cache.durable.lock().unwrap_or_else(PoisonError::into_inner);
-            durable.bytes.clone()
+        Self::with(self.cache.torn(seed))
+    }
+
+    /// From now on: what a crash leaves right before the fence that comes after so many others
+    /// is kept aside, for [`Self::caught`].
+    pub fn crash_at_fence(&self, after: u64, seed: u64) {
+        let mut trap = self.cache.trap.lock().unwrap_or_else(PoisonError::into_inner);
+        *trap = Trap { armed: Some((after, seed)), left: None };
+    }
+
+    /// What the crash left, if that fence came. There will be none any more.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn caught(&self) -> Result<Option<Self>> {
+        let trap = {
+            let mut trap = self.cache.trap.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *trap)
         };
-        let mut rng = Rng::new(seed);
-        for (old, new) in bytes.chunks_exact_mut(WORD).zip(now.chunks_exact(WORD)) {
-            if old != new && rng.below(2) == 0 {
-                old.copy_from_slice(new);
-            }
-        }
-        Self::with(bytes)
+        trap.left.map(Self::with).transpose()
     }
 }
 

@@ -12,6 +12,7 @@
 //! | `leaving` | what a lease that is over leaves behind |
 //! | `crashes` | crashes at every point of leased I/O, seals and fences |
 //! | `windows` | leases on windows of many extents |
+//! | `shores` | crashes of histories on a window behind a cache |
 //! | `stress` | threads, stamps, stale holders |
 
 mod actions;
@@ -22,6 +23,7 @@ mod invariants;
 mod laws;
 mod leaving;
 mod retries;
+mod shores;
 mod stale;
 mod stress;
 mod windows;
@@ -39,6 +41,7 @@ pub use stale::*;
 pub use windows::*;
 
 pub use crashes::{Points, leased_history};
+pub use shores::shore_history;
 pub use stress::{Kind, Totals, run as stress};
 pub use world::World;
 
