@@ -34,18 +34,25 @@ impl Listener {
         // Whoever finds a dead socket and removes it must not remove the live one that
         // another made in between: one at a time in a directory.
         let _held = hold_directory(path)?;
-        let (socket, address) = socket::socket_for(path).map_err(|e| failed(path, e))?;
+        // Its file has another name until it listens: who waits for the file to be there
+        // may connect at once. Where that name is too long for a socket, it cannot be so.
+        let begun = beside(path);
+        let (name, (socket, address)) = match socket::socket_for(&begun) {
+            Ok(made) => (&*begun, made),
+            Err(_) => (path, socket::socket_for(path).map_err(|e| failed(path, e))?),
+        };
+        remove_dead(name)?;
+        remove_dead(path)?;
         // Before it has a name: so the file is never open to others.
         rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(|e| failed(path, e))?;
-        let mut bound = rustix::net::bind(&socket, &address);
-        if bound == Err(Errno::ADDRINUSE) {
-            remove_dead(path)?;
-            bound = rustix::net::bind(&socket, &address);
-        }
-        bound.map_err(|e| failed(path, e))?;
-        let file = identity(path).map_err(|e| failed(path, e))?;
-        let listener = Self { socket, path: path.to_owned(), file };
+        rustix::net::bind(&socket, &address).map_err(|e| failed(path, e))?;
+        let file = identity(name).map_err(|e| failed(path, e))?;
+        let mut listener = Self { socket, path: name.to_owned(), file };
         rustix::net::listen(&listener.socket, BACKLOG).map_err(|e| failed(path, e))?;
+        if name != path {
+            give_name(name, path).map_err(|e| failed(path, e))?;
+            listener.path = path.to_owned();
+        }
         Ok(listener)
     }
 
@@ -78,6 +85,24 @@ impl Drop for Listener {
         if !crate::fork::in_child() && identity(&self.path) == Ok(self.file) {
             let _ = rustix::fs::unlink(&self.path);
         }
+    }
+}
+
+/// The name of a socket that does not listen yet.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("~");
+    name.into()
+}
+
+/// Renames a file to a name that nobody has.
+fn give_name(from: &Path, to: &Path) -> rustix::io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(Errno::EXIST) => Err(Errno::ADDRINUSE),
+        // A file system without that; the directory is held against other servers.
+        Err(Errno::INVAL | Errno::NOSYS) => rustix::fs::rename(from, to),
+        done => done,
     }
 }
 
@@ -150,5 +175,40 @@ fn remove_dead(path: &Path) -> Result<()> {
             Err(Error::new(ErrorKind::Busy, text))
         }
         Err(errno) => Err(failed(path, errno)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+    use std::sync::mpsc;
+
+    #[test]
+    fn whoever_sees_the_file_can_connect() {
+        let dir = std::env::temp_dir().join(format!("freehold-listen-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let (ask, asked) = mpsc::channel::<PathBuf>();
+        let (answer, answered) = mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                for path in asked {
+                    while !path.exists() {
+                        std::hint::spin_loop();
+                    }
+                    answer.send(UnixStream::connect(&path).map(drop)).unwrap();
+                }
+            });
+            for i in 0..4000 {
+                let path = dir.join(i.to_string());
+                ask.send(path.clone()).unwrap();
+                let listener = Listener::bind(&path).unwrap();
+                answered.recv().unwrap().unwrap_or_else(|e| panic!("try {i}: {e}"));
+                drop(listener);
+                assert!(!path.exists());
+            }
+            drop(ask);
+        });
+        std::fs::remove_dir(&dir).unwrap();
     }
 }
