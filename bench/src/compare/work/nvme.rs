@@ -213,7 +213,7 @@ fn store(
     count: u64,
 ) -> Outcome {
     let kept = Target { null: false, ..Target::null(socket(site.dir), KEPT) };
-    let _served = Served::start(program, &kept)?;
+    let served = Served::start(program, &kept)?;
     let medium = medium(site.dir)?;
     fill(&medium)?;
     let bed = Bed::on(medium)?;
@@ -227,8 +227,10 @@ fn store(
             results.add("nvme", name, Unit::PerSecond, side, rate);
         }
     }
-    drop(bed);
+    drop((bed, served));
     if site.round == 0 {
+        // One client at a time: a controller that nobody here is connected to.
+        let _served = Served::start(program, &kept)?;
         instructions(site.dir, program, side, results, (count / 40, &OVER))?;
     }
     Ok(())

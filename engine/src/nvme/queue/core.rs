@@ -33,6 +33,8 @@ const BATCH: u32 = 8;
 pub(in super::super) struct Core {
     /// What the controller's news are while there are none.
     pub(super) calm: u64,
+    /// Completions that a poll takes in at the most.
+    batch: u32,
     pub(super) rings: Rings,
     pub(super) slab: Slab,
     pub(super) ops: Ops,
@@ -98,6 +100,8 @@ impl Core {
         let vectors = controller.link.function.vectors();
         let mut core = Self {
             calm: NEVER_CALM,
+            // Where each doorbell is a register, few of them are better.
+            batch: if controller.shadows.is_some() { BATCH } else { u32::MAX },
             rings,
             slab: Slab::new(depth),
             ops: Ops::new(depth),
@@ -230,7 +234,7 @@ impl Core {
             self.ring_now(controller);
         }
         if self.rings.peek().is_some() {
-            self.reap(controller, done, BATCH);
+            self.reap(controller, done, self.batch);
         }
         if self.watch.is_due() {
             self.look(controller);
