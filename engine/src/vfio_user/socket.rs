@@ -283,13 +283,21 @@ pub(crate) fn span(time: Duration) -> Timespec {
 /// The path is too long for a socket, or the process has no descriptors left.
 pub(crate) fn socket_for(path: &Path) -> rustix::io::Result<(OwnedFd, SocketAddrUnix)> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType};
-    if path.as_os_str().is_empty() {
-        return Err(Errno::INVAL); // It would be an address of another kind.
-    }
-    let address = SocketAddrUnix::new(path)?;
+    let address = address_of(path)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     Ok((socket, address))
+}
+
+/// The address of a path.
+///
+/// # Errors
+/// The path is empty, or too long for a socket.
+pub(crate) fn address_of(path: &Path) -> rustix::io::Result<SocketAddrUnix> {
+    if path.as_os_str().is_empty() {
+        return Err(Errno::INVAL); // It would be an address of another kind.
+    }
+    SocketAddrUnix::new(path)
 }
 
 /// Who is at the other end of a connection.

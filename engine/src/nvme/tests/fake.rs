@@ -4,7 +4,9 @@
 use crate::bus::{Area, Bar, DmaLimits, DmaMap, Function, Mmio, Registers};
 use crate::medium::{Error, ErrorKind, Result};
 use crate::nvme::spec::command::{Command, Cqe, admin, nvm};
-use crate::nvme::spec::identify::{IdentifyController, IdentifyNamespace, LbaFormat, cns};
+use crate::nvme::spec::identify::{
+    IdentifyController, IdentifyNamespace, LbaFormat, OACS_DOORBELL_BUFFER, cns,
+};
 use crate::nvme::spec::registers::{
     ACQ, AQA, ASQ, CAP, CC, CMBLOC, CMBMSC, CMBSTS, CMBSZ, CSTS, Cap, Cc, CmbLoc, CmbMsc, CmbSz,
     Csts, DOORBELLS, PMRCAP, PMRCTL, PMRSTS, PmrCap,
@@ -75,6 +77,10 @@ pub(super) struct State {
     pub(super) cmb_control: Vec<(usize, u64)>,
     /// It does not take the address.
     pub(super) cmb_refuses: bool,
+    /// It offers shadow doorbells, and asks to be told of each.
+    pub(super) shadowed: bool,
+    /// Where it asks for that.
+    events: Option<u64>,
     /// What BAR 4 maps.
     pub(super) region: Option<Arc<Memory>>,
 }
@@ -259,6 +265,7 @@ impl State {
                 id.set_cqes(0x44);
                 id.set_mdts(2);
                 id.set_oncs(self.oncs);
+                id.set_oacs(if self.shadowed { OACS_DOORBELL_BUFFER } else { 0 });
                 self.identify(command.prp1(), id.as_bytes());
             }
             admin::IDENTIFY => {
@@ -280,6 +287,7 @@ impl State {
                 let pair = self.pairs.get_mut(&qid).expect("its completion queue exists");
                 (pair.sq, pair.sq_entries) = (command.prp1(), entries);
             }
+            admin::DOORBELL_BUFFER => self.events = Some(command.prp2()),
             _ => {}
         }
         self.post(0, |head, phase| {
@@ -316,6 +324,7 @@ impl State {
             }
             self.pairs = BTreeMap::from([(0, pair)]);
             self.held.clear();
+            self.events = None;
             self.fatal = false;
         }
     }
@@ -383,6 +392,9 @@ impl Registers for Space {
             _ if offset >= DOORBELLS => {
                 let number = (offset - DOORBELLS) / 4;
                 state.rings += u32::from(number > 1);
+                if let Some(events) = state.events.filter(|_| number > 1) {
+                    state.store(events + number * 4, &(value as u32).to_le_bytes());
+                }
                 if number.is_multiple_of(2) {
                     state.fetch((number / 2) as u16, value as u32);
                 }

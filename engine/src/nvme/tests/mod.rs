@@ -133,14 +133,38 @@ fn a_completion_of_what_was_not_rung_is_none() {
     assert!(done.iter().all(|c| kind(c) == Some(ErrorKind::Reset)), "{done:?}");
 }
 
+/// Where a doorbell costs an access to the device, one poll takes in all that has ended and
+/// tells of it once.
+#[test]
+fn without_shadows_a_poll_takes_in_all_there_is() {
+    for shadowed in [false, true] {
+        let fake = Fake::new();
+        fake.state().shadowed = shadowed;
+        let medium = medium(&fake);
+        let mut queue = medium.queue(31).unwrap();
+        (0..31).for_each(|tag| read(&*medium, &mut *queue, tag));
+        queue.ring();
+        let mut done = Vec::new();
+        assert_eq!(queue.poll(&mut done), if shadowed { 8 } else { 31 });
+        if !shadowed {
+            let rings = fake.state().rings;
+            assert!(rings <= 2, "{rings} doorbells: one for the commands, one for what ended");
+        }
+        done.extend(drain(&mut *queue));
+        assert_eq!(done.len(), 31);
+        assert!(done.iter().all(|c| c.buf.as_ref().unwrap()[..8] == c.tag.to_le_bytes()));
+    }
+}
+
 /// Part D, 10: commands are reported only when the device has stopped, each once.
-/// Completions are taken in a few at a time: one that is none is found before the doorbell
-/// though many good ones stand before it, be it of a command that waits for that doorbell or of
-/// one that nobody has submitted yet.
+/// With shadows completions are taken in a few at a time: one that is none is found before the
+/// doorbell though many good ones stand before it, be it of a command that waits for that
+/// doorbell or of one that nobody has submitted yet.
 #[test]
 fn completions_that_come_too_early_do_not_hide_behind_others() {
     for cid in [1024 + 7, 1024 + 6] {
         let fake = Fake::new();
+        fake.state().shadowed = true;
         let medium = medium(&fake);
         let mut queue = medium.queue(31).unwrap();
         fake.state().obeys = false;

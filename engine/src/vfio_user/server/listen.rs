@@ -31,15 +31,16 @@ impl Listener {
     /// `Busy` when a server listens there, `Occupied` when it is no socket, `NotFound`,
     /// `Permission`, `Invalid` for a path that no socket can have, `Limit`.
     pub(super) fn bind(path: &Path) -> Result<Self> {
+        let (socket, own) = socket::socket_for(path).map_err(|e| failed(path, e))?;
         // Whoever finds a dead socket and removes it must not remove the live one that
         // another made in between: one at a time in a directory.
         let _held = hold_directory(path)?;
         // Its file has another name until it listens: who waits for the file to be there
         // may connect at once. Where that name is too long for a socket, it cannot be so.
         let begun = beside(path);
-        let (name, (socket, address)) = match socket::socket_for(&begun) {
-            Ok(made) => (&*begun, made),
-            Err(_) => (path, socket::socket_for(path).map_err(|e| failed(path, e))?),
+        let (name, address) = match socket::address_of(&begun) {
+            Ok(address) => (&*begun, address),
+            Err(_) => (path, own),
         };
         remove_dead(name)?;
         remove_dead(path)?;
