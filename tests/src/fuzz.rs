@@ -71,13 +71,13 @@ pub fn fuzz_header(data: &[u8]) {
     }
 }
 
-/// Any bytes as the fields of a superblock.
-pub fn fuzz_superblock(data: &[u8]) {
-    let Some((front, fields)) = data.split_first_chunk::<12>() else { return };
-    let mut block = block_of(fields, HEADER);
+/// A block of which there are two, with any bytes as its fields: the bytes that chose, the
+/// slot, the block, and what its header is to say.
+fn slotted(data: &[u8], kind: Kind) -> Option<([u8; 12], u64, Vec<u8>, HeaderFields)> {
+    let (front, fields) = data.split_first_chunk::<12>()?;
     let slot = u64::from(front[0] & 1);
     let head = HeaderFields {
-        kind: Kind::Super,
+        kind,
         addr: slot,
         generation: u64::from_le_bytes(front[4..].try_into().unwrap()),
         stamp: 0,
@@ -85,6 +85,12 @@ pub fn fuzz_superblock(data: &[u8]) {
         payload_len: fields.len().min(PAYLOAD) as u32,
         level: 0,
     };
+    Some((*front, slot, block_of(fields, HEADER), head))
+}
+
+/// Any bytes as the fields of a superblock.
+pub fn fuzz_superblock(data: &[u8]) {
+    let Some((front, slot, mut block, head)) = slotted(data, Kind::Super) else { return };
     if front[2] & 1 == 0 {
         block[64..72].fill(0);
     }
@@ -98,18 +104,7 @@ pub fn fuzz_superblock(data: &[u8]) {
 
 /// Any bytes as the fields of a journal's header.
 pub fn fuzz_journal_header(data: &[u8]) {
-    let Some((front, fields)) = data.split_first_chunk::<12>() else { return };
-    let mut block = block_of(fields, HEADER);
-    let slot = u64::from(front[0] & 1);
-    let head = HeaderFields {
-        kind: Kind::Journal,
-        addr: slot,
-        generation: u64::from_le_bytes(front[4..].try_into().unwrap()),
-        stamp: 0,
-        entries: 0,
-        payload_len: fields.len().min(PAYLOAD) as u32,
-        level: 0,
-    };
+    let Some((_, slot, mut block, head)) = slotted(data, Kind::Journal) else { return };
     header::seal(&mut block, &NO_ID, head).unwrap();
     if let Ok(journal) = journal_header::decode(&block, slot) {
         let mut again = vec![0xee; BLOCK];

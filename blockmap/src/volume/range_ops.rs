@@ -8,11 +8,11 @@ use super::hold::Held;
 use super::plan::decide;
 use super::ranges::{extents_in, unshared};
 use super::stats::some_extents;
-use super::write::{B, How, Part, check_range, set_aside};
+use super::write::{B, How, check_range};
 use crate::arbiter::Change;
 use crate::error::Result;
 use crate::format::BLOCK;
-use crate::format::types::{Extent, FileId, Record};
+use crate::format::types::{FileId, Record};
 use crate::lane::Io;
 use crate::tree::Fault;
 use std::cmp::Ordering;
@@ -348,31 +348,9 @@ impl Volume {
         (at, to): (u64, u64),
         end: u64,
     ) -> Result<u64> {
-        self.change(io, |core| {
-            let len = (to - at).min(u64::from(u32::MAX));
-            core.admit(Class::Normal, len)?;
-            let wanted = vec![Part { block: at, len, phys: 0, how: How::New }];
-            let mut parts = set_aside(core, file, wanted)?;
-            // A record has room for so many; the rest is for the next step.
-            for p in parts.split_off(parts.len().min(AT_ONCE)) {
-                core.space.reclaim(p.phys, p.len);
-            }
-            let done: u64 = parts.iter().map(|p| p.len).sum();
-            let record = Record::Map {
-                file: file.id,
-                start: at,
-                len: done,
-                // No block lies behind the end, whatever record a crash comes after.
-                size: end.min((at + done) * B),
-                extents: parts.iter().map(|p| (p.block, unwritten(p))).collect(),
-            };
-            if let Err(fault) = core.execute(Class::Normal, &record) {
-                parts.iter().for_each(|p| core.space.reclaim(p.phys, p.len));
-                return Err(fault);
-            }
-            Ok(at + done)
-        })
-        .await
+        let parts = self.new_places(io, file, at, (to - at).min(u64::from(u32::MAX))).await?;
+        // No block lies behind the end, whatever record a crash comes after.
+        self.take_places(io, file, &parts, (true, end)).await
     }
 
     /// Makes some of the blocks that are there the file's own, from the first on. The range
@@ -405,10 +383,6 @@ enum Step {
     Fill(u64),
     /// Shared blocks up to here at least in part.
     Unshare(u64),
-}
-
-fn unwritten(p: &Part) -> Extent {
-    Extent { phys: p.phys, len: p.len as u32, unwritten: true, own: true }
 }
 
 /// What a new size asks for: the blocks that go, or the last one, whose bytes behind the

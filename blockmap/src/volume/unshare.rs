@@ -56,7 +56,7 @@ impl Volume {
         let len = u64::from(e.len);
         if e.unwritten {
             let parts = self.new_places(io, file, k, len).await?;
-            return self.take_places(io, file, &parts, true).await;
+            return self.take_places(io, file, &parts, (true, 0)).await;
         }
         let whole = len.min((end / B).saturating_sub(k));
         if whole == 0 {
@@ -74,13 +74,13 @@ impl Volume {
             self.give_back(&parts);
             return Err(error);
         }
-        let to = self.take_places(io, file, &parts, false).await?;
+        let to = self.take_places(io, file, &parts, (false, 0)).await?;
         self.counters.copied.fetch_add(to - k, Ordering::Relaxed);
         Ok(to)
     }
 
     /// New blocks for some of the file, for as many as one record has room for.
-    async fn new_places(
+    pub(super) async fn new_places(
         self: &Arc<Self>,
         io: &Io,
         file: &Arc<FileState>,
@@ -115,19 +115,21 @@ impl Volume {
         Ok(())
     }
 
-    /// Maps the file's blocks there, or gives the places back. Says where they end.
-    async fn take_places(
+    /// Maps the file's blocks there, or gives the places back; the file grows with them up to
+    /// `end`. Says where they end.
+    pub(super) async fn take_places(
         self: &Arc<Self>,
         io: &Io,
         file: &Arc<FileState>,
         parts: &[Part],
-        unwritten: bool,
+        (unwritten, end): (bool, u64),
     ) -> Result<u64> {
         let start = parts.first().map_or(0, |p| p.block);
         let len: u64 = parts.iter().map(|p| p.len).sum();
         let extent = |p: &Part| Extent { phys: p.phys, len: p.len as u32, unwritten, own: true };
         let extents = parts.iter().map(|p| (p.block, extent(p))).collect();
-        let record = Record::Map { file: file.id, start, len, size: 0, extents };
+        let size = end.min((start + len) * B);
+        let record = Record::Map { file: file.id, start, len, size, extents };
         let taken = self.change(io, |core| core.execute(Class::Normal, &record)).await;
         if taken.is_err() {
             self.give_back(parts);
