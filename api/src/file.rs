@@ -156,7 +156,8 @@ impl File {
     /// the device. Up to 16 KiB anywhere else (an append, a hole, shared blocks) is
     /// one write of the data and one to the journal, without a flush, and writers in
     /// several threads share the one to the journal. Longer writes cost a write and
-    /// a sync.
+    /// a sync. On a store in a window (`pmem:`, `pmr:`) the calling thread stores the bytes
+    /// in their place, of any length, and no command is needed.
     ///
     /// ```
     /// use freehold::Store;

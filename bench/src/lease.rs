@@ -64,6 +64,7 @@ fn run(rounds: usize) -> Result<()> {
             ),
             ("4 KiB copied and flushed, bare", "ns", window.bare(MANY).map(|s| s * 1e9)),
             ("4 KiB durable overwrite, by a lease", "ns", window.by_lease(MANY).map(|s| s * 1e9)),
+            ("4 KiB and a record, bare", "us", window.bare_append(MANY).map(|s| s * 1e6)),
             ("4 KiB durable append", "us", window.appended(MANY).map(|s| s * 1e6)),
         ];
         for (name, unit, value) in figures {

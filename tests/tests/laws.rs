@@ -156,6 +156,16 @@ fn b9_files_are_changed_between_the_slices_of_a_checkpoint() {
 }
 
 #[test]
+fn b9_what_recovery_has_read_is_durable() {
+    holds(cases::b9_what_recovery_has_read_is_durable());
+}
+
+#[test]
+fn b9_a_short_group_over_a_long_one_is_whole() {
+    holds(cases::b9_a_short_group_over_a_long_one_is_whole());
+}
+
+#[test]
 fn b9_a_hole_in_the_journal_is_damage() {
     holds(cases::b9_a_hole_in_the_journal_is_damage());
 }

@@ -63,6 +63,11 @@ const BROKEN: &[(&str, &str)] = &[
     ("no-region-barrier", "pmr 6"),
     ("no-window-write-back", "r2_stores_are_written_back_before_anything_is_promised"),
     ("no-window-write-back", "shore 4"),
+    ("no-store-barrier", "shore 4"),
+    ("no-journal-barrier", "shore 4"),
+    ("publish-before-data", "shore 8"),
+    ("no-settling", "b9_what_recovery_has_read_is_durable"),
+    ("keep-ring-ends", "b9_a_short_group_over_a_long_one_is_whole"),
 ];
 
 /// A child that takes longer has noticed nothing.

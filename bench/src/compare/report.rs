@@ -1,7 +1,7 @@
 //! What was measured, as tables: on the terminal and as `docs/benchmarks.md`.
 
 use crate::results::{Case, Results, Side};
-use crate::work::{ALL, Workload, journal, lease, nvme};
+use crate::work::{ALL, Workload, journal, lease, nvme, window};
 use comfy_table::{ContentArrangement, Table, presets};
 
 /// What a document says besides its tables.
@@ -120,7 +120,9 @@ fn beside(results: &Results) -> Vec<String> {
         }
         out.extend(loses(results, "lease", ours, rival));
     }
-    for (workload, rivals) in [("nvme", nvme::RIVALS), ("journal", journal::RIVALS)] {
+    for (workload, rivals) in
+        [("window", window::RIVALS), ("nvme", nvme::RIVALS), ("journal", journal::RIVALS)]
+    {
         out.extend(rivals.iter().filter_map(|(ours, rival)| loses(results, workload, ours, rival)));
     }
     out

@@ -64,19 +64,26 @@ fn framing(version: u32) -> usize {
 /// A sealed group of the records in `payload`, whole blocks. `head.blocks` is
 /// not looked at: the payload decides.
 pub fn encode_group(head: GroupHead, payload: &[u8], id: &[u8; 16]) -> Result<Vec<u8>> {
+    let mut bytes = encode_front(head, payload, id)?;
+    bytes.resize(group_blocks(payload.len()) * BLOCK, 0);
+    Ok(bytes)
+}
+
+/// The same without the zeroes at the end.
+pub fn encode_front(head: GroupHead, payload: &[u8], id: &[u8; 16]) -> Result<Vec<u8>> {
     if payload.len() > GROUP_MAX_PAYLOAD {
         return Err(FormatError::TooLong("a group takes at most 256 blocks"));
     }
     let blocks = group_blocks(payload.len());
     check_head(&GroupHead { blocks: blocks as u32, ..head }, payload.len(), VERSION)?;
-    let mut bytes = vec![0; blocks * BLOCK];
-    let (front, mut rest) = payload.split_at(payload.len().min(BLOCK - RECORDS_AT));
-    bytes[RECORDS_AT..RECORDS_AT + front.len()].copy_from_slice(front);
-    for block in bytes.chunks_exact_mut(BLOCK).skip(1) {
-        let part;
-        (part, rest) = rest.split_at(rest.len().min(BLOCK - CONTINUATION.len()));
-        block[..CONTINUATION.len()].copy_from_slice(&CONTINUATION);
-        block[CONTINUATION.len()..][..part.len()].copy_from_slice(part);
+    // Who wants whole blocks finds room for them.
+    let mut bytes = Vec::with_capacity(blocks * BLOCK);
+    let (front, rest) = payload.split_at(payload.len().min(BLOCK - RECORDS_AT));
+    bytes.resize(RECORDS_AT, 0);
+    bytes.extend_from_slice(front);
+    for part in rest.chunks(BLOCK - CONTINUATION.len()) {
+        bytes.extend_from_slice(&CONTINUATION);
+        bytes.extend_from_slice(part);
     }
     let mut first = [0; RECORDS_AT];
     if let Some(common) = first.first_chunk_mut() {
@@ -100,7 +107,8 @@ pub fn encode_group(head: GroupHead, payload: &[u8], id: &[u8; 16]) -> Result<Ve
     let crc = header::checksum(&first[..HEAD_CHECKSUM_AT], &NO_ID);
     put(&mut first, HEAD_CHECKSUM_AT, crc.to_le_bytes());
     bytes[..RECORDS_AT].copy_from_slice(&first);
-    let crc = header::checksum(&bytes, &NO_ID);
+    let zeroes = blocks * BLOCK - bytes.len();
+    let crc = header::checksum_before_zeroes(&bytes, zeroes, &NO_ID);
     bytes[header::CHECKSUM_AT..][..4].copy_from_slice(&crc.to_le_bytes());
     Ok(bytes)
 }

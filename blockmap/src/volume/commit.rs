@@ -7,10 +7,12 @@
 //! written before the one in front of it has been.
 
 use super::Volume;
+use super::core::Core;
 use super::file::FileState;
 use super::guards::Table;
 use crate::error::Result;
-use crate::format::journal::encode_group;
+use crate::format::BLOCK;
+use crate::format::journal::encode_front;
 use crate::format::types::GroupHead;
 use crate::journal::Sealed;
 use crate::lane::Io;
@@ -33,61 +35,104 @@ impl Volume {
     }
 
     async fn commit_once(self: &Arc<Self>, io: &Io) -> Result<()> {
-        let (groups, pushed) = {
+        let groups = {
             let mut core = self.core();
             core.journal.seal();
-            let groups = core.journal.take_sealed();
-            if let Some(last) = groups.last() {
-                self.flushing.fetch_max(last.last_seq, Ordering::AcqRel);
-            }
-            (groups, core.journal.last_seq())
+            self.take_groups(&mut core)
         };
-        let Some(last) = groups.last() else {
-            // All that had been pushed by then is in a checkpoint or on the medium;
-            // what is wanted by now may have been pushed since.
-            self.durable.fetch_max(pushed, Ordering::AcqRel);
+        if groups.is_empty() {
             return Ok(());
-        };
-        let (group, seq) = (last.head.number, last.last_seq);
+        }
         if !crate::sabotage::breaks("no-journal-flush") {
             self.barrier(io, "a flush before a commit").await?;
         }
-        self.write_groups(io, &groups).await?;
-        let mut core = self.core();
-        core.journal.confirm(group);
-        self.durable.fetch_max(seq, Ordering::AcqRel);
-        self.settle(&mut core);
-        if core.lowerings.len() > 1024 {
-            let settled = core.settled;
-            core.lowerings.prune(settled);
+        // One after the other: were two under way, a torn one could be followed by a
+        // whole one that a later run of the journal would take for its own.
+        for g in &groups {
+            let bytes = self.encoded(g)?;
+            let written = self.ring.write(io, g.head.pos, bytes).await;
+            written.inspect_err(|e| self.health.poison("a write to the journal", e))?;
+            self.count_group(g);
         }
+        self.confirm(&groups);
         Ok(())
     }
 
-    /// One after the other: were two under way, a torn one could be followed by a
-    /// whole one that a later run of the journal would take for its own.
-    async fn write_groups(self: &Arc<Self>, io: &Io, groups: &[Sealed]) -> Result<()> {
-        for g in groups {
-            self.write_group(io, g)
-                .await
-                .inspect_err(|e| self.health.poison("a write to the journal", e))?;
+    /// A commit by the thread that drives the maintenance lane, without a task: where the
+    /// journal is in a window, so that a group is stores and a barrier, and where no data waits
+    /// for a flush. False, with nothing done, elsewhere. The caller has the duty.
+    pub(super) fn commit_at_once(&self) -> bool {
+        if !self.ring.is_window() {
+            return false;
         }
-        Ok(())
+        let groups = {
+            let mut core = self.core();
+            core.journal.seal();
+            // Looked at when the records are closed: the data that they lead to has landed.
+            if !self.is_flushed() && !crate::sabotage::breaks("no-journal-flush") {
+                return false;
+            }
+            self.take_groups(&mut core)
+        };
+        for g in &groups {
+            let encoded = self.encoded(g);
+            let stored = encoded.and_then(|mut bytes| self.ring.store(g.head.pos, &mut bytes));
+            if let Err(e) = stored {
+                self.health.poison("a write to the journal", &e);
+                return true;
+            }
+            self.count_group(g);
+        }
+        self.confirm(&groups);
+        true
     }
 
-    async fn write_group(self: &Arc<Self>, io: &Io, g: &Sealed) -> Result<()> {
+    /// The groups that are to be written next; all that was sealed. None where all is durable.
+    fn take_groups(&self, core: &mut Core) -> Vec<Sealed> {
+        let groups = core.journal.take_sealed();
+        match groups.last() {
+            Some(last) => self.flushing.fetch_max(last.last_seq, Ordering::AcqRel),
+            // All that had been pushed by now is in a checkpoint or on the medium;
+            // what is wanted may have been pushed since.
+            None => self.durable.fetch_max(core.journal.last_seq(), Ordering::AcqRel),
+        };
+        groups
+    }
+
+    /// A group's bytes, without the zeroes at the end of its last block.
+    fn encoded(&self, g: &Sealed) -> Result<Vec<u8>> {
         // Sealed when the group before was perhaps still under way; written, it
         // confirms all before it (law B9).
         let before = g.head.number - 1;
         let confirmed = if crate::sabotage::breaks("no-confirmation") { 0 } else { before };
         let head = GroupHead { confirmed, ..g.head };
-        let bytes = encode_group(head, &g.payload, &self.id)
-            .map_err(|e| crate::Error::corrupt("journal group", g.head.pos, &e.to_string()))?;
-        self.ring.write(io, g.head.pos, &bytes).await?;
+        encode_front(head, &g.payload, &self.id)
+            .map_err(|e| crate::Error::corrupt("journal group", g.head.pos, &e.to_string()))
+    }
+
+    fn count_group(&self, g: &Sealed) {
+        let bytes = u64::from(g.head.blocks) * BLOCK as u64;
         self.counters.groups.fetch_add(1, Ordering::Relaxed);
         self.counters.records.fetch_add(u64::from(g.head.records), Ordering::Relaxed);
-        self.counters.journal_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        Ok(())
+        self.counters.journal_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// These groups are durable, with all that came before them.
+    fn confirm(&self, groups: &[Sealed]) {
+        let Some(last) = groups.last() else { return };
+        let mut core = self.core();
+        core.journal.confirm(last.head.number);
+        self.durable.fetch_max(last.last_seq, Ordering::AcqRel);
+        self.settle(&mut core);
+        if core.lowerings.len() > 1024 {
+            let settled = core.settled;
+            core.lowerings.prune(settled);
+        }
+    }
+
+    /// Was all that has landed by now flushed? All of it that a flush would cover.
+    fn is_flushed(&self) -> bool {
+        *self.flushed.lock().expect("no holder panics") == Some(self.landed())
     }
 
     /// A flush of the store's own; its failure poisons the store.
@@ -95,7 +140,7 @@ impl Volume {
     pub(super) async fn barrier(&self, io: &Io, what: &str) -> Result<()> {
         // All that has landed by now is what the flush will cover. Where nothing
         // has since the last one, there is nothing to make durable.
-        if *self.flushed.lock().expect("no holder panics") == Some(self.landed()) {
+        if self.is_flushed() {
             return self.health.sound();
         }
         self.flush_all(io, what).await

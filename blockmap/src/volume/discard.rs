@@ -131,7 +131,7 @@ fn refused(
     (fallback, useless): (bool, Option<String>),
 ) -> Result<String> {
     let found = find_ring(medium, Some(journal.clone()), sb)
-        .and_then(|ring| recover::read_history(&ring, sb, fallback));
+        .and_then(|ring| recover::read_history(&ring.read()?, &ring, sb, fallback));
     match found {
         Ok(_) => useless.ok_or_else(|| {
             let why = "this is the right journal: open the store with it, nothing is lost";

@@ -119,8 +119,8 @@ impl Volume {
             return false;
         }
         let Some(mut inner) = self.maint.try_lock() else { return false };
-        self.begin_duties(&mut inner);
-        let moved = inner.step(&self.maint);
+        let committed = self.begin_duties(&mut inner);
+        let moved = inner.step(&self.maint) | committed;
         self.end_duties(&inner);
         if moved {
             self.tell_waiters();
@@ -139,9 +139,9 @@ impl Volume {
     pub(super) fn maintain_until(self: &Arc<Self>, over: impl Fn() -> bool) -> bool {
         let Some(mut inner) = self.maint.try_lock() else { return false };
         while !over() {
-            self.begin_duties(&mut inner);
             let before = self.durable();
-            let moved = inner.advance(&self.maint);
+            let committed = self.begin_duties(&mut inner);
+            let moved = committed && inner.idle() || inner.advance(&self.maint);
             if self.durable() > before && self.waiters.any() {
                 // The device has its next group before anybody is woken.
                 inner.dev.ring();
@@ -157,7 +157,9 @@ impl Volume {
         true
     }
 
-    fn begin_duties(self: &Arc<Self>, inner: &mut Inner) {
+    /// Begins what is due. True if a commit was, and is over already.
+    fn begin_duties(self: &Arc<Self>, inner: &mut Inner) -> bool {
+        let mut committed = false;
         let d = &self.duty;
         if d.kept.swap(false, Ordering::AcqRel) {
             self.release_quiet();
@@ -165,8 +167,14 @@ impl Volume {
         let unwell = self.health.sound().is_err();
         let due = self.wanted.load(Ordering::Acquire) > self.durable();
         if due && !unwell && begin(&d.committing) {
-            let vol = self.clone();
-            inner.spawn(&self.maint, |io| vol.commit_task(io));
+            committed = self.commit_at_once();
+            if committed {
+                d.committing.store(false, Ordering::Release);
+                self.announce();
+            } else {
+                let vol = self.clone();
+                inner.spawn(&self.maint, |io| vol.commit_task(io));
+            }
         }
         if d.checkpoint.load(Ordering::Acquire) && !unwell && begin(&d.checkpointing) {
             d.checkpoint.store(false, Ordering::Release);
@@ -182,6 +190,7 @@ impl Volume {
             let vol = self.clone();
             inner.spawn(&self.maint, |io| vol.reap_task(io));
         }
+        committed
     }
 
     fn end_duties(&self, inner: &Inner) {

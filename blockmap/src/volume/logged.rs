@@ -298,6 +298,10 @@ impl Volume {
             let n = (from.len() - done).min(CHUNK - (at % B) as usize);
             let bytes = &from[done..done + n];
             done += n;
+            if let Some(seq) = self.store_now(file.state(), at, bytes)? {
+                self.await_durable(seq)?;
+                continue;
+            }
             let small = n <= LOGGED_MOST && self.ring.logs_all();
             // What appends is no overwrite.
             if (small || at >= file.size())

@@ -26,6 +26,7 @@ mod cutting;
 mod defrag;
 mod delegate;
 mod diff;
+mod direct;
 mod discard;
 mod drive;
 mod file;

@@ -91,10 +91,12 @@ impl Volume {
         let read_only = spec.read_only || sb.read_only();
         drop(queue);
         let ring = find_ring(&medium, journal, &sb)?;
-        let history = recover::read_history(&ring, &sb, fallback)?;
+        let read = ring.read()?;
+        let history = recover::read_history(&read, &ring, &sb, fallback)?;
         if !read_only {
-            ring.settle()?;
+            ring.settle(&read)?;
         }
+        drop(read);
         let vol = Parts::of(&sb, &history, cache, ring.blocks()).build(medium, ring, read_only)?;
         recover::replay(&vol, &sb, history, begun)?;
         Ok(vol)

@@ -72,10 +72,14 @@ impl History {
 }
 
 /// The history in a ring, or what is wrong with it (law B9).
-pub(super) fn read_history(place: &Ring, sb: &Superblock, fallback: bool) -> Result<History> {
-    let ring = place.read()?;
-    let mut h = follow(&ring, sb);
-    confirmed_later(&ring, place.start(), sb, &h)?;
+pub(super) fn read_history(
+    ring: &[u8],
+    place: &Ring,
+    sb: &Superblock,
+    fallback: bool,
+) -> Result<History> {
+    let mut h = follow(ring, sb);
+    confirmed_later(ring, place.start(), sb, &h)?;
     for r in &h.records {
         if let Record::Mark { checkpoint } = r {
             if *checkpoint > sb.checkpoint {

@@ -13,8 +13,13 @@ use crate::format::types::{Addr, ApartJournal, JournalHeader, Superblock};
 use crate::journal::ring_runs;
 use crate::lane::{Io, Joined, all};
 use freehold_engine::medium::{Medium, Op, Queue, Window};
+use smallvec::SmallVec;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+/// Bytes that memory takes as one.
+const LINE: usize = 64;
 
 /// Where the journal's groups go.
 #[derive(Debug, Clone)]
@@ -23,17 +28,26 @@ pub(super) struct Ring {
     start: Addr,
     blocks: u64,
     apart: Option<[u8; 16]>,
+    /// In a window: behind so many bytes each block is known to be zeroes, and is not stored
+    /// again where a group leaves it so.
+    used: Arc<[AtomicU16]>,
 }
 
 impl Ring {
     /// The ring that a superblock names on the store's own medium.
     pub(super) fn own(medium: Arc<dyn Medium>, sb: &Superblock) -> Self {
-        Ring { medium, start: sb.journal_start, blocks: sb.journal_blocks, apart: None }
+        Ring::new(medium, (sb.journal_start, sb.journal_blocks), None)
     }
 
     /// A ring behind the headers of a journal's medium.
     pub(super) fn apart(medium: Arc<dyn Medium>, journal: ApartJournal) -> Self {
-        Ring { medium, start: RING_START, blocks: journal.blocks, apart: Some(journal.id) }
+        Ring::new(medium, (RING_START, journal.blocks), Some(journal.id))
+    }
+
+    fn new(medium: Arc<dyn Medium>, (start, blocks): (Addr, u64), apart: Option<[u8; 16]>) -> Self {
+        let known = if medium.window().is_some() { blocks } else { 0 };
+        let used = (0..known).map(|_| AtomicU16::new(BLOCK as u16)).collect();
+        Ring { medium, start, blocks, apart, used }
     }
 
     pub(super) fn blocks(&self) -> u64 {
@@ -52,12 +66,18 @@ impl Ring {
     }
 
     fn window(&self) -> Option<&dyn Window> {
-        self.apart.and_then(|_| self.medium.window())
+        self.medium.window()
     }
 
-    /// Law B7: is a small durable write cheapest in the journal, whatever it overwrites?
-    pub(super) fn logs_all(&self) -> bool {
+    /// A group is stores and a barrier, and no command.
+    pub(super) fn is_window(&self) -> bool {
         self.window().is_some()
+    }
+
+    /// Law B7: is a small durable write cheapest in the journal, whatever it overwrites? Not on
+    /// a store's own window, where the bytes can be stored in their place.
+    pub(super) fn logs_all(&self) -> bool {
+        self.apart.is_some() && self.is_window()
     }
 
     /// The queue of the task that writes the journal, over a queue of the store.
@@ -89,28 +109,68 @@ impl Ring {
     }
 
     /// What was read may be in a cache only, if the process before was killed: makes it
-    /// durable, before anything relies on it. On the store's own medium its first flush does.
-    pub(super) fn settle(&self) -> Result<()> {
-        if self.apart.is_none() {
-            return Ok(());
+    /// durable, before anything relies on it. On the store's own medium its first flush does,
+    /// where that is no window: a window's flush knows nothing of what another process stored.
+    pub(super) fn settle(&self, read: &[u8]) -> Result<()> {
+        if self.apart.is_some() {
+            let mut queue = self.medium.queue(1)?;
+            do_now(&mut *queue, Op::Flush)?;
         }
-        let mut queue = self.medium.queue(1)?;
-        do_now(&mut *queue, Op::Flush)?;
-        if let Some(window) = self.window() {
-            window.persist(0, (self.start + self.blocks) * BLOCK as u64)?;
+        let Some(window) = self.window() else { return Ok(()) };
+        if !crate::sabotage::breaks("no-settling") {
+            let first = if self.apart.is_some() { 0 } else { self.start };
+            let bytes = |blocks: u64| blocks * BLOCK as u64;
+            window.persist(bytes(first), bytes(self.start + self.blocks - first))?;
+        }
+        for (used, block) in self.used.iter().zip(read.chunks_exact(BLOCK)) {
+            let last = block.iter().rposition(|byte| *byte != 0);
+            used.store(last.map_or(0, |last| last + 1) as u16, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    /// Writes a whole group, which begins at a position; it is durable when this is over.
-    pub(super) async fn write(&self, io: &Io, pos: u64, bytes: &[u8]) -> Result<()> {
-        let runs = ring_runs(self.start, self.blocks, pos, (bytes.len() / BLOCK) as u64);
-        let parts = runs.into_iter().map(|(at, skip, n)| {
-            let from = skip as usize * BLOCK;
-            (at, &bytes[from..from + n as usize * BLOCK])
-        });
-        self.put(io, &parts.collect::<Vec<_>>(), !crate::sabotage::breaks("no-journal-barrier"))
-            .await
+    /// Writes a group, which begins at a position, and zeroes up to its last block's end; it is
+    /// durable when this is over.
+    pub(super) async fn write(&self, io: &Io, pos: u64, mut bytes: Vec<u8>) -> Result<()> {
+        if self.store(pos, &mut bytes)? {
+            return Ok(());
+        }
+        bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+        self.put(io, &self.runs(pos, &bytes), !crate::sabotage::breaks("no-journal-barrier")).await
+    }
+
+    /// The same at once, where the ring is in a window. False, with nothing done, elsewhere.
+    /// One thread at a time.
+    pub(super) fn store(&self, pos: u64, bytes: &mut Vec<u8>) -> Result<bool> {
+        let Some(window) = self.window() else { return Ok(false) };
+        bytes.resize(self.needed(pos, bytes.len()), 0);
+        let durable = !crate::sabotage::breaks("no-journal-barrier");
+        store(window, &self.runs(pos, bytes), durable).map(|()| true)
+    }
+
+    /// So many bytes have to be stored for a group of so many to end in zeroes.
+    fn needed(&self, pos: u64, len: usize) -> usize {
+        let mut needed = len;
+        for (i, at) in (0..len).step_by(BLOCK).enumerate() {
+            let mine = (len - at).min(BLOCK);
+            let known = &self.used[((pos + i as u64) % self.blocks) as usize];
+            let theirs = known.swap(mine as u16, Ordering::Relaxed);
+            needed = at + mine.max(theirs.into());
+        }
+        if crate::sabotage::breaks("keep-ring-ends") {
+            needed = len;
+        }
+        needed.next_multiple_of(LINE)
+    }
+
+    /// Which bytes of a group go where.
+    fn runs<'b>(&self, pos: u64, bytes: &'b [u8]) -> SmallVec<[(Addr, &'b [u8]); 2]> {
+        let blocks = bytes.len().div_ceil(BLOCK) as u64;
+        let part = |(at, skip, n): (u64, u64, u64)| {
+            let (from, to) = (skip as usize * BLOCK, (skip + n) as usize * BLOCK);
+            (at, &bytes[from..to.min(bytes.len())])
+        };
+        ring_runs(self.start, self.blocks, pos, blocks).into_iter().map(part).collect()
     }
 
     /// Tells a journal of its own of the checkpoint that is to be in force next.
@@ -128,15 +188,7 @@ impl Ring {
 
     async fn put(&self, io: &Io, parts: &[(Addr, &[u8])], durable: bool) -> Result<()> {
         if let Some(window) = self.window() {
-            // Stores and barrier by one thread, without a pause: the window asks for that.
-            let at = |block: Addr| block * BLOCK as u64;
-            for (block, bytes) in parts {
-                window.store(at(*block), bytes)?;
-            }
-            for (block, bytes) in parts.iter().filter(|_| durable) {
-                window.persist(at(*block), bytes.len() as u64)?;
-            }
-            return Ok(());
+            return store(window, parts, durable);
         }
         let most = (self.medium.geometry().max_transfer as usize / BLOCK * BLOCK).max(BLOCK);
         let base = if self.apart.is_some() { Joined::BASE } else { 0 };
@@ -152,6 +204,18 @@ impl Ring {
         }
         all(writes).await.into_iter().collect()
     }
+}
+
+/// Stores and barrier by one thread, without a pause: the window asks for that.
+fn store(window: &dyn Window, parts: &[(Addr, &[u8])], durable: bool) -> Result<()> {
+    let at = |block: Addr| block * BLOCK as u64;
+    for (block, bytes) in parts {
+        window.store(at(*block), bytes)?;
+    }
+    for (block, bytes) in parts.iter().filter(|_| durable) {
+        window.persist(at(*block), bytes.len() as u64)?;
+    }
+    Ok(())
 }
 
 /// Blocks of the ring of a journal's medium that has so many: those that are asked for, or

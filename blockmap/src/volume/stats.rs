@@ -26,6 +26,8 @@ pub(super) struct Counters {
     pub(super) moved: Copied,
     pub(super) reflinks: AtomicU64,
     pub(super) atomic_writes: AtomicU64,
+    pub(super) stored_writes: AtomicU64,
+    pub(super) stored_bytes: AtomicU64,
     /// Sums of lanes that have ended.
     pub(super) past: Traffic,
 }
@@ -63,6 +65,10 @@ stats! {
     device_bytes_read,
     /// Bytes that the device was asked to write.
     device_bytes_written,
+    /// Durable writes that were stored into the window of the store's medium, by no command.
+    stored_writes,
+    /// Bytes of them.
+    stored_bytes,
     /// Journal groups written.
     journal_groups,
     /// Records in them.
@@ -193,6 +199,8 @@ impl Volume {
             copied_through_host: get(&c.moved.through_host),
             reflinks: get(&c.reflinks),
             atomic_writes: get(&c.atomic_writes),
+            stored_writes: get(&c.stored_writes),
+            stored_bytes: get(&c.stored_bytes),
             withheld_bytes: self.withheld(),
             ..Stats::default()
         };

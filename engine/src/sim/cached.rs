@@ -174,6 +174,12 @@ impl CachedMedium {
         *trap = Trap { armed: Some((after, seed)), left: None };
     }
 
+    /// Is that fence still to come?
+    pub fn awaits_crash(&self) -> bool {
+        let trap = self.cache.trap.lock().unwrap_or_else(PoisonError::into_inner);
+        trap.armed.is_some()
+    }
+
     /// What the crash left, if that fence came. There will be none any more.
     ///
     /// # Errors

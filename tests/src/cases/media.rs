@@ -4,7 +4,13 @@ use super::{Verdict, demand, text};
 use crate::crash::{Journal, Plan, history};
 use crate::history::{BLOCK, Op, Who, tagged};
 use freehold::{ErrorKind, OpenOptions, Store};
-use freehold_engine::sim::{SimMedium, SimOptions, Survival};
+use freehold_blockmap::{FormatSpec, Volume};
+use freehold_engine::medium::Medium;
+use freehold_engine::sim::{CachedMedium, SimMedium, SimOptions, Survival};
+use std::sync::Arc;
+
+/// Blocks of a window behind a cache.
+const CACHED: u64 = 2048;
 
 fn fresh(options: SimOptions) -> Result<(SimMedium, Store), String> {
     let sim = SimMedium::new(options);
@@ -51,6 +57,76 @@ pub fn m1_syncs_cover_what_completed() -> Verdict {
             journal: Journal::Inside,
         };
         history(&plan, &ops)?;
+    }
+    Ok(())
+}
+
+/// Law B9: a process that was killed had stored a group into the window of the store's own
+/// medium, and its lines are in a cache still. Whoever opens the store has seen that group, so
+/// from then on it is durable.
+pub fn b9_what_recovery_has_read_is_durable() -> Verdict {
+    let all = |medium: &CachedMedium| {
+        let mut bytes = vec![0; CACHED as usize * BLOCK as usize];
+        let window = medium.window().ok_or("it is a window")?;
+        window.load(0, &mut bytes).map_err(text)?;
+        Ok::<_, String>(bytes)
+    };
+    let open = |medium: &CachedMedium| {
+        Store::open_on(Arc::new(medium.clone()), &OpenOptions::default()).map_err(text)
+    };
+    let medium = CachedMedium::new(CACHED).map_err(text)?;
+    let store = Store::format_on(Arc::new(medium.clone())).map_err(text)?;
+    store.sync().map_err(text)?;
+    let before = all(&medium)?;
+    store.create(b"f").and_then(|file| file.sync()).map_err(text)?;
+    let after = all(&medium)?;
+    drop(store);
+    for seed in 0..8 {
+        let left = CachedMedium::new(CACHED).map_err(text)?;
+        let window = left.window().ok_or("it is a window")?;
+        window
+            .store(0, &before)
+            .and_then(|()| window.persist(0, before.len() as u64))
+            .map_err(text)?;
+        let words = before.chunks_exact(8).zip(after.chunks_exact(8)).zip((0..).step_by(8));
+        for ((_, new), at) in words.filter(|((old, new), _)| old != new) {
+            window.store(at, new).map_err(text)?;
+        }
+        drop(open(&left)?.open_file(b"f").map_err(text)?);
+        let store = open(&left.after_crash(seed).map_err(text)?)?;
+        store.open_file(b"f").map_err(text)?;
+        demand(store.check().map_err(text)?.findings.is_empty(), || "check finds faults".into())?;
+    }
+    Ok(())
+}
+
+/// Groups of all lengths go round a ring in a window many times, short ones over long ones:
+/// what is left of a longer one is zeroes before the shorter one is durable.
+pub fn b9_a_short_group_over_a_long_one_is_whole() -> Verdict {
+    let medium = CachedMedium::new(CACHED).map_err(text)?;
+    let spec = FormatSpec { journal_blocks: Some(128), ..FormatSpec::default() };
+    let vol = Volume::format(Arc::new(medium.clone()), &spec).map_err(text)?;
+    let names: Vec<Vec<u8>> =
+        (0..60u8).map(|i| vec![b'a' + i % 26; 100 + usize::from(i)]).collect();
+    for round in 0..120u64 {
+        // A long group, and some short ones, so that each block of the ring has both.
+        if round % 3 == 0 {
+            for name in &names {
+                match vol.open_file(name) {
+                    Ok(_) => vol.remove(name).map_err(text)?,
+                    Err(_) => drop(vol.create(name).map_err(text)?),
+                }
+            }
+        }
+        vol.sync().map_err(text)?;
+        let name = round.to_le_bytes().map(|byte| byte + 1);
+        vol.create(&name).map_err(text)?;
+        vol.sync().map_err(text)?;
+        if round % 5 == 0 {
+            let left = Arc::new(medium.after_crash(round).map_err(text)?);
+            let left = Volume::open(left, &Default::default()).map_err(text)?;
+            left.open_file(&name).map_err(|e| format!("round {round}: {e}"))?;
+        }
     }
     Ok(())
 }

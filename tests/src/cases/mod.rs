@@ -72,6 +72,8 @@ pub const ALL: &[(&str, Case)] = named![
     d2_a_reported_reflink_does_not_change,
     m2_a_thread_that_never_polls,
     m1_a_device_that_lies_is_noticed,
+    b9_what_recovery_has_read_is_durable,
+    b9_a_short_group_over_a_long_one_is_whole,
     m1_syncs_cover_what_completed,
     m3_after_a_loss_the_store_is_poisoned,
     b9_a_hole_in_the_journal_is_damage,

@@ -13,6 +13,7 @@ pub(crate) mod reflink;
 pub(crate) mod removal;
 mod spdk;
 pub(crate) mod tail;
+pub(crate) mod window;
 
 use crate::outcome::Outcome;
 use crate::results::{Results, Side};
@@ -125,6 +126,14 @@ pub(crate) const ALL: &[Workload] = &[
         how: lease::HOW,
         sides: OURS,
         run: lease::run,
+        once: false,
+    },
+    Workload {
+        name: "window",
+        title: "Durable 4 KiB writes where the CPU reaches the storage",
+        how: window::HOW,
+        sides: OURS,
+        run: window::run,
         once: false,
     },
     Workload {
