@@ -49,7 +49,7 @@ impl WindowBed {
         // What a page costs at its first touch is the kernel's work on memory that plays a device.
         let touched = vol.create(b"touched")?;
         let space = vol.space();
-        for i in 0..(space.free - space.reserved) * 9 / 10 >> 20 {
+        for i in 0..((space.free - space.reserved) * 9 / 10) >> 20 {
             vol.write_at(&touched, &vec![1; 1 << 20], i << 20)?;
         }
         drop(touched);

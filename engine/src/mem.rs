@@ -57,7 +57,7 @@ impl Medium for MemMedium {
 
     fn queue(&self, depth: u32) -> Result<Box<dyn Queue>> {
         let (memory, geometry) = (Arc::clone(&self.memory), self.geometry.clone());
-        Ok(Box::new(WindowQueue::new(memory, geometry, depth, None)))
+        Ok(Box::new(WindowQueue::new(memory, geometry, depth)))
     }
 
     fn pool(&self) -> &Pool {
@@ -65,25 +65,11 @@ impl Medium for MemMedium {
     }
 
     fn window(&self) -> Option<&dyn Window> {
-        Some(self)
+        Some(&*self.memory)
     }
 
     fn window_memory(&self) -> Option<WindowMemory> {
         Some(WindowMemory::new(Arc::clone(&self.memory)))
-    }
-}
-
-impl Window for MemMedium {
-    fn load(&self, offset: u64, to: &mut [u8]) -> Result<()> {
-        self.memory.load(offset, to)
-    }
-
-    fn store(&self, offset: u64, from: &[u8]) -> Result<()> {
-        self.memory.store(offset, from)
-    }
-
-    fn persist(&self, offset: u64, len: u64) -> Result<()> {
-        self.memory.persist(offset, len)
     }
 }
 

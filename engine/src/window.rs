@@ -47,20 +47,14 @@ fn writes(op: &Op) -> bool {
 }
 
 impl WindowQueue {
-    /// A queue over memory of which the geometry was made. With a reason for it, whatever
-    /// writes is refused.
-    pub(crate) fn new(
-        memory: Arc<SharedMemory>,
-        geometry: Geometry,
-        depth: u32,
-        read_only: Option<&'static str>,
-    ) -> Self {
+    /// A queue over memory of which the geometry was made.
+    pub(crate) fn new(memory: Arc<SharedMemory>, geometry: Geometry, depth: u32) -> Self {
         let depth = depth.clamp(1, geometry.max_depth.max(1)) as usize;
         Self {
             port: Port::new(Arc::clone(&memory)),
+            read_only: memory.refused().writes,
             memory,
             geometry,
-            read_only,
             depth,
             waiting: VecDeque::with_capacity(depth),
             scratch: Box::new([0; BLOCK]),

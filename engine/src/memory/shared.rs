@@ -10,7 +10,7 @@ use super::map::Mapping;
 use super::persist::{Persistence, Volatile};
 use super::stream;
 use crate::bus::{InFile, Mmio};
-use crate::medium::{BLOCK, Error, ErrorKind, Result};
+use crate::medium::{BLOCK, Error, ErrorKind, Result, Window};
 use std::fmt;
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -83,7 +83,7 @@ pub(crate) struct SharedMemory {
 /// What a window does not give, and why.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Refused {
-    /// Views that write.
+    /// Whatever writes.
     pub(crate) writes: Option<&'static str>,
     /// Views that give references on a window that others reach.
     pub(crate) references: Option<&'static str>,
@@ -140,13 +140,13 @@ impl SharedMemory {
         Self { map, ledger: Ledger::default(), persistence, streams, refused: Refused::default() }
     }
 
-    /// The same, without some sorts of views.
+    /// The same, without writes or some sorts of views.
     pub(crate) fn refusing(self, refused: Refused) -> Self {
         Self { refused, ..self }
     }
 
     /// What it does not give.
-    pub(super) fn refused(&self) -> Refused {
+    pub(crate) fn refused(&self) -> Refused {
         self.refused
     }
 
@@ -291,6 +291,26 @@ impl SharedMemory {
             Ok(())
         });
         stored?
+    }
+}
+
+impl Window for SharedMemory {
+    fn load(&self, offset: u64, to: &mut [u8]) -> Result<()> {
+        self.persistence.sound(false)?;
+        SharedMemory::load(self, offset, to)
+    }
+
+    fn store(&self, offset: u64, from: &[u8]) -> Result<()> {
+        if let Some(why) = self.refused.writes {
+            return Err(Error::new(ErrorKind::Permission, why));
+        }
+        self.persistence.sound(true)?;
+        SharedMemory::store(self, offset, from)
+    }
+
+    fn persist(&self, offset: u64, len: u64) -> Result<()> {
+        self.persistence.sound(false)?;
+        SharedMemory::persist(self, offset, len)
     }
 }
 

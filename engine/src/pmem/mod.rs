@@ -127,7 +127,6 @@ pub struct PmemMedium {
     uri: String,
     geometry: Geometry,
     exclusive: bool,
-    read_only: Option<&'static str>,
     memory: Arc<SharedMemory>,
     pmem: Arc<Pmem>,
     pool: Pool,
@@ -145,7 +144,7 @@ impl Medium for PmemMedium {
     fn queue(&self, depth: u32) -> Result<Box<dyn Queue>> {
         self.pmem.sound(false)?;
         let (memory, geometry) = (Arc::clone(&self.memory), self.geometry.clone());
-        Ok(Box::new(WindowQueue::new(memory, geometry, depth, self.read_only)))
+        Ok(Box::new(WindowQueue::new(memory, geometry, depth)))
     }
 
     fn pool(&self) -> &Pool {
@@ -153,7 +152,7 @@ impl Medium for PmemMedium {
     }
 
     fn window(&self) -> Option<&dyn Window> {
-        Some(self)
+        Some(&*self.memory)
     }
 
     fn window_memory(&self) -> Option<WindowMemory> {
@@ -187,26 +186,6 @@ impl PmemMedium {
     /// Asks the kernel for damage that it has found meanwhile.
     fn look(&self) {
         self.pmem.bad.look(self.pmem.map.opened().file.as_fd(), self.memory.len());
-    }
-}
-
-impl Window for PmemMedium {
-    fn load(&self, offset: u64, to: &mut [u8]) -> Result<()> {
-        self.pmem.sound(false)?;
-        self.memory.load(offset, to)
-    }
-
-    fn store(&self, offset: u64, from: &[u8]) -> Result<()> {
-        if let Some(why) = self.read_only {
-            return Err(Error::new(ErrorKind::Permission, why));
-        }
-        self.pmem.sound(true)?;
-        self.memory.store(offset, from)
-    }
-
-    fn persist(&self, offset: u64, len: u64) -> Result<()> {
-        self.pmem.sound(false)?;
-        self.memory.persist(offset, len)
     }
 }
 

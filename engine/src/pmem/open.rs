@@ -143,10 +143,10 @@ pub(super) fn medium(opened: Opened, uri: &str, spec: Spec, sys: &Path) -> Resul
     })?;
     let file = opened.file.as_fd();
     let bad = BadBlocks::new(Source::of(file, sys), file, bytes as u64);
-    let (map, read_only) = (Arc::new(map), spec.read_only.then_some(READ_ONLY));
+    let (map, writes) = (Arc::new(map), spec.read_only.then_some(READ_ONLY));
     let pmem = Arc::new(Pmem { map: Arc::clone(&map), how, lines, bad });
     let alone = spec.exclusive || how == How::Device;
-    let refused = Refused { writes: read_only, references: (!alone).then_some(SHARED_FILE) };
+    let refused = Refused { writes, references: (!alone).then_some(SHARED_FILE) };
     // SAFETY: this is the only window over the mapping, which is reached through it alone.
     let memory = unsafe { SharedMemory::over(map, bytes as u64, Arc::<Pmem>::clone(&pmem)) };
     let geometry = Geometry {
@@ -167,7 +167,6 @@ pub(super) fn medium(opened: Opened, uri: &str, spec: Spec, sys: &Path) -> Resul
         uri: uri.to_owned(),
         geometry,
         exclusive: alone,
-        read_only,
         memory: Arc::new(memory?.refusing(refused)),
         pmem,
         pool: Pool::new(),

@@ -76,8 +76,8 @@ fn what_is_written_is_in_the_file() {
     }
     let expect = buf.to_vec();
     run(&mut *queue, Op::Write { at: 3, buf, fua: true }).result.unwrap();
-    medium.store(5, b"bytes").unwrap();
-    medium.persist(5, 5).unwrap();
+    medium.window().unwrap().store(5, b"bytes").unwrap();
+    medium.window().unwrap().persist(5, 5).unwrap();
     run(&mut *queue, Op::Copy { from: 3, to: 20, count: 8 }).result.unwrap();
     run(&mut *queue, Op::WriteZeroes { at: 4, count: 1 }).result.unwrap();
     let bytes = fs::read(scratch.file()).unwrap();
@@ -111,7 +111,7 @@ fn readers_share_it_and_write_nothing() {
     let spec = Spec { read_only: true, exclusive: true, ..PLAIN };
     let (one, two) = (scratch.open(spec).unwrap(), scratch.open(spec).unwrap());
     assert_eq!(scratch.open(PLAIN).unwrap_err().kind(), ErrorKind::Busy);
-    assert_eq!(one.store(0, &[1]).unwrap_err().kind(), ErrorKind::Permission);
+    assert_eq!(one.window().unwrap().store(0, &[1]).unwrap_err().kind(), ErrorKind::Permission);
     let mut queue = two.queue(1).unwrap();
     let refused = queue.submit(1, Op::WriteZeroes { at: 0, count: 1 }).unwrap_err();
     assert_eq!(refused.error.unwrap().kind(), ErrorKind::Permission);
@@ -159,8 +159,14 @@ fn damaged_blocks_are_never_touched_and_are_mended_by_whole_writes() {
     io(run(&mut *queue, Op::Copy { from: block, to: block + 2, count: 1 }));
     run(&mut *queue, Op::Read { at: block + 1, buf: take() }).result.unwrap();
     let offset = block * BLOCK as u64;
-    assert_eq!(medium.load(offset + 8, &mut [0; 8]).unwrap_err().kind(), ErrorKind::Io);
-    assert_eq!(medium.store(offset + 8, &[0; 8]).unwrap_err().kind(), ErrorKind::Io);
+    assert_eq!(
+        medium.window().unwrap().load(offset + 8, &mut [0; 8]).unwrap_err().kind(),
+        ErrorKind::Io
+    );
+    assert_eq!(
+        medium.window().unwrap().store(offset + 8, &[0; 8]).unwrap_err().kind(),
+        ErrorKind::Io
+    );
     let lease = PinState::new(&Waiter::none()).shared();
     let memory = medium.window_memory().unwrap();
     let view = memory.view(Access::Read, &[Piece::at(offset, 8192)], &lease);

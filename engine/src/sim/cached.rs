@@ -204,7 +204,7 @@ impl Medium for CachedMedium {
 
     fn queue(&self, depth: u32) -> Result<Box<dyn Queue>> {
         let (memory, geometry) = (Arc::clone(&self.memory), self.geometry.clone());
-        Ok(Box::new(WindowQueue::new(memory, geometry, depth, None)))
+        Ok(Box::new(WindowQueue::new(memory, geometry, depth)))
     }
 
     fn pool(&self) -> &Pool {
@@ -212,25 +212,11 @@ impl Medium for CachedMedium {
     }
 
     fn window(&self) -> Option<&dyn Window> {
-        Some(self)
+        Some(&*self.memory)
     }
 
     fn window_memory(&self) -> Option<WindowMemory> {
         Some(WindowMemory::new(Arc::clone(&self.memory)))
-    }
-}
-
-impl Window for CachedMedium {
-    fn load(&self, offset: u64, to: &mut [u8]) -> Result<()> {
-        self.memory.load(offset, to)
-    }
-
-    fn store(&self, offset: u64, from: &[u8]) -> Result<()> {
-        self.memory.store(offset, from)
-    }
-
-    fn persist(&self, offset: u64, len: u64) -> Result<()> {
-        self.memory.persist(offset, len)
     }
 }
 
@@ -256,12 +242,12 @@ mod tests {
         // Written back, and fenced by nobody.
         medium.memory.write_back(8192, 4096).unwrap();
         std::thread::scope(|s| {
-            s.spawn(|| medium.persist(0, 8).unwrap());
+            s.spawn(|| medium.window().unwrap().persist(0, 8).unwrap());
         });
         let (mut kept, mut words) = ([0; 4096], [0; 4096]);
         let after = medium.after_crash(3).unwrap();
-        after.load(4096, &mut kept).unwrap();
-        after.load(8192, &mut words).unwrap();
+        after.window().unwrap().load(4096, &mut kept).unwrap();
+        after.window().unwrap().load(8192, &mut words).unwrap();
         assert!(kept == [1; 4096]);
         let whole = |word: &[u8]| word.iter().all(|&b| b == word[0]);
         assert!(words.chunks_exact(WORD).all(whole), "a word was torn");

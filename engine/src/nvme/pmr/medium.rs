@@ -7,7 +7,7 @@ use super::super::describe;
 use super::Health;
 use super::region::Region;
 use crate::medium::{BLOCK, Error, ErrorKind, Fact, Geometry, Medium, Queue, Result, Window};
-use crate::memory::{MAX_BUFFER, Persistence, Pool, SharedMemory, WindowMemory};
+use crate::memory::{MAX_BUFFER, Persistence, Pool, Refused, SharedMemory, WindowMemory};
 use crate::window::{MAX_DEPTH, WindowQueue};
 use std::fmt;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ pub(in super::super) fn open(
         return Err(Error::new(ErrorKind::Busy, text));
     };
     let region = Arc::new(Region::enable(Arc::clone(controller), claim)?);
-    let read_only = usable(region.health(), wanted)
+    let writes = usable(region.health(), wanted)
         .map_err(|e| Error::new(e.kind(), format!("{name}: {}", e.message())))?;
     let area = region
         .bar()
@@ -83,8 +83,9 @@ pub(in super::super) fn open(
         compare: true,
         window: true,
     };
-    let (uri, pool, memory) = (uri.to_owned(), Pool::new(), Arc::new(memory));
-    Ok(Arc::new(PmrMedium { uri, geometry, read_only, memory, region, pool }))
+    let memory = Arc::new(memory.refusing(Refused { writes, ..Refused::default() }));
+    let (uri, pool) = (uri.to_owned(), Pool::new());
+    Ok(Arc::new(PmrMedium { uri, geometry, memory, region, pool }))
 }
 
 /// Whether a region may be used so, and if not to be written, why.
@@ -113,7 +114,6 @@ fn usable(health: Health, wanted: Use) -> Result<Option<&'static str>> {
 struct PmrMedium {
     uri: String,
     geometry: Geometry,
-    read_only: Option<&'static str>,
     memory: Arc<SharedMemory>,
     region: Arc<Region>,
     pool: Pool,
@@ -135,7 +135,7 @@ impl Medium for PmrMedium {
         }
         self.region.sound(false)?;
         let (memory, geometry) = (Arc::clone(&self.memory), self.geometry.clone());
-        Ok(Box::new(WindowQueue::new(memory, geometry, depth, self.read_only)))
+        Ok(Box::new(WindowQueue::new(memory, geometry, depth)))
     }
 
     fn pool(&self) -> &Pool {
@@ -143,7 +143,7 @@ impl Medium for PmrMedium {
     }
 
     fn window(&self) -> Option<&dyn Window> {
-        Some(self)
+        Some(&*self.memory)
     }
 
     fn window_memory(&self) -> Option<WindowMemory> {
@@ -160,25 +160,6 @@ impl Medium for PmrMedium {
         facts.extend(self.region.facts());
         facts.extend(describe::health(controller));
         Ok(facts)
-    }
-}
-
-impl Window for PmrMedium {
-    fn load(&self, offset: u64, to: &mut [u8]) -> Result<()> {
-        self.region.sound(false)?;
-        self.memory.load(offset, to)
-    }
-
-    fn store(&self, offset: u64, from: &[u8]) -> Result<()> {
-        if let Some(why) = self.read_only {
-            return Err(Error::new(ErrorKind::Permission, why));
-        }
-        self.region.sound(true)?;
-        self.memory.store(offset, from)
-    }
-
-    fn persist(&self, offset: u64, len: u64) -> Result<()> {
-        self.memory.persist(offset, len)
     }
 }
 
