@@ -1,12 +1,17 @@
 //! What durable writes cost the device: writes and flushes, counted.
 
 use freehold::{File, Stats, Store};
+use freehold_engine::sim::{SimMedium, SimOptions};
 
 const BLOCK: usize = 4096;
 
 /// A store whose first flush is behind it, and a file in it.
 fn store() -> (Store, File) {
-    let store = Store::format("mem:64M", &Default::default()).unwrap();
+    let sim = SimMedium::new(SimOptions { blocks: 16 << 10, ..Default::default() });
+    begun(Store::format_on(sim.medium()).unwrap())
+}
+
+fn begun(store: Store) -> (Store, File) {
     let file = store.create(b"f").unwrap();
     store.sync().unwrap();
     (store, file)
@@ -62,4 +67,21 @@ fn writers_share_the_journal() {
     let (writes, flushes) = cost(&before, &store.stats());
     assert!((1..=4).contains(&writes), "{writes} writes for 32 appends at once");
     assert_eq!(flushes, 0);
+}
+
+/// In a window both are stores: of what is written, and of its records' group.
+#[test]
+fn a_durable_write_into_a_window_is_no_command() {
+    let (store, file) = begun(Store::format("mem:64M", &Default::default()).unwrap());
+    for (at, len) in [(0, 1), (1, 99), (100, 20_000), (4096, 4096), (7, 300 << 10)] {
+        let before = store.stats();
+        file.write_durable_at(&vec![at as u8; len], at).unwrap();
+        let after = store.stats();
+        assert_eq!(cost(&before, &after), (0, 0), "{len} bytes at {at}");
+        assert_eq!(after.stored_writes - before.stored_writes, 1);
+        assert_eq!(after.stored_bytes - before.stored_bytes, len as u64);
+    }
+    let mut back = vec![0; 300 << 10];
+    assert_eq!(file.read_at(&mut back, 7).unwrap(), back.len());
+    assert!(back.iter().all(|byte| *byte == 7));
 }

@@ -216,6 +216,11 @@ fn m1_a_device_that_lies_is_noticed() {
 }
 
 #[test]
+fn m1_a_sync_beside_a_commit_flushes_its_own() {
+    holds(cases::m1_a_sync_beside_a_commit_flushes_its_own());
+}
+
+#[test]
 fn m1_syncs_cover_what_completed() {
     holds(cases::m1_syncs_cover_what_completed());
 }

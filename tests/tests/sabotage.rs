@@ -66,6 +66,7 @@ const BROKEN: &[(&str, &str)] = &[
     ("no-store-barrier", "shore 4"),
     ("no-journal-barrier", "shore 4"),
     ("publish-before-data", "shore 8"),
+    ("flushing-told-late", "m1_a_sync_beside_a_commit_flushes_its_own"),
     ("no-settling", "b9_what_recovery_has_read_is_durable"),
     ("keep-ring-ends", "b9_a_short_group_over_a_long_one_is_whole"),
 ];

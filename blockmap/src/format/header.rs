@@ -4,7 +4,6 @@
 use super::codec::{get, get_u32, get_u64, put};
 use super::layout::{Layout, at, contiguous, end};
 use super::types::{Addr, Kind};
-use super::zeroes::append_zeroes;
 use super::{BLOCK, FormatError, MAGIC, Result, VERSION};
 
 /// Bytes of the header.
@@ -70,11 +69,6 @@ pub(super) fn checksum(bytes: &[u8], id: &[u8; 16]) -> u32 {
     let crc = crc32c::crc32c_append(seed, before);
     let crc = crc32c::crc32c_append(crc, &[0; 4]);
     crc32c::crc32c_append(crc, rest.get(4..).unwrap_or_default())
-}
-
-/// The same of bytes behind which so many zeroes follow.
-pub(super) fn checksum_before_zeroes(bytes: &[u8], zeroes: usize, id: &[u8; 16]) -> u32 {
-    append_zeroes(checksum(bytes, id), zeroes)
 }
 
 /// Fills the header, checksum zero.

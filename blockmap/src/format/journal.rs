@@ -7,6 +7,7 @@ use super::header::{self, HEADER, HeaderFields, NO_ID};
 use super::layout::{Layout, at, contiguous, end};
 use super::record::decode_record;
 use super::types::{GroupHead, Kind, Record};
+use super::zeroes::append_zeroes;
 use super::{BLOCK, FormatError, Result, VERSION};
 use std::borrow::Cow;
 
@@ -108,7 +109,7 @@ pub fn encode_front(head: GroupHead, payload: &[u8], id: &[u8; 16]) -> Result<Ve
     put(&mut first, HEAD_CHECKSUM_AT, crc.to_le_bytes());
     bytes[..RECORDS_AT].copy_from_slice(&first);
     let zeroes = blocks * BLOCK - bytes.len();
-    let crc = header::checksum_before_zeroes(&bytes, zeroes, &NO_ID);
+    let crc = append_zeroes(checksum(&bytes, VERSION), zeroes);
     bytes[header::CHECKSUM_AT..][..4].copy_from_slice(&crc.to_le_bytes());
     Ok(bytes)
 }
@@ -134,7 +135,8 @@ pub fn decode_group(
     }
     let group = bytes.get(..head.blocks as usize * BLOCK).ok_or(FormatError::Short("group"))?;
     let common: &[u8; HEADER] = group.first_chunk().ok_or(FormatError::Short("group"))?;
-    let (found, computed) = (header::stored_checksum(common), header::checksum(group, &NO_ID));
+    let computed = checksum(group, header::version(common));
+    let found = header::stored_checksum(common);
     if found != computed {
         return Err(FormatError::BadChecksum { found, computed });
     }
@@ -153,6 +155,18 @@ pub fn decode_group(
         return Err(FormatError::Malformed("bytes behind the last record"));
     }
     Ok((head, records))
+}
+
+/// The checksum of a group, or of its beginning. From version 3 on the head's own counts as
+/// zero in it: a checksum over bytes and their checksum does not depend on the bytes, and a
+/// torn group, an old one's records behind a new one's head, was taken for whole.
+pub(super) fn checksum(bytes: &[u8], version: u32) -> u32 {
+    if version < 3 {
+        return header::checksum(bytes, &NO_ID);
+    }
+    let (head, rest) = bytes.split_at(HEAD_CHECKSUM_AT.min(bytes.len()));
+    let crc = crc32c::crc32c_append(header::checksum(head, &NO_ID), &[0; 4]);
+    crc32c::crc32c_append(crc, rest.get(4..).unwrap_or_default())
 }
 
 /// A group's bytes behind its head, without what each further block begins with.

@@ -31,7 +31,7 @@ pub use error::{FormatError, Result};
 pub const BLOCK: usize = 4096;
 
 /// The version of the format that this code writes.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The first 8 bytes of every metadata block.
 pub const MAGIC: [u8; 8] = *b"FREEHOLD";

@@ -4,12 +4,12 @@
 use super::codec::{Reader, put_varint};
 use super::entries::{EntryCodec, Extents, Files, Names, Space};
 use super::header::{self, CHECKSUM_AT, HEADER, HeaderFields, NO_ID};
-use super::journal::{RECORDS_AT, decode_group, encode_group};
+use super::journal::{RECORDS_AT, checksum, decode_group, encode_group};
 use super::node::{decode, encode_inner, encode_leaf};
 use super::record::{decode_record, encode_record};
 use super::tests::sample_superblock;
 use super::types::*;
-use super::{BLOCK, BLOCK_LIMIT, FormatError, superblock};
+use super::{BLOCK, BLOCK_LIMIT, FormatError, VERSION, superblock};
 
 const ID: [u8; 16] = [9; 16];
 const AT: NodeRef = NodeRef { addr: 77, generation: 9, level: 0 };
@@ -161,7 +161,7 @@ fn groups_that_cannot_be() {
     for at in [RECORDS_AT + payload.len(), BLOCK - 1] {
         block.copy_from_slice(&good);
         block[at] = 1;
-        let crc = header::checksum(&block, &NO_ID);
+        let crc = checksum(&block, VERSION);
         block[CHECKSUM_AT..CHECKSUM_AT + 4].copy_from_slice(&crc.to_le_bytes());
         refused(decode_group(&block, &ID, 5), "bytes behind the records are not zero");
     }

@@ -105,6 +105,11 @@ pub fn encode(sb: &Superblock, addr: Addr, block: &mut [u8]) -> Result<()> {
     header::seal(block, &NO_ID, fields)
 }
 
+/// The version of the program that wrote a sound superblock.
+pub fn version(block: &[u8]) -> u32 {
+    block.first_chunk().map_or(0, header::version)
+}
+
 /// Reads slot `addr`. What is no superblock at all is `NotAStore`; a sound one
 /// that needs a newer program is `TooNew`, whatever else has changed in it.
 pub fn decode(block: &[u8], addr: Addr) -> Result<Superblock> {

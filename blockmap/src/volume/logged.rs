@@ -290,6 +290,7 @@ impl Volume {
         from: &[u8],
         off: u64,
     ) -> Result<()> {
+        self.not_in_action()?;
         check_range(off, from.len() as u64)?;
         self.health.writable()?;
         let mut done = 0;

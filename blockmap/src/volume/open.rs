@@ -11,7 +11,7 @@ use super::{Duty, Volume, recover};
 use crate::cache::Cache;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::types::{Kind, NodeRef, Superblock};
-use crate::format::{BLOCK, FormatError, superblock};
+use crate::format::{BLOCK, FormatError, VERSION, superblock};
 use crate::health::Health;
 use crate::journal::Journal;
 use crate::lane::Lane;
@@ -89,10 +89,12 @@ impl Volume {
         let (sb, fallback) = newest(&*medium, &mut *queue)?;
         Self::check_superblock(&sb, medium.geometry().blocks)?;
         let read_only = spec.read_only || sb.read_only();
+        let older = written_by_older(&*medium, &mut *queue, &sb)?;
         drop(queue);
         let ring = find_ring(&medium, journal, &sb)?;
         let read = ring.read()?;
-        let history = recover::read_history(&read, &ring, &sb, fallback)?;
+        let mut history = recover::read_history(&read, &ring, &sb, fallback)?;
+        history.renew |= older;
         if !read_only {
             ring.settle(&read)?;
         }
@@ -101,6 +103,13 @@ impl Volume {
         recover::replay(&vol, &sb, history, begun)?;
         Ok(vol)
     }
+}
+
+/// Did an older version of the format write this superblock?
+fn written_by_older(medium: &dyn Medium, queue: &mut dyn Queue, sb: &Superblock) -> Result<bool> {
+    let buf = medium.pool().take(BLOCK)?;
+    let block = do_now(queue, Op::Read { at: Volume::slot(sb.checkpoint), buf })?;
+    Ok(block.is_some_and(|block| superblock::version(&block) < VERSION))
 }
 
 /// The newest sound superblock, and whether the other slot is damaged.

@@ -53,8 +53,8 @@ pub(super) struct History {
     pub(super) records: Vec<Record>,
     /// The checkpoint's own mark is among them.
     pub(super) marked: bool,
-    /// Only one superblock is sound.
-    pub(super) damaged: bool,
+    /// Only one superblock is sound, or the newest is of an older version.
+    pub(super) renew: bool,
 }
 
 impl History {
@@ -66,7 +66,7 @@ impl History {
             groups: 0,
             records: Vec::new(),
             marked: false,
-            damaged: false,
+            renew: false,
         }
     }
 }
@@ -91,7 +91,7 @@ pub(super) fn read_history(
     }
     if fallback {
         tracing::warn!(checkpoint = sb.checkpoint, "one superblock is damaged; using the other");
-        h.damaged = true;
+        h.renew = true;
     }
     Ok(h)
 }
@@ -166,7 +166,7 @@ pub(super) fn replay(
         elapsed: Duration::ZERO,
     };
     let first = sb.cut_seq + 1;
-    let (marked, damaged) = (history.marked, history.damaged);
+    let (marked, renew) = (history.marked, history.renew);
     let records = Arc::new(history.records);
     let v = vol.clone();
     vol.run(move |io| async move { v.replay_all(&io, first, &records).await })?;
@@ -186,8 +186,9 @@ pub(super) fn replay(
         let v = vol.clone();
         vol.run(move |io| async move { v.sync_to(&io, last).await })?;
     }
-    if damaged && vol.health.writable().is_ok() {
-        // A crash tore it. The next checkpoint goes there: two are sound again.
+    if renew && vol.health.writable().is_ok() {
+        // A crash tore it: the next checkpoint goes there, and two are sound again. Or a program
+        // wrote it that would not know our groups, and must not take them for the journal's end.
         let v = vol.clone();
         vol.run(move |io| async move { v.next_checkpoint(&io).await })?;
     }

@@ -144,8 +144,13 @@ impl Ring {
     pub(super) fn store(&self, pos: u64, bytes: &mut Vec<u8>) -> Result<bool> {
         let Some(window) = self.window() else { return Ok(false) };
         bytes.resize(self.needed(pos, bytes.len()), 0);
+        if store(window, &self.runs(pos, bytes)).is_err() {
+            // Damaged memory is mended by writing all of a block. A barrier is not tried again.
+            bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+            store(window, &self.runs(pos, bytes))?;
+        }
         let durable = !crate::sabotage::breaks("no-journal-barrier");
-        store(window, &self.runs(pos, bytes), durable).map(|()| true)
+        persist(window, &self.runs(pos, bytes), durable).map(|()| true)
     }
 
     /// So many bytes have to be stored for a group of so many to end in zeroes.
@@ -188,7 +193,8 @@ impl Ring {
 
     async fn put(&self, io: &Io, parts: &[(Addr, &[u8])], durable: bool) -> Result<()> {
         if let Some(window) = self.window() {
-            return store(window, parts, durable);
+            store(window, parts)?;
+            return persist(window, parts, durable);
         }
         let most = (self.medium.geometry().max_transfer as usize / BLOCK * BLOCK).max(BLOCK);
         let base = if self.apart.is_some() { Joined::BASE } else { 0 };
@@ -206,14 +212,17 @@ impl Ring {
     }
 }
 
-/// Stores and barrier by one thread, without a pause: the window asks for that.
-fn store(window: &dyn Window, parts: &[(Addr, &[u8])], durable: bool) -> Result<()> {
-    let at = |block: Addr| block * BLOCK as u64;
+fn store(window: &dyn Window, parts: &[(Addr, &[u8])]) -> Result<()> {
     for (block, bytes) in parts {
-        window.store(at(*block), bytes)?;
+        window.store(*block * BLOCK as u64, bytes)?;
     }
+    Ok(())
+}
+
+/// Makes durable what this thread has stored there; the window asks for one thread.
+fn persist(window: &dyn Window, parts: &[(Addr, &[u8])], durable: bool) -> Result<()> {
     for (block, bytes) in parts.iter().filter(|_| durable) {
-        window.persist(at(*block), bytes.len() as u64)?;
+        window.persist(*block * BLOCK as u64, bytes.len() as u64)?;
     }
     Ok(())
 }

@@ -4,10 +4,11 @@ use super::{Verdict, demand, text};
 use crate::crash::{Journal, Plan, history};
 use crate::history::{BLOCK, Op, Who, tagged};
 use freehold::{ErrorKind, OpenOptions, Store};
-use freehold_blockmap::{FormatSpec, Volume};
+use freehold_blockmap::{Finished, FormatSpec, Volume};
 use freehold_engine::medium::Medium;
 use freehold_engine::sim::{CachedMedium, SimMedium, SimOptions, Survival};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Blocks of a window behind a cache.
 const CACHED: u64 = 2048;
@@ -129,6 +130,51 @@ pub fn b9_a_short_group_over_a_long_one_is_whole() -> Verdict {
         }
     }
     Ok(())
+}
+
+/// Law M1: a commit that flushes nothing tells those who make their own bytes durable so, before
+/// it looks at what has landed.
+pub fn m1_a_sync_beside_a_commit_flushes_its_own() -> Verdict {
+    let options = SimOptions {
+        blocks: 4096,
+        window: true,
+        in_order: true,
+        max_delay: 0,
+        ..Default::default()
+    };
+    let sim = SimMedium::new(options);
+    let vol = Volume::format(sim.medium(), &FormatSpec::default()).map_err(text)?;
+    let (f, g) = (vol.create(b"f").map_err(text)?, vol.create(b"g").map_err(text)?);
+    for file in [&f, &g] {
+        vol.write_at(file, &[1; 8 * BLOCK as usize], 0).map_err(text)?;
+    }
+    vol.sync().map_err(text)?;
+    let mut queue = vol.queue(8).map_err(text)?;
+    let mut buf = queue.buffer(BLOCK as usize).map_err(text)?;
+    buf.fill(2);
+    // A record that is not durable, and no data that waits for a flush.
+    vol.truncate(&f, 9 * BLOCK).map_err(text)?;
+    let other = {
+        let (vol, g) = (vol.clone(), g.clone());
+        std::thread::spawn(move || vol.write_durable_at(&g, &[3; 100], 8 * BLOCK))
+    };
+    std::thread::sleep(Duration::from_millis(100));
+    queue.write(&f, 0, buf, 1).map_err(|_| "the write was refused")?;
+    let mut done: Vec<Finished> = Vec::new();
+    while done.is_empty() {
+        queue.poll(&mut done);
+    }
+    queue.sync(&f, 2).map_err(|_| "the sync was refused")?;
+    while done.len() < 2 {
+        queue.poll(&mut done);
+    }
+    done.into_iter().try_for_each(|done| done.result.map(drop).map_err(text))?;
+    let left = sim.reopen_with(Survival::Nothing, 1);
+    other.join().map_err(|_| "the other thread panicked")?.map_err(text)?;
+    let vol = Volume::open(left.medium(), &Default::default()).map_err(text)?;
+    let mut byte = [0];
+    vol.read_at(&vol.open_file(b"f").map_err(text)?, &mut byte, 10).map_err(text)?;
+    demand(byte == [2], || format!("{byte:?}, and 2 was synced"))
 }
 
 /// Law M3: after completed writes were lost no flush succeeds and no sync does;

@@ -74,6 +74,7 @@ pub const ALL: &[(&str, Case)] = named![
     m1_a_device_that_lies_is_noticed,
     b9_what_recovery_has_read_is_durable,
     b9_a_short_group_over_a_long_one_is_whole,
+    m1_a_sync_beside_a_commit_flushes_its_own,
     m1_syncs_cover_what_completed,
     m3_after_a_loss_the_store_is_poisoned,
     b9_a_hole_in_the_journal_is_damage,

@@ -4,7 +4,7 @@
 //! What comes of it is not judged, only that it is an answer or an error, in
 //! bounded time and memory.
 
-use super::{ID as OTHER_ID, resum, seeded};
+use super::{ID as OTHER_ID, resum, resum_group, seeded};
 use crate::specimen::anatomy::{Anatomy, What};
 use crate::specimen::{B, BLOCKS, ID, Specimen, long_name, medium, names, open};
 use freehold::{Error, File, Result, Store};
@@ -147,7 +147,7 @@ fn seal(image: &mut SimImage, base: &Base, what: &What, addr: u64) {
             let mut bytes: Vec<u8> = blocks.iter().flat_map(|b| *image.get(*b)).collect();
             let crc = head_checksum(&bytes);
             bytes[RECORDS_AT - 4..RECORDS_AT].copy_from_slice(&crc.to_le_bytes());
-            resum(&mut bytes, &NO_ID);
+            resum_group(&mut bytes);
             for (at, part) in blocks.iter().zip(bytes.chunks(BLOCK)) {
                 put(image, *at, part);
             }

@@ -61,6 +61,7 @@ pub fn r4_an_action_cannot_call_its_store() -> Verdict {
             let _ = tell.send([
                 kind(vol.read_at(&file, &mut byte, 0).map(drop)),
                 kind(vol.write_at(&file, &[1], 0)),
+                kind(vol.write_durable_at(&file, &[1], 0)),
                 kind(vol.sync()),
                 kind(vol.lease(&file, &who, (0, 1), spec).map(drop)),
                 kind(vol.end_session(&who)),
@@ -75,7 +76,7 @@ pub fn r4_an_action_cannot_call_its_store() -> Verdict {
     let op = w.begin(|vol, f| vol.truncate(f, 0));
     op.end("the truncate")?.map_err(text)?;
     let answers = told.recv_timeout(LONG).map_err(|_| "the action did not run")?;
-    demand(answers == [Some(ErrorKind::WouldDeadlock); 6], || format!("it got {answers:?}"))
+    demand(answers == [Some(ErrorKind::WouldDeadlock); 7], || format!("it got {answers:?}"))
 }
 
 /// An action that does not return, because it waits for a thread that waits for the same
