@@ -8,6 +8,7 @@
 
 use freehold_tests::crash;
 use freehold_tests::random::Seeds;
+use freehold_tests::seeds::again;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -37,4 +38,19 @@ fn apart() {
     let points = points.into_inner();
     println!("{points} crashes of {n} histories with the journal on a medium of its own");
     assert!(seeds.asked_for() || points >= 300, "only {points} crashes");
+}
+
+#[test]
+fn threads_beside_each_other_on_a_window() {
+    let seeds = Seeds::of(Duration::from_secs(8));
+    let writes = AtomicU64::new(0);
+    let n = seeds.run(|seed| {
+        let found = crash::beside_seed(seed);
+        let found = found.map_err(|e| format!("{e}\n{}", again("crash", seed)))?;
+        writes.fetch_add(found, Ordering::Relaxed);
+        Ok(())
+    });
+    let writes = writes.into_inner();
+    println!("{n} crashes of three threads, {writes} writes before them");
+    assert!(seeds.asked_for() || writes >= 1000, "only {writes} writes");
 }

@@ -4,13 +4,15 @@
 //! A [`Story`] is a history that ran, with the state that the oracle had before
 //! and after each operation. `judge` says whether a recovered store is one that
 //! the laws allow; `run` chooses crashes, recovers, judges, goes on working and
-//! crashes again.
+//! crashes again. `beside` has threads instead of an oracle.
 
+mod beside;
 mod judge;
 mod machine;
 mod run;
 mod story;
 
+pub use beside::beside_seed;
 pub use judge::judge;
 pub use machine::{Journal, Machine};
 pub use run::{Plan, apart_seed, case, everywhere, history, history_after, seed};

@@ -21,7 +21,7 @@ fn format_makes_an_empty_store_and_says_what_it_is() {
     assert_eq!(info["store_id"], made["store_id"]);
     assert_eq!(info["blocks"], (64 << 20) / 4096);
     assert_eq!(info["block_size"], 4096);
-    assert_eq!(info["version"], 2);
+    assert_eq!(info["version"], 3);
     assert!(info["medium"]["lba_bytes"].as_u64().is_some_and(|n| n == 512 || n == 4096));
     assert!(place.on::<&str>("info", []).ok().contains(made["store_id"].as_str().unwrap()));
     place.assert_clean();
