@@ -6,9 +6,9 @@
 //! of a released version is never written again.
 
 use freehold::{File, OpenOptions, Result, Store};
-use freehold_blockmap::format::VERSION;
 use freehold_blockmap::format::record::RECORDS;
 use freehold_blockmap::format::types::{FileMap, Record};
+use freehold_blockmap::format::{VERSION, superblock};
 use freehold_blockmap::{FormatSpec, Volume};
 use freehold_engine::sim::{SimImage, SimMedium, SimOptions};
 use freehold_tests::golden::{decode, encode};
@@ -254,6 +254,13 @@ fn every_golden_image_opens_and_holds_what_it_held() {
             if read_only {
                 continue;
             }
+            // Before anybody changes it, it is of this version: an older program that opened it
+            // would not know the groups that are to come.
+            let image = sim.image();
+            let newest = (0..2).map(|slot| image.get(slot)).max_by_key(|block| {
+                superblock::decode(&block[..], u64::from(block[16])).map_or(0, |sb| sb.checkpoint)
+            });
+            assert_eq!(newest.map(|block| superblock::version(&block[..])), Some(VERSION));
             // It goes on from there, and comes back.
             store.create(b"of this build").unwrap().write_at(&[1; 9000], 5).unwrap();
             store.open_file(b"tree").unwrap().write_at(&[2; 9000], 77_777).unwrap();
