@@ -205,9 +205,20 @@ impl Cq {
     /// Posts an entry; there is room. The entry's phase is set here.
     #[inline]
     pub(super) fn post(&mut self, entry: Cqe, guest: &impl Guest) -> Reach {
+        self.put(entry, self.phase, guest)
+    }
+
+    /// Posts an entry whose phase tag is the other one, so that the host cannot see it. It never
+    /// has the right one, not for a moment: a host that polls would take it.
+    pub(super) fn post_unseen(&mut self, entry: Cqe, guest: &impl Guest) -> Reach {
+        self.put(entry, !self.phase, guest)
+    }
+
+    #[inline]
+    fn put(&mut self, entry: Cqe, phase: bool, guest: &impl Guest) -> Reach {
         const PHASE: u64 = 1 << 48;
         let [low, high] = entry.0;
-        let high = if self.phase { high | PHASE } else { high & !PHASE };
+        let high = if phase { high | PHASE } else { high & !PHASE };
         guest.store_pair(self.base.wrapping_add(u64::from(self.tail) * 16), [low, high])?;
         self.unannounced = true;
         self.tail += 1;
@@ -217,16 +228,66 @@ impl Cq {
         }
         Ok(())
     }
+}
 
-    /// Spoils the entry that was posted last: its phase tag is the other one.
-    pub(super) fn spoil_phase(&mut self, guest: &impl Guest) -> Reach {
-        let (at, phase) = match self.tail {
-            0 => (self.size - 1, !self.phase),
-            tail => (tail - 1, self.phase),
-        };
-        let at = self.base.wrapping_add(u64::from(at) * 16);
-        let [low, high] = guest.load_words::<2>(at)?;
-        let high = if phase { high & !(1 << 48) } else { high | 1 << 48 };
-        guest.store_pair(at, [low, high])
+#[cfg(test)]
+mod tests {
+    use super::super::guest::Whose;
+    use super::*;
+    use crate::nvme::spec::status::Status;
+    use std::cell::RefCell;
+
+    /// Memory that only notes what is stored in it.
+    #[derive(Default)]
+    struct Notes(RefCell<Vec<(u64, [u64; 2])>>);
+
+    impl Guest for Notes {
+        fn store_pair(&self, iova: u64, words: [u64; 2]) -> Reach {
+            self.0.borrow_mut().push((iova, words));
+            Ok(())
+        }
+        fn load(&self, _: u64, _: &mut [u8]) -> Reach {
+            unreachable!()
+        }
+        fn store(&self, _: u64, _: &[u8]) -> Reach {
+            unreachable!()
+        }
+        fn load_words<const N: usize>(&self, _: u64) -> Reach<[u64; N]> {
+            unreachable!()
+        }
+        fn load32(&self, _: u64) -> Reach<u32> {
+            unreachable!()
+        }
+        fn store32(&self, _: u64, _: u32) -> Reach {
+            unreachable!()
+        }
+        fn whose(&self, _: u64, _: u64) -> Whose {
+            unreachable!()
+        }
+        fn has(&self, _: u64, _: u64, _: bool) -> bool {
+            unreachable!()
+        }
+    }
+
+    #[test]
+    fn an_unseen_entry_is_unseen_at_all_times() {
+        const SIZE: u32 = 4;
+        let memory = Notes::default();
+        let mut cq = Cq::new(1, 0x1000, SIZE, None, None);
+        for n in 0..3 * SIZE {
+            let entry = Cqe::new(0, 0, 1, n as u16, Status::SUCCESS, false);
+            let unseen = n % 3 == 0;
+            match unseen {
+                true => cq.post_unseen(entry, &memory).unwrap(),
+                false => cq.post(entry, &memory).unwrap(),
+            }
+            let stores = memory.0.take();
+            assert_eq!(stores.len(), 1, "an entry is stored once: a host that polls may take it");
+            let (at, [_, high]) = stores[0];
+            assert_eq!(at, 0x1000 + u64::from(n % SIZE) * 16);
+            // The phase tag is inverted on each pass (NVMe Base 1.4, 4.6).
+            let expected = n / SIZE % 2 == 0;
+            assert_eq!(high >> 48 & 1 == 1, expected != unseen, "entry {n}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::super::fault::{Action, Corruption};
 use super::super::guest::{Guest, Reach};
+use super::super::queue::Cq;
 use super::{Controller, Late, Outcome, Vanish};
 use crate::nvme::spec::command::{Command, Cqe};
 use crate::nvme::spec::status::Status;
@@ -65,16 +66,20 @@ impl Controller {
         };
         let Some(sq) = &self.sqs[usize::from(qid)] else { return Ok(()) };
         let entry = Cqe::new(result, sq.head as u16, qid, cid, status, false);
-        self.post(sq.cqid, entry, guest)
+        match self.open_to_post(sq.cqid) {
+            Some(cq) => cq.post(entry, guest),
+            None => Ok(()),
+        }
     }
 
+    /// A queue that gets an entry now and is to be announced for it.
     #[inline]
-    fn post(&mut self, cqid: u16, entry: Cqe, guest: &impl Guest) -> Reach {
-        let Some(cq) = &mut self.cqs[usize::from(cqid)] else { return Ok(()) };
+    fn open_to_post(&mut self, cqid: u16) -> Option<&mut Cq> {
+        let cq = self.cqs[usize::from(cqid)].as_mut()?;
         if !cq.unannounced {
             self.posted.push(cqid);
         }
-        cq.post(entry, guest)
+        Some(cq)
     }
 
     /// A command that a fault has chosen.
@@ -134,10 +139,10 @@ impl Controller {
             Corruption::Queue => Cqe::new(result, head, qid ^ 0x8000, cid, status, false),
             Corruption::Phase => Cqe::new(result, head, qid, cid, status, false),
         };
-        self.post(cqid, entry, guest)?;
-        match &mut self.cqs[usize::from(cqid)] {
-            Some(cq) if how == Corruption::Phase => cq.spoil_phase(guest),
-            _ => Ok(()),
+        match self.open_to_post(cqid) {
+            Some(cq) if how == Corruption::Phase => cq.post_unseen(entry, guest),
+            Some(cq) => cq.post(entry, guest),
+            None => Ok(()),
         }
     }
 }
