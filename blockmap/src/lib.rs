@@ -13,6 +13,7 @@ mod health;
 mod journal;
 mod lane;
 mod lowering;
+mod numbered;
 mod quarantine;
 mod space;
 mod tree;

@@ -64,11 +64,33 @@ pub struct HeaderFields {
 
 /// The CRC32C of `id`, then of `bytes` with the checksum's own four bytes as zero.
 pub(super) fn checksum(bytes: &[u8], id: &[u8; 16]) -> u32 {
+    if let Some(crc) = checksum_of_few(bytes, id, &[CHECKSUM_AT]) {
+        return crc;
+    }
     let seed = crc32c::crc32c(id);
     let (before, rest) = bytes.split_at(CHECKSUM_AT.min(bytes.len()));
     let crc = crc32c::crc32c_append(seed, before);
     let crc = crc32c::crc32c_append(crc, &[0; 4]);
     crc32c::crc32c_append(crc, rest.get(4..).unwrap_or_default())
+}
+
+/// The same of a few bytes, with zeroes at these places: put together and aligned first, which
+/// the processor's instruction goes through many times faster than through pieces.
+pub(super) fn checksum_of_few(bytes: &[u8], id: &[u8; 16], zeroes: &[usize]) -> Option<u32> {
+    #[repr(align(8))]
+    struct Room([u8; 16 + FEW]);
+    const FEW: usize = 496;
+    if zeroes.iter().any(|at| at + 4 > bytes.len()) {
+        return None;
+    }
+    let whole = 16 + bytes.len();
+    let mut room = Room([0; 16 + FEW]);
+    room.0[..16].copy_from_slice(id);
+    room.0.get_mut(16..whole)?.copy_from_slice(bytes);
+    for &at in zeroes {
+        room.0[16 + at..16 + at + 4].fill(0);
+    }
+    Some(crc32c::crc32c(&room.0[..whole]))
 }
 
 /// Fills the header, checksum zero.

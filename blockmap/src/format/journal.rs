@@ -164,6 +164,10 @@ pub(super) fn checksum(bytes: &[u8], version: u32) -> u32 {
     if version < 3 {
         return header::checksum(bytes, &NO_ID);
     }
+    let both = [header::CHECKSUM_AT, HEAD_CHECKSUM_AT];
+    if let Some(crc) = header::checksum_of_few(bytes, &NO_ID, &both) {
+        return crc;
+    }
     let (head, rest) = bytes.split_at(HEAD_CHECKSUM_AT.min(bytes.len()));
     let crc = crc32c::crc32c_append(header::checksum(head, &NO_ID), &[0; 4]);
     crc32c::crc32c_append(crc, rest.get(4..).unwrap_or_default())

@@ -30,6 +30,7 @@ pub(crate) use cut::{Placed, count_some, place_some};
 use crate::cache::{Cache, Hold};
 use crate::format::types::{Addr, GROUP_BLOCKS, GroupDesc, Kind};
 use crate::format::{self, bitmap};
+use crate::numbered::Numbered;
 use crate::tree::{Fault, Filled, Load, Tree, find};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -60,7 +61,7 @@ pub(crate) struct Group {
 pub(crate) struct Space {
     blocks: u64,
     tree: Tree<format::Space>,
-    groups: HashMap<u64, Group>,
+    groups: Numbered<Group>,
     /// The groups in memory, in the order in which eviction looks at them.
     circle: VecDeque<u64>,
     cache: Arc<Cache>,
@@ -120,7 +121,7 @@ impl Space {
         Space {
             blocks,
             tree,
-            groups: HashMap::new(),
+            groups: Numbered::default(),
             circle: VecDeque::new(),
             cache,
             free,

@@ -18,10 +18,11 @@ use crate::error::Result;
 use crate::format::Files;
 use crate::format::types::{FileId, GROUP_BLOCKS};
 use crate::lane::Io;
+use crate::numbered::Numbered;
 use crate::space::{Placed, count_some, place_some};
 use crate::tree::{Fault, Splice, Tree, find, splice};
 use crate::txn::Txn;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Runs, and groups in them, that become free in one slice; files that are looked at.
@@ -53,7 +54,7 @@ impl Cutting {
     }
 
     /// Some of them, in order.
-    fn take(&mut self, files: &HashMap<FileId, Arc<FileState>>) -> Vec<CutFile> {
+    fn take(&mut self, files: &Numbered<Arc<FileState>>) -> Vec<CutFile> {
         let mut out = Vec::with_capacity(SLICE);
         while out.len() < SLICE {
             let (a, b) = (self.waiting.first(), self.kept.keys().next());
@@ -216,7 +217,7 @@ mod tests {
     /// What is changed between two slices is in the checkpoint as it was at the cut.
     #[test]
     fn files_are_as_they_were_at_the_cut() {
-        let files: HashMap<_, _> = (1..=40).map(|id| (id, file(id, id))).collect();
+        let files: Numbered<_> = (1..=40).map(|id| (id, file(id, id))).collect();
         let mut cutting = Cutting::default();
         cutting.begin((1..=41).collect());
         let change = |cutting: &mut Cutting, id: FileId| {

@@ -16,11 +16,12 @@ use crate::health::Health;
 use crate::journal::Journal;
 use crate::lane::Lane;
 use crate::lowering::Lowerings;
+use crate::numbered::Numbered;
 use crate::space::Space;
 use crate::tree::Tree;
 use freehold_engine::medium::{Completion, Medium, Op, Queue};
 use freehold_engine::memory::Buffer;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -227,7 +228,7 @@ impl Parts {
             shelf: Shelf {
                 names: Tree::at(sb.names),
                 tree: Tree::at(sb.files),
-                files: HashMap::new(),
+                files: Numbered::default(),
                 circle: VecDeque::new(),
                 gone: BTreeSet::new(),
                 condemned: BTreeSet::new(),

@@ -139,11 +139,17 @@ impl SessionCore {
 
     /// What it was told since the last call, in order.
     pub fn take_events(&self) -> Vec<Event> {
+        self.take_some_events(usize::MAX)
+    }
+
+    /// The first of them; while there are more the descriptor stays readable.
+    pub fn take_some_events(&self, most: usize) -> Vec<Event> {
         let mut events = self.events.lock().expect("no holder panics");
-        if let Some(signal) = self.signal.get() {
+        let taken = most.min(events.len());
+        if let Some(signal) = self.signal.get().filter(|_| taken == events.len()) {
             signal.clear();
         }
-        events.drain(..).collect()
+        events.drain(..taken).collect()
     }
 
     /// A descriptor that is readable while there are events, and from the next deadline on.

@@ -5,9 +5,10 @@ use super::late::Bytes;
 use super::{atomic, limits, ranges, zero};
 use crate::format::types::{Addr, Extent, FileId, Record};
 use crate::format::{BLOCK, FILE_LIMIT, Files, Names};
+use crate::numbered::Numbered;
 use crate::tree::{Fault, Splice, Tree, find, splice};
 use crate::txn::Txn;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// The key under which condemned files stand in the file tree.
@@ -18,7 +19,7 @@ pub(crate) struct Shelf {
     pub(crate) names: Tree<Names>,
     /// Records as the last checkpoint has them; files in memory are newer.
     pub(crate) tree: Tree<Files>,
-    pub(crate) files: HashMap<FileId, Arc<FileState>>,
+    pub(crate) files: Numbered<Arc<FileState>>,
     /// Their numbers, in the order in which they are looked at to let go of them.
     pub(crate) circle: VecDeque<FileId>,
     /// Files whose last has gone, although `tree` still has their records.
