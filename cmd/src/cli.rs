@@ -13,8 +13,9 @@ pub(crate) struct Cli {
 
 const AFTER: &str = "\
 A store is named by a URI: file:PATH, or PATH alone (a regular file or a block device);
-vfio-user:SOCKET (an NVMe controller that another process emulates, as `emulate` does);
-mem:SIZE (memory, for bench). `doctor` says what each needs.
+nvme:BDF (an NVMe controller that `bind` has taken from the kernel); vfio-user:SOCKET
+(an NVMe controller that another process emulates, as `emulate` does); mem:SIZE (memory,
+for bench). `doctor` says what each needs.
 Sizes and offsets are in bytes, or with K, M, G, T.
 
 Exit codes: 0 done and durable; 1 failed (check: there are findings; diff: they differ);
@@ -76,6 +77,10 @@ pub(crate) enum Verb {
     Demo(demo::Args),
     /// Serve an emulated NVMe controller over vfio-user
     Emulate(emulate::Args),
+    /// Take an NVMe controller from the kernel's driver, for stores on nvme:BDF
+    Bind(bind::Args),
+    /// Give an NVMe controller back to the kernel's driver
+    Unbind(bind::BackArgs),
     /// Write a shell's completions to standard output
     Completions(completions::Args),
     /// Write manual pages

@@ -18,6 +18,7 @@ pub fn remember() {
 /// freehold_engine::fork::remember();
 /// assert!(!freehold_engine::fork::in_child());
 /// ```
+#[inline]
 pub fn in_child() -> bool {
     crate::pin::forked()
 }

@@ -23,6 +23,7 @@ pub mod mem;
 pub mod memory;
 pub mod nvme;
 mod open;
+pub mod pci;
 pub mod pin;
 pub mod pmem;
 mod probe;
@@ -31,6 +32,7 @@ pub mod sabotage;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod uri;
+pub mod vfio;
 pub mod vfio_user;
 mod window;
 

@@ -12,6 +12,7 @@ use crate::nvme::{self, Timeouts};
 use crate::pmem;
 use crate::probe::{MediumSource, Source, System, signature};
 use crate::uri::{Controller, Target, Uri};
+use crate::vfio::Interface;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::io;
@@ -29,11 +30,19 @@ pub struct OpenOptions {
     pub direct: bool,
     /// NVMe: how patient the driver is.
     pub timeouts: Timeouts,
+    /// NVMe through the kernel's VFIO: by which of its interfaces. The newest that is there.
+    pub vfio: Interface,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { read_only: false, io_uring: true, direct: true, timeouts: Timeouts::default() }
+        Self {
+            read_only: false,
+            io_uring: true,
+            direct: true,
+            timeouts: Timeouts::default(),
+            vfio: Interface::default(),
+        }
     }
 }
 
@@ -58,15 +67,18 @@ pub fn open(uri: &str, options: &OpenOptions) -> Result<Arc<dyn Medium>> {
     match Uri::parse(uri)?.target {
         Target::File { path } => Ok(Arc::new(FileMedium::open(&path, uri, options)?)),
         Target::Mem { bytes } => Ok(Arc::new(MemMedium::new(bytes)?)),
-        Target::VfioUser { socket, namespace } => nvme::open(&socket, namespace, uri, options),
-        Target::Pmr { controller: Controller::VfioUser(socket) } => {
-            nvme::open_region(&socket, uri, options, false)
+        Target::Nvme { address, namespace } => {
+            nvme::open(&Controller::Pci(address), namespace, uri, options)
         }
+        Target::VfioUser { socket, namespace } => {
+            nvme::open(&Controller::VfioUser(socket), namespace, uri, options)
+        }
+        Target::Pmr { controller } => nvme::open_region(&controller, uri, options, false),
         Target::Pmem { path, volatile, exclusive } => {
             let spec = pmem::Spec { volatile, exclusive, read_only: options.read_only };
             Ok(Arc::new(pmem::open(&path, uri, spec)?))
         }
-        other => Err(not_built(&other)),
+        Target::Broker { .. } => Err(not_built()),
     }
 }
 
@@ -91,23 +103,17 @@ pub fn format_target(uri: &str, options: &FormatOptions) -> Result<Arc<dyn Mediu
         Target::Mem { .. } => {
             return Err(invalid("the size of memory is in its name: mem:SIZE"));
         }
-        Target::VfioUser { .. } if options.size.is_some() => {
-            return Err(invalid(format!(
-                "{uri} is a namespace: it has its own size and takes none"
-            )));
-        }
         Target::VfioUser { socket, namespace } => {
-            let medium = nvme::open(&socket, namespace, uri, &OpenOptions::default())?;
-            if !options.force {
-                free_medium(&*medium)?;
-            }
-            return Ok(medium);
+            return namespace_target(&Controller::VfioUser(socket), namespace, uri, options);
         }
-        Target::Pmr { controller: Controller::VfioUser(_) } if options.size.is_some() => {
+        Target::Nvme { address, namespace } => {
+            return namespace_target(&Controller::Pci(address), namespace, uri, options);
+        }
+        Target::Pmr { .. } if options.size.is_some() => {
             return Err(invalid(format!("{uri} is a region: it has its own size and takes none")));
         }
-        Target::Pmr { controller: Controller::VfioUser(socket) } => {
-            let medium = nvme::open_region(&socket, uri, &OpenOptions::default(), true)?;
+        Target::Pmr { controller } => {
+            let medium = nvme::open_region(&controller, uri, &OpenOptions::default(), true)?;
             if !options.force {
                 free_medium(&*medium)?;
             }
@@ -117,11 +123,28 @@ pub fn format_target(uri: &str, options: &FormatOptions) -> Result<Arc<dyn Mediu
             let spec = pmem::Spec { volatile, exclusive, read_only: false };
             return pmem_target(&path, uri, spec, options);
         }
-        other => return Err(not_built(&other)),
+        Target::Broker { .. } => return Err(not_built()),
     };
     let opened =
         create_locked(&path, options, || open_locked(&path, &OpenOptions::default()), |_| Ok(()))?;
     Ok(Arc::new(FileMedium::from_opened(opened, uri, &OpenOptions::default())?))
+}
+
+/// As [`format_target`], on a namespace of a controller.
+fn namespace_target(
+    controller: &Controller,
+    namespace: u32,
+    uri: &str,
+    options: &FormatOptions,
+) -> Result<Arc<dyn Medium>> {
+    if options.size.is_some() {
+        return Err(invalid(format!("{uri} is a namespace: it has its own size and takes none")));
+    }
+    let medium = nvme::open(controller, namespace, uri, &OpenOptions::default())?;
+    if !options.force {
+        free_medium(&*medium)?;
+    }
+    Ok(medium)
 }
 
 /// As [`format_target`], on persistent memory.
@@ -367,22 +390,11 @@ impl Source for FileSource<'_> {
     }
 }
 
-fn not_built(target: &Target) -> Error {
-    let what = match target {
-        Target::Nvme { .. } => "NVMe through VFIO (nvme:)",
-        Target::Pmr { .. } => "a Persistent Memory Region through VFIO (pmr:BDF)",
-        Target::Broker { .. } => "a store behind a broker (broker:)",
-        Target::File { .. }
-        | Target::Mem { .. }
-        | Target::Pmem { .. }
-        | Target::VfioUser { .. } => "this medium",
-    };
+fn not_built() -> Error {
     Error::new(
         ErrorKind::Unsupported,
-        format!(
-            "{what} is not built in yet; file:PATH, mem:SIZE, pmem:PATH, vfio-user:SOCKET \
-             and pmr:vfio-user:SOCKET are"
-        ),
+        "a store behind a broker (broker:) is not built in yet; file:PATH, mem:SIZE, pmem:PATH, \
+         nvme:BDF, vfio-user:SOCKET, pmr:BDF and pmr:vfio-user:SOCKET are",
     )
 }
 

@@ -36,6 +36,14 @@ pub fn run(case: &Case) -> Result<u64, String> {
         let options = SimOptions { blocks: case.blocks, seed: case.seed, ..Default::default() };
         SimMedium::new(options).medium()
     };
+    run_on(medium, case)
+}
+
+/// Runs a case on a medium that is there already, and that is written anew.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_on(medium: Arc<dyn Medium>, case: &Case) -> Result<u64, String> {
     let store = Store::format_on(medium.clone()).map_err(|e| e.to_string())?;
     let free = store.space().free;
     let mut driver = Driver::new(medium, store, State::default());

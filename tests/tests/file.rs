@@ -238,11 +238,12 @@ fn what_is_no_file_or_device_is_refused() {
     let nobody = open("vfio-user:/x", &OpenOptions::default());
     assert_eq!(kind(nobody), ErrorKind::NotFound, "no server listens there");
     assert_eq!(kind(open("pmem:/x", &OpenOptions::default())), ErrorKind::NotFound);
-    for uri in ["nvme:01:00.0", "pmr:01:00.0", "broker:/x"] {
-        let error = open(uri, &OpenOptions::default()).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert!(error.message().contains("not built in yet"), "{error}");
+    for uri in ["nvme:ffff:ff:1f.7", "pmr:ffff:ff:1f.7"] {
+        assert_eq!(kind(open(uri, &OpenOptions::default())), ErrorKind::NotFound, "{uri}");
     }
+    let error = open("broker:/x", &OpenOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.message().contains("not built in yet"), "{error}");
 }
 
 #[test]

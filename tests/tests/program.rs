@@ -6,6 +6,7 @@
 
 mod program {
     pub(crate) mod bench;
+    pub(crate) mod controller;
     pub(crate) mod demo;
     pub(crate) mod device;
     pub(crate) mod harness;

@@ -2,6 +2,7 @@
 
 pub(crate) mod allocate;
 pub(crate) mod bench;
+pub(crate) mod bind;
 pub(crate) mod cat;
 pub(crate) mod check;
 pub(crate) mod collapse;
@@ -92,6 +93,8 @@ pub(crate) fn run(verb: Verb) -> Outcome {
         Verb::Bench(args) => bench::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Emulate(args) => emulate::run(&args),
+        Verb::Bind(args) => bind::run(&args),
+        Verb::Unbind(args) => bind::back(&args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),
         Verb::DemoWriter(args) => demo::writer::run(&args),

@@ -2,9 +2,10 @@
 
 use super::{Bar, DmaLimits, DmaMap, Function, Registers};
 use crate::medium::{Error, ErrorKind, Result};
+use rustix::event::PollFlags;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Another function, and how many of its registers from some offset on were written by
 /// message. What is mapped is written past it: where nothing is, all writes are counted.
@@ -13,12 +14,20 @@ pub struct Counted {
     inner: Arc<dyn Function>,
     from: u64,
     count: Arc<AtomicU64>,
+    /// No register is reached past it.
+    all: bool,
 }
 
 impl Counted {
     /// Over another function, counting writes at `from` and above.
     pub fn new(inner: Arc<dyn Function>, from: u64) -> Self {
-        Self { inner, from, count: Arc::default() }
+        Self { inner, from, count: Arc::default(), all: false }
+    }
+
+    /// The same, but registers are not shown as mapped where they are: every write of 4 bytes is
+    /// counted, and is slower than it would be.
+    pub fn all(inner: Arc<dyn Function>, from: u64) -> Self {
+        Self { inner, from, count: Arc::default(), all: true }
     }
 
     /// What it counts.
@@ -74,7 +83,10 @@ impl Function for Counted {
 
     fn bar(&self, index: u8) -> Result<Bar> {
         let inner = self.inner.bar(index)?;
-        let (len, areas) = (inner.len(), inner.areas().to_vec());
+        // Registers are in the first one; others are memory.
+        let hidden = self.all && index == 0;
+        let mapped = if hidden { Vec::new() } else { inner.areas().to_vec() };
+        let (len, areas) = (inner.len(), mapped);
         let others = Arc::new(Passed { inner, from: self.from, count: Arc::clone(&self.count) });
         Ok(Bar::new(index, len, areas, others))
     }
@@ -110,5 +122,17 @@ impl Function for Counted {
 
     fn link_fd(&self) -> Option<BorrowedFd<'_>> {
         self.inner.link_fd()
+    }
+
+    fn link_events(&self) -> PollFlags {
+        self.inner.link_events()
+    }
+
+    fn release(&self) -> bool {
+        self.inner.release()
+    }
+
+    fn released(&self) -> Option<Arc<OnceLock<bool>>> {
+        self.inner.released()
     }
 }

@@ -1,7 +1,7 @@
 //! A PCI function, as a driver needs it, whatever carries it.
 //!
-//! [`Function`] is the trait that every transport implements: vfio-user today, the
-//! kernel's VFIO beside it. [`Bar`] is a mapped or a message-borne register space, and
+//! [`Function`] is the trait that every transport implements: vfio-user, and the
+//! kernel's VFIO. [`Bar`] is a mapped or a message-borne register space, and
 //! [`Register`] one register of it for hot paths. Nothing here knows what the
 //! registers mean: that is the driver's. Which memory may be mapped for DMA, and at
 //! which addresses, is `memory`'s.
@@ -28,9 +28,11 @@ pub use bar::{Area, Bar, InFile, Mmio, Register, Registers};
 pub use counted::Counted;
 
 use crate::medium::Result;
+use rustix::event::PollFlags;
 use std::fmt;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
+use std::sync::{Arc, OnceLock};
 
 /// Which way a device may use memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,9 +146,30 @@ pub trait Function: Send + Sync + fmt::Debug {
     /// `Gone`, with what happened.
     fn check(&self) -> Result<()>;
 
-    /// A descriptor that hangs up (`POLLHUP`, `POLLERR`) when the device goes; never
-    /// read from.
+    /// A descriptor that hangs up (`POLLHUP`, `POLLERR`), or shows one of
+    /// [`Function::link_events`], when the device goes; never read from.
     fn link_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// What beside a hang-up of [`Function::link_fd`] says that the device goes.
+    fn link_events(&self) -> PollFlags {
+        PollFlags::empty()
+    }
+
+    /// Ends the function for good, though others still have it and its [`Bar`]s: what is mapped
+    /// for DMA is taken back, registers read as all ones, and the system may give the device
+    /// to somebody else. All later calls answer `Gone`. May block as an unmap of all mappings
+    /// does. True when it is proved that the device reaches no memory of this process any more;
+    /// a transport that cannot prove that does nothing, which is the default.
+    fn release(&self) -> bool {
+        false
+    }
+
+    /// What [`Function::release`], which the last drop is too, has answered, for those who
+    /// outlive the function; set when it has ended: until then nothing is proved.
+    /// None for a transport that never proves it.
+    fn released(&self) -> Option<Arc<OnceLock<bool>>> {
         None
     }
 }

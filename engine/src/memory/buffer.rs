@@ -67,6 +67,13 @@ impl Buffer {
         unsafe { &*self.slot().pool() }
     }
 
+    /// Where its first byte is, for code in another language: it stays there for as long as the
+    /// buffer exists, whoever has it.
+    #[inline]
+    pub fn address(&self) -> *mut u8 {
+        self.raw()
+    }
+
     /// Bytes from the start of the slot.
     #[inline]
     fn start(&self) -> usize {

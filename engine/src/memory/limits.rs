@@ -7,6 +7,7 @@
 use crate::medium::{Error, ErrorKind};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
+use rustix::thread::CapabilitySet;
 use std::fs;
 
 /// Where the kernel's VFIO driver keeps its limit on maps.
@@ -104,9 +105,12 @@ pub fn dma_entry_limit() -> Option<u64> {
     fs::read_to_string(DMA_ENTRY_LIMIT).ok()?.trim().parse().ok()
 }
 
-/// Bytes that this process may lock; none when there is no limit.
+/// Bytes that this process may lock; none when there is no limit, which one with CAP_IPC_LOCK
+/// does not have (drivers/vfio, drivers/iommu/iommufd).
 pub fn locked_limit() -> Option<u64> {
-    getrlimit(Resource::Memlock).current
+    let free = rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
+    getrlimit(Resource::Memlock).current.filter(|_| !free)
 }
 
 #[cfg(test)]

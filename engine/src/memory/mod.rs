@@ -14,7 +14,8 @@
 //! this process was given. Only the engine's own memory is ever given to a peer (law
 //! M4).
 //!
-//! This module is the only place of the engine where a pointer becomes a slice.
+//! This module is the only place where a pointer becomes a slice; `foreign` does so for callers
+//! in other languages.
 //! How a device is told of memory is not here but with the transport.
 
 mod adopt;
@@ -22,6 +23,7 @@ mod backing;
 mod buffer;
 mod copy;
 mod dma;
+pub mod foreign;
 pub mod iova;
 mod ledger;
 pub mod limits;

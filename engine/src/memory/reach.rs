@@ -331,6 +331,17 @@ impl Reach {
         if self.access != Access::Write {
             return self.refuse("pointers to write through");
         }
+        self.ptr_to_write(at)
+    }
+
+    /// The same for any access that writes.
+    ///
+    /// # Errors
+    /// `Invalid` outside the view, and where nothing may be written.
+    pub(super) fn ptr_to_write(&self, at: u64) -> Result<(*mut u8, usize)> {
+        if !self.access.writes() {
+            return self.refuse("pointers to write through");
+        }
         self.inside(at, 1)?;
         self.raw.store(true, Ordering::Relaxed);
         let stretch = self.stretch(at);

@@ -508,6 +508,17 @@ pub struct ViewHold {
 }
 
 impl ViewHold {
+    /// Where a byte lies, to be written through by code in another language, and how many lie
+    /// there side by side: under Write access by volatile or atomic accesses; under Exclusive
+    /// access the caller sees to it that no reference into the view is there meanwhile. From
+    /// then on the whole view counts as written each time that a pin of it ends.
+    ///
+    /// # Errors
+    /// `Invalid` outside the view, and unless the access writes.
+    pub fn as_mut_ptr(&self, at: u64) -> Result<(*mut u8, usize)> {
+        self.ptr_to_write(at)
+    }
+
     /// Turns it into bytes that lie side by side, to be given away:
     /// `bytes::Bytes::from_owner` takes them.
     ///

@@ -186,6 +186,12 @@ impl Controller {
     /// writes may be lost (law M3), and unless it is known to be quiet no memory that it
     /// was given is used again (law M4). The first end counts.
     pub(super) fn lose(&self, error: Error, quiet: bool) {
+        if self.end().is_some() {
+            return;
+        }
+        // Before anybody gets a buffer back: a transport that can take all memory from the
+        // device does so now, and the system may have the device.
+        let quiet = self.link.function.release() || quiet;
         let name = self.link.function.name();
         let text = format!("{name} is lost: {}; open it again", error.message());
         let end = End { error: Error::new(ErrorKind::Gone, text), quiet };
@@ -478,12 +484,12 @@ impl Drop for Controller {
         if crate::fork::in_child() {
             return;
         }
-        if self.end().is_none() {
-            self.link.shut_down(SHUT_DOWN);
-        }
         let quiet = match self.end() {
             Some(end) => end.quiet || self.link.stop().is_ok(),
-            None => self.link.stop().is_ok(),
+            None => {
+                self.link.shut_down(SHUT_DOWN);
+                self.link.stop().is_ok() || self.link.function.release()
+            }
         };
         if !quiet {
             // What it was given is not used again. Its buffers come back to a lost pool.

@@ -3,6 +3,7 @@
 use super::cmb::Cmb;
 use super::controller::Controller;
 use super::namespace::Namespace;
+use super::pmr;
 use super::spec::registers::Version;
 use crate::medium::{BLOCK, Fact, Value};
 
@@ -15,6 +16,7 @@ pub(super) fn describe(controller: &Controller, space: &Namespace) -> Vec<Fact> 
     facts.extend(namespace(space));
     facts.extend(limits(controller, space));
     facts.extend(controller.cmb.iter().flat_map(Cmb::facts));
+    facts.extend(pmr::facts(&controller.link));
     facts.extend(health(controller));
     facts
 }

@@ -1,4 +1,4 @@
-//! From a socket, or any PCI function, to a medium.
+//! From a socket, a PCI address, or any PCI function, to a medium.
 
 use super::controller::Controller;
 use super::describe::describe;
@@ -9,50 +9,65 @@ use crate::bus::Function;
 use crate::medium::{Error, ErrorKind, Fact, Geometry, Medium, Queue, Result};
 use crate::memory::Pool;
 use crate::open::OpenOptions;
+use crate::uri;
+use crate::vfio::{self, Vfio};
 use crate::vfio_user::{Client, ClientOptions};
 use std::collections::HashMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// How long opening waits for what a former user of a namespace left in flight.
 const LEFTOVERS: Duration = Duration::from_secs(2);
 
-/// The controller of one socket, while somebody uses it. Locked while it is brought up.
+/// The controller of one place, while somebody uses it. Locked while it is brought up.
 type Seat = Arc<Mutex<Weak<Controller>>>;
 
-/// Controllers of this process, by their sockets.
-static CONTROLLERS: LazyLock<Mutex<HashMap<PathBuf, Seat>>> = LazyLock::new(Mutex::default);
+/// Controllers of this process, by where they are.
+static CONTROLLERS: LazyLock<Mutex<HashMap<uri::Controller, Seat>>> = LazyLock::new(Mutex::default);
 
-/// Opens a namespace of the controller behind a vfio-user socket. Media of several
-/// namespaces share the controller.
+/// The function that is at a place.
 ///
 /// # Errors
-/// `NotFound` for the socket or the namespace; `Busy` when the server serves another
-/// process, or the namespace is open; `Unsupported` with what the controller cannot do.
+/// What its transport says.
+fn connect(place: &uri::Controller, options: &OpenOptions) -> Result<Arc<dyn Function>> {
+    Ok(match place {
+        uri::Controller::VfioUser(socket) => Client::connect(socket, &ClientOptions::default())?,
+        uri::Controller::Pci(address) => {
+            Vfio::open(address, vfio::Options { interface: options.vfio })?
+        }
+    })
+}
+
+/// Opens a namespace of the controller at a place. Media of several namespaces share the
+/// controller.
+///
+/// # Errors
+/// `NotFound` for the controller or the namespace; `Busy` when another process has it, or the
+/// namespace is open; `Unsupported` with what the controller cannot do; what the transport
+/// needs and has not.
 pub(crate) fn open(
-    socket: &Path,
+    place: &uri::Controller,
     nsid: u32,
     uri: &str,
     options: &OpenOptions,
 ) -> Result<Arc<dyn Medium>> {
-    with_controller(socket, options, |controller| medium(controller, nsid, uri, options.read_only))
+    with_controller(place, options, |controller| medium(controller, nsid, uri, options.read_only))
 }
 
-/// Opens the Persistent Memory Region of the controller behind a vfio-user socket; `format`:
+/// Opens the Persistent Memory Region of the controller at a place; `format`:
 /// to be written anew, so that it does not matter what it holds. Shares the controller with
 /// media of its namespaces.
 ///
 /// # Errors
 /// As [`open`], and `Unsupported` where there is no region that can be used.
 pub(crate) fn open_region(
-    socket: &Path,
+    place: &uri::Controller,
     uri: &str,
     options: &OpenOptions,
     format: bool,
 ) -> Result<Arc<dyn Medium>> {
-    with_controller(socket, options, |controller| {
+    with_controller(place, options, |controller| {
         pmr::open(controller, uri, region_use(options.read_only, format))
     })
 }
@@ -81,25 +96,30 @@ fn region_use(read_only: bool, format: bool) -> pmr::Use {
     }
 }
 
-/// Gives the controller of a socket, which is brought up if nobody of this process uses it.
+/// Gives the controller of a place, which is brought up if nobody of this process uses it.
 fn with_controller<T>(
-    socket: &Path,
+    place: &uri::Controller,
     options: &OpenOptions,
     then: impl FnOnce(&Arc<Controller>) -> Result<T>,
 ) -> Result<T> {
-    let path = socket.canonicalize().unwrap_or_else(|_| socket.to_owned());
+    let place = match place {
+        uri::Controller::VfioUser(socket) => {
+            uri::Controller::VfioUser(socket.canonicalize().unwrap_or_else(|_| socket.to_owned()))
+        }
+        // An address has one form.
+        pci @ uri::Controller::Pci(_) => pci.clone(),
+    };
     let seat = {
         let mut all = CONTROLLERS.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those of sockets that nobody uses any more need not stay.
+        // Those of places that nobody uses any more need not stay.
         all.retain(|_, seat| Arc::strong_count(seat) > 1 || is_used(seat));
-        Arc::clone(all.entry(path.clone()).or_default())
+        Arc::clone(all.entry(place.clone()).or_default())
     };
     let mut seat = seat.lock().unwrap_or_else(PoisonError::into_inner);
     let controller = match seat.upgrade().filter(is_there) {
         Some(controller) => controller,
         None => {
-            let client: Arc<dyn Function> = Client::connect(&path, &ClientOptions::default())?;
-            let controller = Controller::open(client, options.timeouts)?;
+            let controller = Controller::open(connect(&place, options)?, options.timeouts)?;
             *seat = Arc::downgrade(&controller);
             controller
         }
@@ -108,7 +128,7 @@ fn with_controller<T>(
 }
 
 /// Whether it has not ended. One whose link broke while nobody looked ends now: else
-/// whoever opens its socket again would find it open for ever.
+/// whoever opens its place again would find it open for ever.
 fn is_there(controller: &Arc<Controller>) -> bool {
     if let Err(error) = controller.link.function.check() {
         controller.lose(error, false);

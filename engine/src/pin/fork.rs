@@ -26,6 +26,7 @@ pub(crate) fn mark() {
 }
 
 /// True in a child that was forked after the first lease existed.
+#[inline]
 pub(crate) fn forked() -> bool {
     match MARK.get() {
         None => false,

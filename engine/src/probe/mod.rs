@@ -10,4 +10,4 @@ mod system;
 
 pub(crate) use medium::MediumSource;
 pub(crate) use signatures::{Source, signature};
-pub(crate) use system::System;
+pub(crate) use system::{System, parse_number};

@@ -21,7 +21,12 @@ type Number = (u32, u32);
 impl System {
     /// The running system.
     pub(crate) fn live() -> Self {
-        Self { proc: "/proc".into(), sys: "/sys".into() }
+        Self::of(Path::new("/proc"), Path::new("/sys"))
+    }
+
+    /// One whose /proc and /sys lie elsewhere.
+    pub(crate) fn of(proc: &Path, sys: &Path) -> Self {
+        Self { proc: proc.into(), sys: sys.into() }
     }
 
     /// Who uses a block device or one of its partitions, in words; none when
@@ -126,7 +131,8 @@ fn read_lossy(path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
 }
 
-fn parse_number(text: &str) -> Option<Number> {
+/// `8:1`.
+pub(crate) fn parse_number(text: &str) -> Option<Number> {
     let (major, minor) = text.split_once(':')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }

@@ -63,8 +63,8 @@ pub enum Target {
     },
 }
 
-/// Where the controller of a Persistent Memory Region is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where a controller is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Controller {
     /// On the PCI bus, at an address as `0000:01:00.0`.
     Pci(String),

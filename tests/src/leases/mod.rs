@@ -42,7 +42,7 @@ pub use windows::*;
 
 pub use crashes::{Points, leased_history};
 pub use shores::shore_history;
-pub use stress::{Kind, Totals, run as stress};
+pub use stress::{Kind, Totals, run as stress, run_at as stress_on};
 pub use world::World;
 
 use crate::cases::Case;

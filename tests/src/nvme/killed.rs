@@ -10,6 +10,7 @@ use crate::random::Random;
 use freehold::{FormatOptions, OpenOptions, Store};
 use freehold_engine::medium::{Medium, Op};
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const FILES: u64 = 5;
@@ -46,6 +47,76 @@ pub struct Promises {
     last: u64,
     /// Syncs that were confirmed.
     pub syncs: u64,
+    /// Where they are written down before each operation and after it, for a story that this
+    /// process does not survive.
+    kept: Option<PathBuf>,
+}
+
+impl Promises {
+    /// Writes them down in a file from now on.
+    ///
+    /// # Panics
+    /// If it cannot be written: then, or later.
+    pub fn keep_in(&mut self, path: &Path) {
+        self.kept = Some(path.to_owned());
+        self.keep();
+    }
+
+    fn keep(&self) {
+        use std::fmt::Write;
+        let Some(path) = &self.kept else { return };
+        let mut text = format!("{} {} {}\n", self.grain, u8::from(self.apart), self.last);
+        for (file, blocks) in &self.files {
+            for k in blocks {
+                let _ = writeln!(text, "file {file} {} {} {}", k.synced, k.tried, k.written);
+            }
+        }
+        for (name, file, writes) in &self.copies {
+            let writes: Vec<String> = writes.iter().map(u64::to_string).collect();
+            let _ = writeln!(text, "copy {name} {file} {}", writes.join(" "));
+        }
+        text.push_str("end\n");
+        let new = path.with_extension("new");
+        std::fs::write(&new, text).expect("promises are written down");
+        std::fs::rename(&new, path).expect("promises are written down");
+    }
+
+    /// Reads what [`Promises::keep_in`] has written down, and goes on writing there.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn read_from(path: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path).map_err(|e| e.to_string())?;
+        let whole = text.strip_suffix("end\n").ok_or("the promises are cut off")?;
+        let mut lines = whole.lines();
+        let bad = |line: &str| format!("no promise: {line:?}");
+        let numbers =
+            |words: &[&str]| words.iter().map(|w| w.parse()).collect::<Result<Vec<u64>, _>>();
+        let head = lines.next().ok_or("no promises")?;
+        let words: Vec<&str> = head.split(' ').collect();
+        let Ok(&[grain, apart, last]) = numbers(&words).as_deref() else { return Err(bad(head)) };
+        let mut promises =
+            Promises { grain: grain as usize, apart: apart == 1, last, ..Promises::default() };
+        for line in lines {
+            let words: Vec<&str> = line.split(' ').collect();
+            match &words[..] {
+                ["file", rest @ ..] => {
+                    let Ok(&[file, synced, tried, written]) = numbers(rest).as_deref() else {
+                        return Err(bad(line));
+                    };
+                    promises.files.entry(file).or_default().push(Known { synced, tried, written });
+                }
+                ["copy", name, file, writes @ ..] => {
+                    let file = file.parse().map_err(|_| bad(line))?;
+                    let writes = numbers(writes).map_err(|_| bad(line))?;
+                    promises.copies.push(((*name).to_owned(), file, writes));
+                }
+                _ => return Err(bad(line)),
+            }
+        }
+        promises.kept = Some(path.to_owned());
+        Ok(promises)
+    }
 }
 
 fn name(file: u64) -> String {
@@ -80,13 +151,14 @@ fn write_of(sector: &[u8], file: u64, block: u64) -> Result<u64, String> {
     if sector == expected { Ok(write) } else { Err("bytes that nobody wrote there".to_owned()) }
 }
 
-/// Formats the medium and makes the files.
+/// Formats the medium, whatever it holds, and makes the files.
 ///
 /// # Errors
 /// What the store says.
 pub fn prepare(uri: &str) -> Result<Promises, String> {
     let grain = if uri.starts_with("pmr:") { WORD } else { SECTOR };
-    let store = Store::format(uri, &FormatOptions::default()).map_err(|e| e.to_string())?;
+    let options = FormatOptions { force: true, ..FormatOptions::default() };
+    let store = Store::format(uri, &options).map_err(|e| e.to_string())?;
     let apart = uri.contains("journal=");
     let mut promises = Promises { grain, apart, ..Promises::default() };
     for file in 0..FILES {
@@ -140,6 +212,7 @@ fn overwrite(
         fill(chunk, promises.grain, file, block, write);
         known[block as usize].tried = write;
     }
+    promises.keep();
     let handle = store.open_file(name(file).as_bytes())?;
     let durable = promises.apart && write.is_multiple_of(3);
     match durable {
@@ -147,11 +220,13 @@ fn overwrite(
         false => handle.write_at(&bytes, first * BLOCK as u64)?,
     }
     promises.syncs += u64::from(durable);
+    let known = promises.files.get_mut(&file).expect("a file of the story");
     for block in first..first + count {
         let known = &mut known[block as usize];
         known.written = write;
         known.synced = if durable { write } else { known.synced };
     }
+    promises.keep();
     Ok(())
 }
 
@@ -161,12 +236,14 @@ fn sync(store: &Store, promises: &mut Promises, file: u64) -> freehold::Result<(
     for known in promises.files.get_mut(&file).expect("a file of the story") {
         known.synced = known.written;
     }
+    promises.keep();
     Ok(())
 }
 
 fn copy(store: &Store, promises: &mut Promises, file: u64) -> freehold::Result<()> {
     if promises.copies.len() > 6 {
         let (old, ..) = promises.copies.remove(0);
+        promises.keep();
         store.remove(old.as_bytes())?;
     }
     let to = format!("copy{}", promises.last);
@@ -178,6 +255,7 @@ fn copy(store: &Store, promises: &mut Promises, file: u64) -> freehold::Result<(
     handle.sync()?;
     promises.syncs += 1;
     promises.copies.push((to, file, writes));
+    promises.keep();
     Ok(())
 }
 
@@ -227,6 +305,7 @@ pub fn judge(uri: &str, promises: &mut Promises) -> Result<(), String> {
         handle.write_at(&bytes, 0).map_err(|e| e.to_string())?;
         handle.sync().map_err(|e| e.to_string())?;
     }
+    promises.keep();
     store.close().map_err(|e| e.to_string())
 }
 

@@ -16,7 +16,9 @@ fn bad_uris_are_refused() {
         ("file:store?colour=red", "colour"),
         ("file:store%zz", "%"),
         ("", "freehold: "),
-        ("nvme:0000:01:00.0", "not built"),
+        ("nvme:ffff:ff:1f.7", "no PCI device ffff:ff:1f.7"),
+        ("pmr:ffff:ff:1f.7", "no PCI device"),
+        ("broker:sock", "not built"),
         ("file:/no/such/dir/store", "/no/such/dir/store"),
     ] {
         place.run(["ls", uri]).refused(2, what);

@@ -2,7 +2,7 @@
 
 use crate::program::harness::{Place, Ran};
 
-const VERBS: [&str; 28] = [
+const VERBS: [&str; 30] = [
     "format",
     "info",
     "ls",
@@ -24,6 +24,8 @@ const VERBS: [&str; 28] = [
     "diff",
     "doctor",
     "emulate",
+    "bind",
+    "unbind",
     "check",
     "df",
     "stats",

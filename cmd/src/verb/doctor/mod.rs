@@ -147,13 +147,11 @@ fn examine(uri: &Uri, name: &str, roots: &Roots) -> Report {
         Target::VfioUser { socket, namespace } => {
             vfio_user::examine(&mut report, socket, *namespace, name, roots);
         }
-        Target::Nvme { address, .. } => {
-            pci::examine(&mut report, address, roots);
-            report.later("opening", "NVMe through the kernel's VFIO (nvme:) is not built in yet");
+        Target::Nvme { address, namespace } => {
+            pci::examine(&mut report, address, Some(*namespace), name, roots);
         }
         Target::Pmr { controller: Controller::Pci(address) } => {
-            pci::examine(&mut report, address, roots);
-            report.later("opening", "NVMe through the kernel's VFIO (pmr:BDF) is not built in yet");
+            pci::examine(&mut report, address, None, name, roots);
         }
         Target::Pmr { controller: Controller::VfioUser(socket) } => {
             vfio_user::examine_region(&mut report, socket, name, roots);

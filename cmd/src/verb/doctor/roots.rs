@@ -9,7 +9,7 @@ pub(super) struct Roots {
     pub(super) proc: PathBuf,
     pub(super) sys: PathBuf,
     pub(super) dev: PathBuf,
-    /// Bytes that may be locked; none for no limit.
+    /// Bytes that may be locked; none for no limit, as root has it.
     pub(super) locked: Option<u64>,
 }
 
@@ -27,11 +27,6 @@ impl Roots {
     /// A file's text without the white space around it; none when it cannot be read.
     pub(super) fn text(path: &Path) -> Option<String> {
         Some(fs::read_to_string(path).ok()?.trim().to_owned())
-    }
-
-    /// The last part of where a link leads.
-    pub(super) fn link_name(path: &Path) -> Option<String> {
-        Some(fs::read_link(path).ok()?.file_name()?.to_string_lossy().into_owned())
     }
 
     /// Bytes of memory that programs can still have.

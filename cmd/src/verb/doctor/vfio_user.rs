@@ -128,25 +128,39 @@ fn memory(report: &mut Report, roots: &Roots) {
         "locked memory",
         format!("{locked}; nothing is locked on this side, a server may lock what it maps"),
     );
+    pages(report);
+}
+
+/// Pages of which memory for devices is made.
+pub(super) fn pages(report: &mut Report) {
     if doctor::huge_pages() {
         report.good("huge pages", "2 MiB pages are used");
     } else {
         report.hint(
             "huge pages",
-            "none: pages of 4 KiB are used; a server that needs larger ones refuses them",
+            "none: pages of 4 KiB are used; a server that needs larger ones refuses them, and an \
+             IOMMU is slower to look them up",
             "sudo sysctl -w vm.nr_hugepages=64   # optional",
         );
     }
 }
 
 /// The driver opens it: version, namespace or region, format.
-fn opens(report: &mut Report, namespace: Option<u32>, name: &str) {
+pub(super) fn opens(report: &mut Report, namespace: Option<u32>, name: &str) {
     let options = OpenOptions { read_only: true, ..OpenOptions::default() };
     let medium = match freehold_engine::open(name, &options) {
         Ok(medium) => medium,
         Err(error) => {
             let mend = match error.kind() {
                 ErrorKind::NotFound => "add ?ns=N to the name, with a namespace that is there",
+                ErrorKind::Unsupported
+                | ErrorKind::Busy
+                | ErrorKind::Permission
+                | ErrorKind::Limit
+                    if !name.contains("vfio-user:") =>
+                {
+                    "as the message says"
+                }
                 ErrorKind::Unsupported if namespace.is_none() => {
                     "name a controller with a region that is shared as one memory file; the \
                      emulator has one with --pmr FILE:SIZE"

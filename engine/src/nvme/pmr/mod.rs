@@ -10,6 +10,7 @@ mod region;
 mod tests;
 
 pub(super) use medium::{Use, open};
+pub(super) use region::facts;
 
 use super::spec::registers::{ALL_ONES, Cap, PmrCap, PmrSts};
 use crate::medium::{Error, ErrorKind, Result};

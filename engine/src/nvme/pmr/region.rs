@@ -141,35 +141,56 @@ impl Region {
 
     /// What the registers say, for people and programs.
     pub(super) fn facts(&self) -> Vec<Fact> {
-        let registers = &self.controller.link.bar;
-        let fact = |name, value: Value| Fact::new("region", name, value);
-        let now = match registers.read32(reg::PMRSTS).and_then(health) {
-            Ok(Some(health)) => health.text().to_owned(),
-            Ok(None) => "not ready".to_owned(),
-            Err(error) => error.message().to_owned(),
-        };
-        let barrier = match self.abilities.barrier {
-            Barrier::Status => "a read of PMRSTS",
-            Barrier::Region => "a read of the region",
-        };
-        let mut facts = vec![
-            fact("size", Value::Bytes(self.len())),
-            fact("bar", Value::Count(self.abilities.bar.into())),
-            fact("barrier", barrier.into()),
-            fact("health", now.into()),
-        ];
-        if let Ok(value) = registers.read32(reg::PMREBS)
-            && let Some(bytes) = scaled(PmrEbs(value).size(), PmrEbs(value).szu())
-        {
-            facts.push(fact("elasticity_buffer", Value::Bytes(bytes)));
-        }
-        if let Ok(value) = registers.read32(reg::PMRSWTP)
-            && let Some(bytes) = scaled(PmrSwtp(value).value(), PmrSwtp(value).unit())
-        {
-            facts.push(fact("sustained_write", Value::Bytes(bytes)));
-        }
-        facts
+        described(&self.controller.link.bar, self.abilities, self.len())
     }
+}
+
+/// What a controller says of the region that it has, which nobody need have enabled; nothing
+/// where it has none.
+pub(in crate::nvme) fn facts(link: &Link) -> Vec<Fact> {
+    if link.cap.pmrs() == 0 {
+        return Vec::new();
+    }
+    let found = link.bar.read32(reg::PMRCAP).and_then(|cap| {
+        let abilities = abilities(link.cap, PmrCap(cap))?;
+        Ok((abilities, link.function.bar(abilities.bar)?.len()))
+    });
+    match found {
+        Ok((abilities, len)) => described(&link.bar, abilities, len),
+        Err(error) => vec![Fact::new("region", "unusable", Value::from(error.message()))],
+    }
+}
+
+fn described(registers: &Bar, abilities: Abilities, len: u64) -> Vec<Fact> {
+    let fact = |name, value: Value| Fact::new("region", name, value);
+    let enabled = registers.read32(reg::PMRCTL).is_ok_and(|ctl| PmrCtl(ctl).en() == 1);
+    let now = match registers.read32(reg::PMRSTS).and_then(health) {
+        _ if !enabled => "not enabled".to_owned(),
+        Ok(Some(health)) => health.text().to_owned(),
+        Ok(None) => "not ready".to_owned(),
+        Err(error) => error.message().to_owned(),
+    };
+    let barrier = match abilities.barrier {
+        Barrier::Status => "a read of PMRSTS",
+        Barrier::Region => "a read of the region",
+    };
+    let mut facts = vec![
+        fact("size", Value::Bytes(len)),
+        fact("bar", Value::Count(abilities.bar.into())),
+        fact("barrier", barrier.into()),
+        fact("health", now.into()),
+    ];
+    if let Ok(value) = registers.read32(reg::PMREBS)
+        && let Some(bytes) = scaled(PmrEbs(value).size(), PmrEbs(value).szu())
+    {
+        facts.push(fact("elasticity_buffer", Value::Bytes(bytes)));
+    }
+    if let Ok(value) = registers.read32(reg::PMRSWTP)
+        && let Some(bytes) = scaled(PmrSwtp(value).value(), PmrSwtp(value).unit())
+    {
+        facts.push(fact("sustained_write", Value::Bytes(bytes)));
+    }
+    facts
 }
 
 fn not_ready(abilities: &Abilities) -> Error {

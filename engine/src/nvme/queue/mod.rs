@@ -25,7 +25,7 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use wake::{Joined, Wake, Woken, sleep};
+use wake::{Joined, Wake, Woken, link_of, sleep};
 
 /// How long a waiter looks at the ring before it sleeps: most completions come sooner than
 /// a thread falls asleep and wakes.
@@ -90,7 +90,7 @@ impl NvmeQueue {
         let nap = self.core.nap();
         let wake = self.core.wake.get().filter(|wake| wake.attached.get());
         let nap = left.map_or(nap, |left| left.min(nap));
-        let link = self.controller.link.function.link_fd();
+        let link = link_of(&*self.controller.link.function);
         match wake {
             Some(wake) => sleep(Some(wake.event()), link, nap),
             // Nothing tells of completions: look again soon.
@@ -128,7 +128,8 @@ impl NvmeQueue {
             joined.signal().clear();
         }
         let mut count = self.core.poll(&self.controller, done);
-        if count == 0 && self.core.in_flight() > 0 {
+        if count == 0 {
+            // It may be the link that woke somebody, with nothing in flight.
             self.core.look(&self.controller);
             count = self.core.poll(&self.controller, done);
         }
@@ -193,7 +194,7 @@ impl Queue for NvmeQueue {
         if self.joined.get().is_none() {
             self.core.attach(&self.controller);
             let wake = self.core.wake.get().filter(|wake| wake.attached.get())?;
-            match Joined::new(wake, self.controller.link.function.link_fd()) {
+            match Joined::new(wake, link_of(&*self.controller.link.function)) {
                 Ok(joined) => {
                     // What came before the vector was attached is told now.
                     wake.kept.set(true);

@@ -1,6 +1,7 @@
 //! How a thread that sleeps learns of a completion: the eventfd of the queue's vector, and
 //! a descriptor that joins it with a timer and the link.
 
+use crate::bus::Function;
 use crate::event::Signal;
 use crate::medium::{Error, ErrorKind, Result};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, poll};
@@ -58,17 +59,21 @@ impl Wake {
     }
 }
 
+/// A link's descriptor, and what beside a hang-up tells that it is broken.
+type Link<'a> = Option<(BorrowedFd<'a>, PollFlags)>;
+
+/// That of a function.
+pub(super) fn link_of(function: &dyn Function) -> Link<'_> {
+    Some((function.link_fd()?, function.link_events()))
+}
+
 /// Sleeps until the event, a broken link, or the end of the time.
-pub(super) fn sleep(
-    event: Option<BorrowedFd<'_>>,
-    link: Option<BorrowedFd<'_>>,
-    time: Duration,
-) -> Woken {
+pub(super) fn sleep(event: Option<BorrowedFd<'_>>, link: Link<'_>, time: Duration) -> Woken {
     let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(2);
     fds.extend(event.as_ref().map(|fd| PollFd::new(fd, PollFlags::IN)));
     let events = fds.len();
-    // Nothing is asked for: a hang-up shows by itself.
-    fds.extend(link.as_ref().map(|fd| PollFd::new(fd, PollFlags::empty())));
+    // A hang-up shows by itself.
+    fds.extend(link.as_ref().map(|(fd, events)| PollFd::new(fd, *events)));
     let limit = Timespec {
         tv_sec: time.as_secs().min(1 << 30).cast_signed(),
         tv_nsec: i64::from(time.subsec_nanos()),
@@ -90,7 +95,7 @@ pub(super) struct Joined {
 }
 
 impl Joined {
-    pub(super) fn new(wake: &Wake, link: Option<BorrowedFd<'_>>) -> Result<Self> {
+    pub(super) fn new(wake: &Wake, link: Link<'_>) -> Result<Self> {
         let all = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(no_descriptor)?;
         let signal = Signal::new()?;
         let readable = epoll::EventFlags::IN;
@@ -99,9 +104,13 @@ impl Joined {
         };
         add(wake.event(), readable, 0)?;
         add(signal.as_fd(), readable, 1)?;
-        if let Some(link) = link {
+        if let Some((link, events)) = link {
             // A hang-up is always told.
-            add(link, epoll::EventFlags::empty(), 2)?;
+            let told = match events.contains(PollFlags::IN) {
+                true => readable,
+                false => epoll::EventFlags::empty(),
+            };
+            add(link, told, 2)?;
         }
         Ok(Self { all, signal })
     }

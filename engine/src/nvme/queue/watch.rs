@@ -83,15 +83,19 @@ impl Core {
         if std::mem::take(&mut self.watch.moved) || self.slab.in_flight() == 0 {
             self.watch.quiet_ms = now;
         }
-        if self.slab.in_flight() > 0 && self.ended.is_none() {
-            self.look_at_commands(controller, now);
+        if self.ended.is_none() {
+            self.look_at_controller(controller, now);
         }
     }
 
-    fn look_at_commands(&mut self, controller: &Controller, now: u32) {
+    /// The link also while nothing is in flight: a device that is wanted back is wanted of who
+    /// does nothing with it, too.
+    fn look_at_controller(&mut self, controller: &Controller, now: u32) {
         let generation = self.generation;
         if let Err(error) = controller.link.function.check() {
             controller.lose(error, false);
+        } else if self.slab.in_flight() == 0 {
+            return;
         } else if let Some(seen) = self.slab.age(now)
             && now.wrapping_sub(seen) >= self.watch.limit_ms
         {

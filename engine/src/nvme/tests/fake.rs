@@ -12,10 +12,11 @@ use crate::nvme::spec::registers::{
     Csts, DOORBELLS, PMRCAP, PMRCTL, PMRSTS, PmrCap,
 };
 use crate::nvme::spec::status::Status;
+use rustix::event::{EventfdFlags, PollFlags, eventfd};
 use std::collections::{BTreeMap, VecDeque};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 pub(super) const BLOCKS: u64 = 1024;
 const BAR: u64 = 0x2000;
@@ -49,6 +50,14 @@ pub(super) struct State {
     pub(super) vanished: bool,
     /// The link is broken.
     pub(super) cut: bool,
+    /// Memory without a file can be mapped, as through the kernel's VFIO.
+    pub(super) foreign: bool,
+    pub(super) vectors: u32,
+    /// Memory is not taken back.
+    pub(super) clings: bool,
+    /// It can be released, and whether it was.
+    pub(super) releases: bool,
+    pub(super) released: bool,
     /// What optional commands it has.
     pub(super) oncs: u16,
     /// What becomes of identify data before the driver gets them.
@@ -125,14 +134,27 @@ unsafe impl Mmio for Memory {
 }
 
 /// The function that has it.
-pub(super) struct Fake(Arc<Space>);
+pub(super) struct Fake(Arc<Space>, Arc<OnceLock<bool>>, Option<OwnedFd>);
 
 struct Space(Mutex<State>);
 
 impl Fake {
     pub(super) fn new() -> Arc<Self> {
         let state = State { obeys: true, oncs: 0x0d, ..State::default() };
-        Arc::new(Self(Arc::new(Space(Mutex::new(state)))))
+        Arc::new(Self(Arc::new(Space(Mutex::new(state))), Arc::default(), None))
+    }
+
+    /// With an eventfd that tells when the link is broken.
+    pub(super) fn with_alarm() -> Arc<Self> {
+        let state = State { obeys: true, oncs: 0x0d, ..State::default() };
+        let alarm = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
+        Arc::new(Self(Arc::new(Space(Mutex::new(state))), Arc::default(), Some(alarm)))
+    }
+
+    /// Breaks the link, and tells.
+    pub(super) fn alarm(&self) {
+        self.state().cut = true;
+        rustix::io::write(self.2.as_ref().unwrap(), &1u64.to_ne_bytes()).unwrap();
     }
 
     /// With a memory buffer of so many pages in BAR 2, in which this may lie.
@@ -166,6 +188,16 @@ impl Fake {
 }
 
 impl State {
+    /// How many mappings there are.
+    pub(super) fn mapped(&self) -> usize {
+        self.maps.len()
+    }
+
+    /// Where a device address is in this process.
+    pub(super) fn place_of(&self, iova: u64) -> usize {
+        self.place(iova, 1)
+    }
+
     pub(super) fn load(&self, iova: u64, len: usize) -> Vec<u8> {
         let at = self.place(iova, len);
         // SAFETY: a test's driver keeps what it maps mapped; nobody has references there.
@@ -442,15 +474,19 @@ impl Function for Fake {
 
     fn dma_limits(&self) -> DmaLimits {
         let ranges = std::iter::once(0..1 << 40).collect();
-        DmaLimits { ranges, page_sizes: 4096, max_maps: 16, foreign_memory: false }
+        DmaLimits { ranges, page_sizes: 4096, max_maps: 16, foreign_memory: self.state().foreign }
     }
 
     unsafe fn map(&self, map: &DmaMap<'_>) -> Result<()> {
+        assert!(map.file.is_some() || self.state().foreign, "memory without a file");
         self.state().maps.push((map.iova, map.len, map.address));
         Ok(())
     }
 
     fn unmap(&self, iova: u64, _: u64) -> Result<()> {
+        if self.state().clings {
+            return Err(broken());
+        }
         self.state().maps.retain(|map| map.0 != iova);
         Ok(())
     }
@@ -460,15 +496,48 @@ impl Function for Fake {
     }
 
     fn vectors(&self) -> u32 {
-        0
+        self.state().vectors
     }
 
-    fn attach(&self, _: u32, _: Option<BorrowedFd<'_>>) -> Result<()> {
-        Err(Error::new(ErrorKind::Invalid, "it has no vectors"))
+    fn attach(&self, vector: u32, _: Option<BorrowedFd<'_>>) -> Result<()> {
+        match vector < self.vectors() {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::Invalid, "it has no such vector")),
+        }
     }
 
     fn check(&self) -> Result<()> {
         if self.state().cut { Err(broken()) } else { Ok(()) }
+    }
+
+    fn link_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.2.as_ref().map(|alarm| alarm.as_fd())
+    }
+
+    fn link_events(&self) -> PollFlags {
+        PollFlags::IN
+    }
+
+    fn release(&self) -> bool {
+        let mut state = self.state();
+        if !state.releases {
+            return false;
+        }
+        state.released = true;
+        if !state.clings {
+            state.maps.clear();
+        }
+        *self.1.get_or_init(|| !state.clings)
+    }
+
+    fn released(&self) -> Option<Arc<OnceLock<bool>>> {
+        self.state().releases.then(|| Arc::clone(&self.1))
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.release();
     }
 }
 

@@ -4,6 +4,7 @@
 mod buffer;
 mod fake;
 mod region;
+mod release;
 
 use super::spec::command::Cqe;
 use super::spec::status::Status;

@@ -14,6 +14,7 @@ mod stamp;
 use super::world::{sound, text};
 use crate::nvme::Served;
 use crate::random::Random;
+use freehold_blockmap::format::types::GROUP_BLOCKS;
 use freehold_blockmap::{Error, ErrorKind, FormatSpec, Volume};
 use freehold_engine::emulator::Options;
 use freehold_engine::medium::Medium;
@@ -154,7 +155,8 @@ pub fn run(kind: Kind, seed: u64, time: Duration) -> Result<Totals, String> {
         Served::new(Options { volatile_cache: cache, seed, ..Options::new("", SIZE) })
     });
     let place = Place { path, served };
-    let done = run_on(kind, seed, time, &place);
+    let window = kind == Kind::Memory;
+    let done = medium(kind, seed, &place).and_then(|m| run_on(m, window, seed, time));
     if kind == Kind::File {
         let _ = std::fs::remove_file(&place.path);
     }
@@ -167,20 +169,39 @@ pub fn run(kind: Kind, seed: u64, time: Duration) -> Result<Totals, String> {
     })
 }
 
+/// The same on a medium that is there already, and that is written anew. `window`: its leases
+/// are windows.
+///
+/// # Errors
+/// The first fault, with the seed.
+pub fn run_at(
+    medium: Arc<dyn Medium>,
+    window: bool,
+    seed: u64,
+    time: Duration,
+) -> Result<Totals, String> {
+    run_on(medium, window, seed, time).map_err(|e| format!("seed {seed}: {e}"))
+}
+
 /// Where the medium is to be had: a file that may be there, or an emulator that serves.
 struct Place {
     path: PathBuf,
     served: Option<Served>,
 }
 
-fn run_on(kind: Kind, seed: u64, time: Duration, place: &Place) -> Result<Totals, String> {
-    let vol = Volume::format(medium(kind, seed, place)?, &FormatSpec::default()).map_err(text)?;
+fn run_on(
+    medium: Arc<dyn Medium>,
+    window: bool,
+    seed: u64,
+    time: Duration,
+) -> Result<Totals, String> {
+    let vol = Volume::format(medium, &FormatSpec::default()).map_err(text)?;
     vol.set_lease_time(Duration::from_millis(2));
     let free = vol.space().free;
     let (comers, holders) = (3, 3);
     let arena = Arc::new(Arena {
         vol,
-        window: kind == Kind::Memory,
+        window,
         totals: Totals::default(),
         stop: AtomicBool::new(false),
         fault: Mutex::new(None),
@@ -258,10 +279,12 @@ fn nothing_is_left(vol: &Arc<Volume>, free: u64) -> Result<(), String> {
         }
     }
     let mut now = 0;
+    let parts = vol.space().total / (GROUP_BLOCKS * super::world::B);
     for _ in 0..12 {
         vol.checkpoint().map_err(text)?;
         now = vol.space().free;
-        if now == free {
+        // A part of the store that was never used before has a bitmap of its own from then on.
+        if now == free || (now < free && free - now <= parts * super::world::B) {
             return sound(vol);
         }
     }
