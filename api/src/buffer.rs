@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// How often a pin looks again at a lease that its own session keeps changing.
-const TRIES: u32 = 8;
+pub(crate) const TRIES: u32 = 8;
 
 /// Which memory a lease is used through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -166,6 +166,13 @@ impl LeaseBuffer {
     pub(crate) fn window(lease: &Arc<LeaseCore>) -> Result<Self> {
         mended(lease)?;
         let view = lease.view()?;
+        Ok(Self::on(lease.clone(), lease.range().0, Place::Window(view)))
+    }
+
+    /// A window that is taken away at the fence.
+    pub(crate) fn closing(lease: &Arc<LeaseCore>) -> Result<Self> {
+        mended(lease)?;
+        let view = lease.view_that_closes()?;
         Ok(Self::on(lease.clone(), lease.range().0, Place::Window(view)))
     }
 
@@ -457,7 +464,7 @@ enum Long {
 }
 
 /// Sees to it that a lease can be pinned, as far as that is its holder's to do.
-fn mended(lease: &Arc<LeaseCore>) -> Result<()> {
+pub(crate) fn mended(lease: &Arc<LeaseCore>) -> Result<()> {
     not_forked()?;
     for _ in 0..TRIES {
         let why = match lease.pins().state() {
@@ -473,7 +480,7 @@ fn mended(lease: &Arc<LeaseCore>) -> Result<()> {
 
 /// A stale lease is looked up again; one whose delegates have gone goes on.
 #[cold]
-fn mend(lease: &Arc<LeaseCore>, why: NotHeld) -> Result<()> {
+pub(crate) fn mend(lease: &Arc<LeaseCore>, why: NotHeld) -> Result<()> {
     match why {
         NotHeld::Recalled => lease.volume()?.refresh(lease),
         why => Err(refused(lease, why)),
@@ -482,7 +489,7 @@ fn mend(lease: &Arc<LeaseCore>, why: NotHeld) -> Result<()> {
 
 /// Why there is no pin.
 #[cold]
-fn refused(lease: &Arc<LeaseCore>, why: NotHeld) -> Error {
+pub(crate) fn refused(lease: &Arc<LeaseCore>, why: NotHeld) -> Error {
     match why {
         NotHeld::ForkedChild => match not_forked() {
             Err(e) => e,

@@ -333,6 +333,33 @@ impl Lease {
         }
     }
 
+    /// Its window, at addresses that become inaccessible when the lease is fenced while something
+    /// still pins it: a stale pointer faults then, instead of reaching blocks that are nobody's
+    /// any more. They belong to nobody else until the buffer and its pins are gone. For holders
+    /// who use raw pointers ([`LeaseBuffer::hold`]) and would rather stop than go on: Read and
+    /// Write access only, since a reference of safe code must not be taken away. Whoever pins
+    /// it by [`LeaseBuffer::pin`] for longer than its grace is stopped in the middle of a copy.
+    ///
+    /// ```
+    /// # use freehold::{Access, ErrorKind, LeaseOptions, Store};
+    /// # let store = Store::format("mem:16M", &Default::default())?;
+    /// # let file = store.create(b"f")?;
+    /// # file.truncate(4096)?;
+    /// let lease = file.lease(.., Access::Write, &LeaseOptions::default())?;
+    /// // Memory of this process cannot be mapped a second time; `pmem:` and `pmr:` can.
+    /// assert_eq!(lease.window_that_closes().unwrap_err().kind(), ErrorKind::Unsupported);
+    /// # Ok::<(), freehold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Unsupported` where the medium has no file that could be mapped once more, or the lease
+    /// has more than 64 extents; `Invalid` for Stable and Exclusive access; as
+    /// [`Lease::buffer`].
+    pub fn window_that_closes(&self) -> Result<LeaseBuffer> {
+        not_forked()?;
+        LeaseBuffer::closing(&self.core)
+    }
+
     /// DMA memory for a part of it: bytes of the file, whole blocks inside
     /// [`Lease::range`]. There may be many.
     ///

@@ -29,6 +29,7 @@
 
 mod buffer;
 mod file;
+mod hold;
 mod journal;
 mod lease;
 mod options;
@@ -52,6 +53,7 @@ pub use freehold_blockmap::{
 pub use freehold_engine::medium::{Fact, Value as FactValue};
 pub use freehold_engine::memory::Buffer;
 pub use freehold_engine::nvme::Timeouts;
+pub use hold::Hold;
 pub use lease::{Lease, LeaseExtent, LeaseOptions, LeaseState};
 pub use options::{FormatOptions, OpenOptions};
 pub use pin::{Pin, PinMut};

@@ -68,6 +68,7 @@ impl From<&OpenOptions> for freehold_engine::OpenOptions {
             io_uring: o.io_uring,
             direct: o.direct,
             timeouts: o.timeouts,
+            ..Self::default()
         }
     }
 }

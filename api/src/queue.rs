@@ -70,6 +70,7 @@ impl From<Finished> for Completion {
 impl Completion {
     /// The buffer of a fill, flush or persist, given back; clean if it was flushed
     /// with success. None for other operations, and the second time.
+    #[inline]
     pub fn take_lease(&mut self) -> Option<LeaseBuffer> {
         match self.share.take()? {
             Share::Dma(share) => Some(LeaseBuffer::back(share, self.buf.take()?)),

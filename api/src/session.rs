@@ -101,6 +101,22 @@ impl Session {
         self.who.take_events()
     }
 
+    /// As [`Session::events`], and so many at the most: while there are more, the descriptor stays
+    /// readable.
+    ///
+    /// ```
+    /// # let store = freehold::Store::format("mem:16M", &Default::default())?;
+    /// assert!(store.session().some_events(8).is_empty());
+    /// # Ok::<(), freehold::Error>(())
+    /// ```
+    pub fn some_events(&self, most: usize) -> Vec<Event> {
+        if not_forked().is_err() {
+            return Vec::new();
+        }
+        self.store.volume().attend();
+        self.who.take_some_events(most)
+    }
+
     /// A descriptor that is readable while there are events, and when a recall's deadline has
     /// come: for `poll`, epoll or an async runtime. Read nothing from it; call
     /// [`Session::events`] when it is readable. It is closed with the session.

@@ -475,6 +475,28 @@ impl Store {
     /// `Busy` while files, queues, sessions or other handles are left, and with the holder
     /// where a lease or seal is not given up; `Poisoned`; `ForkedChild`.
     pub fn close(self) -> Result<()> {
+        self.close_now()
+    }
+
+    /// As [`Store::close`], for who wants the store still if it cannot be closed now.
+    ///
+    /// ```
+    /// let store = freehold::Store::format("mem:16M", &Default::default())?;
+    /// let file = store.create(b"f")?;
+    /// let (store, why) = store.try_close().unwrap_err();
+    /// assert_eq!(why.kind(), freehold::ErrorKind::Busy);
+    /// drop(file);
+    /// assert!(store.try_close().is_ok());
+    /// # Ok::<(), freehold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The store as it was, and why, as [`Store::close`].
+    pub fn try_close(self) -> std::result::Result<(), (Store, Error)> {
+        self.close_now().map_err(|why| (self, why))
+    }
+
+    fn close_now(&self) -> Result<()> {
         self.here()?;
         if Arc::strong_count(&self.inner) > 1 {
             return Err(Error::new(
