@@ -1,6 +1,7 @@
 //! What the benchmarks share: making files of many extents, quickly; a medium that moves no
 //! data; what pins and leases cost; durable writes on windows; the NVMe driver beside a plain loop.
 
+pub mod guest;
 pub mod leases;
 pub mod null;
 pub mod nvme;

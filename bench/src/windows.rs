@@ -13,6 +13,11 @@ const B: u64 = 4096;
 /// Blocks of the file.
 const BLOCKS: u64 = 4096;
 
+/// Blocks that appends go through before they come to the same ones again, and blocks of the
+/// journal's ring: no cache has them.
+const APPENDED: u64 = 40_960;
+const RING: u64 = 4096;
+
 /// Bytes that a journal's group of one record takes, in lines.
 const RECORD: usize = 192;
 
@@ -56,7 +61,7 @@ impl WindowBed {
         vol.remove(b"touched")?;
         vol.sync()?;
         vol.checkpoint()?;
-        Ok(Self { vol, file, private: vec![1; ((BLOCKS + 1) * B) as usize] })
+        Ok(Self { vol, file, private: vec![1; ((APPENDED + RING + 1) * B) as usize] })
     }
 
     /// Seconds of a copy of 4 KiB and the instructions that flush it, in memory of no store.
@@ -82,12 +87,12 @@ impl WindowBed {
     pub fn bare_append(&mut self, count: u64) -> Result<f64> {
         let (from, record) = ([7; B as usize], [7; RECORD]);
         let skip = self.private.as_ptr().align_offset(B as usize);
-        let half = BLOCKS / 2;
         let begun = Instant::now();
         for i in 0..count {
-            let at = |half: u64| skip + ((i % (BLOCKS / 2) + half) * B) as usize;
-            copy_and_flush(&mut self.private[at(0)..][..B as usize], &from)?;
-            copy_and_flush(&mut self.private[at(half)..][..RECORD], &record)?;
+            let at = |block: u64| skip + (block * B) as usize;
+            copy_and_flush(&mut self.private[at(i % APPENDED)..][..B as usize], &from)?;
+            let record_at = at(APPENDED + i % RING);
+            copy_and_flush(&mut self.private[record_at..][..RECORD], &record)?;
         }
         Ok(begun.elapsed().as_secs_f64() / count as f64)
     }

@@ -55,6 +55,8 @@ fn all_workloads_run_and_the_document_is_whole() {
         "## Unlink and truncate",
         "look-up among 2000 extents",
         "## Reads without a device",
+        "## Through the C library",
+        "instructions of a fill through a lease, C",
         "## Leases",
         "crossbeam-epoch pin + unpin, 2 threads",
         "grant and return, Exclusive",

@@ -2,11 +2,12 @@
 //! `docs/benchmarks.md`. `bench/run` starts it and cleans up after it.
 //!
 //! `work` holds the workloads, `bed` what they need of each side, `stage` the
-//! device, `drive` what keeps operations in flight, `results` the values and
-//! `report`, `plots` and `machine` the document.
+//! device, `drive` what keeps operations in flight, `hand` the processes in which they are
+//! measured, `results` the values and `report`, `plots` and `machine` the document.
 
 mod bed;
 mod drive;
+mod hand;
 mod machine;
 mod outcome;
 mod plots;
@@ -56,6 +57,12 @@ struct Args {
     /// Only this side: freehold, xfs, btrfs or raw; may be given again
     #[arg(long)]
     side: Vec<String>,
+    /// Leave the results of one workload in this file, for the process that asked
+    #[arg(long, hide = true)]
+    results: Option<PathBuf>,
+    /// Write the section of the document that is measured elsewhere than the rest
+    #[arg(long, hide = true)]
+    section: Option<PathBuf>,
     /// Only say what so many idle leases weigh, each
     #[arg(long, hide = true)]
     weigh: Option<u64>,
@@ -68,6 +75,9 @@ struct Args {
     /// Only read so many blocks: whose loop, socket, depth, count
     #[arg(long, hide = true, num_args = 4, value_names = ["LOOP", "SOCKET", "QD", "COUNT"])]
     read_nvme: Option<Vec<String>>,
+    /// Only read so many blocks by the C library, or by Rust: which, what, count
+    #[arg(long, hide = true, num_args = 3, value_names = ["LANGUAGE", "WHAT", "COUNT"])]
+    read_c: Option<Vec<String>>,
     /// What the document names as the version measured
     #[arg(long)]
     commit: Option<String>,
@@ -96,6 +106,9 @@ fn run(args: &Args) -> Outcome {
     if let Some(words) = &args.read_nvme {
         return work::nvme::read(words);
     }
+    if let Some(words) = &args.read_c {
+        return work::c::read(words);
+    }
     let chosen = choose(&args.only)?;
     if let Some(s) = args.side.iter().find(|s| Side::ALL.iter().all(|o| o.option() != s.as_str())) {
         return fail(format!("no side is called {s}; there are freehold, xfs, btrfs and raw"));
@@ -108,18 +121,14 @@ fn run(args: &Args) -> Outcome {
     let rounds = args.repeat.unwrap_or(scale.repeat).max(1);
     let stage = Stage::new(&args.work, "image", scale.device, args.plain)?;
     let written = OnceCell::new();
-    let mut missing = Vec::new();
-    for side in Side::ALL {
-        let left_out = !args.side.is_empty() && !args.side.iter().any(|s| s == side.option());
-        let why = left_out.then(|| "left out by --side".to_owned());
-        if let Some(why) = why.or_else(|| stage.why_not(side)) {
-            println!("{}: not measured here: {why}", side.name());
-            missing.push((side, why));
-        }
-    }
+    let missing = missing(args, &stage);
     let (mut results, mut failed) = (Results::default(), Vec::new());
     for workload in &chosen {
         let start = Instant::now();
+        if chosen.len() > 1 {
+            hand::measure(args, workload, &mut results, &mut failed)?;
+            continue;
+        }
         let few = if workload.once { 1 } else { rounds };
         for round in 0..few {
             let (stage, written) = (&stage, &written);
@@ -129,10 +138,16 @@ fn run(args: &Args) -> Outcome {
         print!("{}", report::print(workload, &results));
         println!("[{}: {:.0} s]", workload.name, start.elapsed().as_secs_f64());
     }
+    if let Some(file) = &args.results {
+        return hand::leave(file, &results, &failed);
+    }
     let run = format!("{}, {rounds} rounds (large map and ageing: 1)", scale.name);
     let machine = machine::describe(&args.work, args.commit.as_deref(), stage.is_device());
     let failures = failed.len();
     let mut all = Circumstances { machine, run, missing, failed, plots: Vec::new() };
+    if let Some(path) = &args.section {
+        std::fs::write(path, report::apart(&results, &all))?;
+    }
     if let Some(docs) = &args.docs {
         write(docs, &results, &mut all)?;
     }
@@ -140,6 +155,22 @@ fn run(args: &Args) -> Outcome {
         return fail(format!("{failures} measurements failed; see above"));
     }
     Ok(())
+}
+
+/// The sides that cannot be measured, and why; said by the first process alone.
+fn missing(args: &Args, stage: &Stage) -> Vec<(Side, String)> {
+    let mut missing = Vec::new();
+    for side in Side::ALL {
+        let left_out = !args.side.is_empty() && !args.side.iter().any(|s| s == side.option());
+        let why = left_out.then(|| "left out by --side".to_owned());
+        if let Some(why) = why.or_else(|| stage.why_not(side)) {
+            if args.results.is_none() {
+                println!("{}: not measured here: {why}", side.name());
+            }
+            missing.push((side, why));
+        }
+    }
+    missing
 }
 
 /// The sides of one round, one after the other.
@@ -166,14 +197,18 @@ fn choose(only: &[String]) -> Outcome<Vec<&'static Workload>> {
         let names: Vec<&str> = ALL.iter().map(|w| w.name).collect();
         return fail(format!("no workload is called {unknown}; there are {}", names.join(", ")));
     }
-    let wanted = |w: &&Workload| only.is_empty() || only.iter().any(|o| o == w.name);
+    let wanted = |w: &&Workload| match only {
+        [] => !w.asked_for,
+        only => only.iter().any(|o| o == w.name),
+    };
     Ok(ALL.iter().filter(wanted).collect())
 }
 
 fn write(docs: &Path, results: &Results, all: &mut Circumstances) -> Outcome {
     all.plots = plots::write(results, &docs.join("plots"))?;
     let path = docs.join("benchmarks.md");
-    std::fs::write(&path, report::document(results, all))?;
+    let before = std::fs::read_to_string(&path).unwrap_or_default();
+    std::fs::write(&path, report::document(results, all) + report::kept(&before))?;
     println!("\nwritten: {}", path.display());
     Ok(())
 }

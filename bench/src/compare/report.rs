@@ -1,7 +1,7 @@
 //! What was measured, as tables: on the terminal and as `docs/benchmarks.md`.
 
 use crate::results::{Case, Results, Side};
-use crate::work::{ALL, Workload, journal, lease, nvme, window};
+use crate::work::{ALL, Workload, guest, journal, lease, nvme, window};
 use comfy_table::{ContentArrangement, Table, presets};
 
 /// What a document says besides its tables.
@@ -120,9 +120,12 @@ fn beside(results: &Results) -> Vec<String> {
         }
         out.extend(loses(results, "lease", ours, rival));
     }
-    for (workload, rivals) in
-        [("window", window::RIVALS), ("nvme", nvme::RIVALS), ("journal", journal::RIVALS)]
-    {
+    for (workload, rivals) in [
+        ("window", window::RIVALS),
+        ("nvme", nvme::RIVALS),
+        ("journal", journal::RIVALS),
+        ("guest", guest::RIVALS),
+    ] {
         out.extend(rivals.iter().filter_map(|(ours, rival)| loses(results, workload, ours, rival)));
     }
     out
@@ -149,7 +152,7 @@ fn loses(results: &Results, workload: &str, ours: &str, rival: &str) -> Option<S
 pub(crate) fn document(results: &Results, c: &Circumstances) -> String {
     let mut text = String::from(
         "# Benchmarks\n\n\
-         Written by `./bench/run`; do not edit. Values are medians of the rounds, with the \
+         Written by `./bench/run`; do not edit. Each workload is a process of its own. Values are medians of the rounds, with the \
          smallest and the largest in brackets. A ratio says how many times better Freehold is: \
          below 1 it is worse. Sides take turns, each on the same device, which is \
          emptied in between.\n\n",
@@ -178,6 +181,33 @@ pub(crate) fn document(results: &Results, c: &Circumstances) -> String {
         section(&mut text, workload, results, c);
     }
     text
+}
+
+/// Where what is measured elsewhere begins and ends in the document.
+const APART: [&str; 2] =
+    ["<!-- measured in a guest: begin -->", "<!-- measured in a guest: end -->"];
+
+/// What an older document holds that is measured elsewhere, with its marks; empty for nothing.
+pub(crate) fn kept(before: &str) -> &str {
+    let range = before.find(APART[0]).zip(before.find(APART[1]));
+    range.map_or("", |(from, to)| before.get(from..to + APART[1].len() + 1).unwrap_or(""))
+}
+
+/// The sections of what was measured elsewhere, with their marks: its machine and its losses are
+/// its own.
+pub(crate) fn apart(results: &Results, c: &Circumstances) -> String {
+    let mut text = format!("{}\n", APART[0]);
+    for workload in ALL.iter().filter(|w| cases(w, results).next().is_some()) {
+        section(&mut text, workload, results, c);
+    }
+    text.push('\n');
+    for (key, value) in &c.machine {
+        text.push_str(&format!("- {key}: {value}\n"));
+    }
+    text.push_str(&format!("- run: {}\n\nWhere Freehold loses there:\n\n", c.run));
+    let losses = losses(results);
+    text.push_str(&if losses.is_empty() { "Nowhere.".into() } else { losses.join("\n") });
+    text + &format!("\n{}\n", APART[1])
 }
 
 fn section(text: &mut String, workload: &Workload, results: &Results, c: &Circumstances) {

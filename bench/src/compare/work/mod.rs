@@ -1,8 +1,10 @@
 //! The workloads.
 
 pub(crate) mod ageing;
+pub(crate) mod c;
 pub(crate) mod durable;
 pub(crate) mod file;
+pub(crate) mod guest;
 pub(crate) mod journal;
 pub(crate) mod lease;
 pub(crate) mod map;
@@ -57,6 +59,8 @@ pub(crate) struct Workload {
     pub(crate) run: fn(&Site<'_>, Side, &mut Results) -> Outcome,
     /// One round is enough: it is long, or its figures do not scatter.
     pub(crate) once: bool,
+    /// Not measured unless it is named.
+    pub(crate) asked_for: bool,
 }
 
 const OURS: &[Side] = &[Side::Freehold];
@@ -71,6 +75,7 @@ pub(crate) const ALL: &[Workload] = &[
         sides: FILES,
         run: reflink::run,
         once: false,
+        asked_for: false,
     },
     Workload {
         name: "file",
@@ -79,6 +84,7 @@ pub(crate) const ALL: &[Workload] = &[
         sides: &Side::ALL,
         run: file::run,
         once: false,
+        asked_for: false,
     },
     Workload {
         name: "durable",
@@ -87,6 +93,7 @@ pub(crate) const ALL: &[Workload] = &[
         sides: &Side::ALL,
         run: durable::run,
         once: false,
+        asked_for: false,
     },
     Workload {
         name: "open",
@@ -95,6 +102,7 @@ pub(crate) const ALL: &[Workload] = &[
         sides: FILES,
         run: open::run,
         once: false,
+        asked_for: false,
     },
     Workload {
         name: "removal",
@@ -103,6 +111,7 @@ pub(crate) const ALL: &[Workload] = &[
         sides: FILES,
         run: removal::run,
         once: false,
+        asked_for: false,
     },
     Workload {
         name: "map",
@@ -111,6 +120,7 @@ pub(crate) const ALL: &[Workload] = &[
         sides: OURS,
         run: map::run,
         once: true,
+        asked_for: false,
     },
     Workload {
         name: "null",
@@ -119,6 +129,16 @@ pub(crate) const ALL: &[Workload] = &[
         sides: OURS,
         run: null::run,
         once: false,
+        asked_for: false,
+    },
+    Workload {
+        name: "c",
+        title: "Through the C library",
+        how: c::HOW,
+        sides: OURS,
+        run: c::run,
+        once: false,
+        asked_for: false,
     },
     Workload {
         name: "lease",
@@ -127,6 +147,7 @@ pub(crate) const ALL: &[Workload] = &[
         sides: OURS,
         run: lease::run,
         once: false,
+        asked_for: false,
     },
     Workload {
         name: "window",
@@ -135,6 +156,7 @@ pub(crate) const ALL: &[Workload] = &[
         sides: OURS,
         run: window::run,
         once: false,
+        asked_for: false,
     },
     Workload {
         name: "nvme",
@@ -143,6 +165,7 @@ pub(crate) const ALL: &[Workload] = &[
         sides: OURS,
         run: nvme::run,
         once: false,
+        asked_for: false,
     },
     Workload {
         name: "journal",
@@ -151,6 +174,7 @@ pub(crate) const ALL: &[Workload] = &[
         sides: OURS,
         run: journal::run,
         once: false,
+        asked_for: false,
     },
     Workload {
         name: "tail",
@@ -159,6 +183,7 @@ pub(crate) const ALL: &[Workload] = &[
         sides: OURS,
         run: tail::run,
         once: false,
+        asked_for: false,
     },
     Workload {
         name: "ageing",
@@ -167,5 +192,15 @@ pub(crate) const ALL: &[Workload] = &[
         sides: FILES,
         run: ageing::run,
         once: true,
+        asked_for: false,
+    },
+    Workload {
+        name: "guest",
+        title: "Beside the kernel, in a guest",
+        how: guest::HOW,
+        sides: OURS,
+        run: guest::run,
+        once: false,
+        asked_for: true,
     },
 ];

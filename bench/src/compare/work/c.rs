@@ -1,0 +1,176 @@
+//! What the C library adds to an operation (`c`).
+
+use super::Site;
+use crate::bed::BLOCK;
+use crate::drive::Rng;
+use crate::outcome::{Outcome, fail};
+use crate::results::{Results, Side, Unit};
+use freehold::{Access, LeaseOptions, Store};
+use freehold_bench::null::NullMedium;
+use freehold_c::rig::{Rig, Through};
+use std::process::Command;
+use std::time::Instant;
+
+pub(crate) const HOW: &str = "The medium of \"Reads without a device\", a file of 4 MiB, QD32, one \
+    thread: the same loop in Rust through `Queue`, and through `fh_queue_read`, `fh_queue_fill` \
+    and `fh_queue_poll`, called by their addresses as a program in C calls them. A fill goes \
+    through a lease, without a look-up. In turns, some thousands of operations each, so that both \
+    see the same machine. Instructions are counted by callgrind (user side), as the difference of \
+    two runs of which one is longer. A pin of C is a long one: it may go to another thread.";
+
+/// Operations in flight.
+const DEPTH: usize = 32;
+/// Bytes of the file.
+const SIZE: u64 = 4 << 20;
+/// Turns in a round.
+const TURNS: usize = 15;
+
+const ROWS: [(Through, &str, &str); 2] =
+    [(Through::Reads, "reads", "a read"), (Through::Fills, "fills", "a fill through a lease")];
+
+/// A store whose reads need no device.
+fn store() -> Outcome<Store> {
+    let medium = freehold_engine::open("mem:32M", &Default::default())?;
+    let medium = NullMedium::new(medium);
+    let store = Store::format_on(medium.clone())?;
+    store.create(b"file")?.write_at(&vec![1; SIZE as usize], 0)?;
+    store.checkpoint()?;
+    medium.silence();
+    Ok(store)
+}
+
+pub(crate) fn run(site: &Site<'_>, side: Side, results: &mut Results) -> Outcome {
+    let store = store()?;
+    let count = site.scale.leases * 10;
+    for (what, word, name) in ROWS {
+        let mut rig = Rig::new(store.clone(), "file", DEPTH, what)?;
+        let mut rust = Rust::new(&store, what)?;
+        for _ in 0..TURNS {
+            let (begun, mut rng) = (Instant::now(), Rng::new(1));
+            rust.go(count, &mut rng)?;
+            let each = begun.elapsed().as_secs_f64() / count as f64;
+            results.add("c", format!("{name}, Rust"), Unit::Time, side, each);
+            let (begun, mut rng) = (Instant::now(), Rng::new(1));
+            rig.go(count, || rng.below(SIZE / BLOCK))?;
+            let each = begun.elapsed().as_secs_f64() / count as f64;
+            results.add("c", format!("{name}, C"), Unit::Time, side, each);
+        }
+        for (language, in_words) in [("rust", "Rust"), ("c", "C")] {
+            let Some(each) = instructions(site, language, word, count / 4) else {
+                results.note("c", "Instructions: not measured here: valgrind does not run.");
+                continue;
+            };
+            let name = format!("instructions of {name}, {in_words}");
+            results.add("c", name, Unit::Number, side, each);
+        }
+        if what == Through::Fills {
+            let begun = Instant::now();
+            rig.pins(count)?;
+            let each = begun.elapsed().as_secs_f64() / count as f64;
+            results.add("c", "a pin and its end, C", Unit::Time, side, each);
+        }
+    }
+    Ok(())
+}
+
+/// The loop in Rust.
+struct Rust {
+    file: freehold::File,
+    queue: freehold::Queue,
+    buffers: Vec<freehold::Buffer>,
+    leased: Vec<freehold::LeaseBuffer>,
+    what: Through,
+}
+
+impl Rust {
+    fn new(store: &Store, what: Through) -> Outcome<Self> {
+        let (file, queue) = (store.open_file(b"file")?, store.queue(DEPTH as u32)?);
+        let (mut buffers, mut leased) = (Vec::new(), Vec::new());
+        match what {
+            Through::Reads => {
+                for _ in 0..DEPTH {
+                    buffers.push(queue.buffer(BLOCK as usize)?);
+                }
+            }
+            Through::Fills => {
+                let lease = file.lease(.., Access::Read, &LeaseOptions::default())?;
+                for at in (0..DEPTH as u64).map(|i| i * BLOCK) {
+                    leased.push(lease.buffer_at(at..at + BLOCK)?);
+                }
+            }
+        }
+        Ok(Rust { file, queue, buffers, leased, what })
+    }
+
+    fn go(&mut self, count: u64, rng: &mut Rng) -> Outcome {
+        let (mut done, mut completed) = (Vec::with_capacity(DEPTH), 0);
+        while completed < count {
+            let mut taken = true;
+            match self.what {
+                Through::Reads => {
+                    while let Some(buf) = self.buffers.pop() {
+                        let at = rng.below(SIZE / BLOCK) * BLOCK;
+                        taken &= self.queue.read(&self.file, at, buf, 0).is_ok();
+                    }
+                }
+                Through::Fills => {
+                    while let Some(buf) = self.leased.pop() {
+                        taken &= self.queue.fill(buf, 0).is_ok();
+                    }
+                }
+            }
+            if !taken {
+                return fail("the queue took no operation");
+            }
+            self.queue.poll(&mut done);
+            for mut c in done.drain(..) {
+                match self.what {
+                    Through::Reads => self.buffers.extend(c.buf.take()),
+                    Through::Fills => self.leased.extend(c.take_lease()),
+                }
+                if c.result? as u64 != BLOCK {
+                    return fail("a read was short");
+                }
+                completed += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Only so many operations, for callgrind.
+pub(crate) fn read(words: &[String]) -> Outcome {
+    let [language, what, count] = words else { return fail("three words") };
+    let Some((what, ..)) = ROWS.into_iter().find(|(_, word, _)| *word == what.as_str()) else {
+        return fail("reads or fills");
+    };
+    let (store, count, mut rng) = (store()?, count.parse()?, Rng::new(1));
+    match language.as_str() {
+        "c" => {
+            Rig::new(store, "file", DEPTH, what)?.go(count, || rng.below(SIZE / BLOCK))?;
+        }
+        _ => Rust::new(&store, what)?.go(count, &mut rng)?,
+    }
+    Ok(())
+}
+
+/// Instructions for each operation.
+fn instructions(site: &Site<'_>, language: &str, what: &str, count: u64) -> Option<f64> {
+    let program = std::env::current_exe().ok()?;
+    let collected = |count: u64| -> Option<u64> {
+        let out = Command::new("valgrind")
+            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+            .arg(&program)
+            .arg("--work")
+            .arg(site.dir)
+            .args(["--read-c", language, what, &count.to_string()])
+            .output()
+            .ok()
+            .filter(|out| out.status.success())?;
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        let line = said.lines().find_map(|line| line.split_once("Collected :"))?;
+        line.1.trim().split(' ').next()?.parse().ok()
+    };
+    let (few, many) = (collected(count)?, collected(3 * count)?);
+    Some(many.saturating_sub(few) as f64 / (2 * count) as f64)
+}
