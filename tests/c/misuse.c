@@ -26,6 +26,7 @@ int main(int argc, char **argv) {
     char data[16];
     pthread_t thread;
     SIZED(fh_info, info);
+    SIZED(fh_lease_options, hold);
     struct {
         fh_open_options known;
         uint64_t later;
@@ -47,6 +48,8 @@ int main(int argc, char **argv) {
     /* Sizes of structs, and flags. */
     info.size = 3;
     FAILS(FH_EINVAL, fh_store_info(store, &info));
+    hold.size = sizeof &hold;
+    FAILS(FH_EINVAL, fh_file_lease(file, FH_READ, 0, FH_TO_END, &hold, &lease));
     memset(&newer, 0, sizeof newer);
     newer.known.size = sizeof newer;
     FAILS(FH_ENOENT, fh_store_open("file:/nowhere/at/all", &newer.known, &none));

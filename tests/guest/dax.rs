@@ -14,7 +14,7 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 /// Makes the namespaces, once: one for file systems, one as a device.
-fn namespaces() -> (String, String) {
+pub(crate) fn namespaces() -> (String, String) {
     static MADE: Once = Once::new();
     MADE.call_once(|| {
         for (of, mode) in [("namespace0.0", "fsdax"), ("namespace1.0", "devdax")] {
@@ -51,7 +51,7 @@ fn on_xfs(then: impl FnOnce(&str)) {
     mounted("mkfs.xfs", &["-q", "-f", "-m", "reflink=0"], then);
 }
 
-fn fresh(uri: &str, size: Option<u64>) -> Arc<dyn Medium> {
+pub(crate) fn fresh(uri: &str, size: Option<u64>) -> Arc<dyn Medium> {
     format_target(uri, &MediumFormat { size, force: true }).expect("it opens")
 }
 

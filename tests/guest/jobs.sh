@@ -86,10 +86,11 @@ suite() {
   fi
 }
 
-# The store on a namespace, its journal on the region, and the region itself, while the whole
+# Stores on namespaces, with a journal on the region, and on persistent memory, while the whole
 # machine is killed: each time it is booted again, recovered and checked.
 kills() {
   local round rounds=2 status started=$SECONDS
+  dimms "$work"
   [ "$tier" = long ] && rounds=12
   job killed "/run/out/guest --test-threads=1 --exact killed::begins >/run/out/begins.log 2>&1"
   for ((round = 1; round <= rounds + 1; round++)); do
@@ -109,7 +110,7 @@ kills() {
 
 # Ends the guest some tenths of a second after it began to work.
 at_work() {
-  [ "$(compgen -G "$work/killed/out/at-work-*" | wc -l)" -eq 3 ] || return 1
+  [ "$(compgen -G "$work/killed/out/at-work-*" | wc -l)" -eq 5 ] || return 1
   worked=$((worked + 1))
   [ "$worked" -ge "$wanted" ]
 }
@@ -136,9 +137,10 @@ test_jobs() {
     mkdir -p "$work/dax/out" && cp "$work/vfio/out/region-holds" "$work/dax/out/" 2>/dev/null
     dimms "$work"
     suite dax 300 "dax again"
-    options=(-M q35 -m 1024)
     devices "$work"
     kills
+    options=(-M q35 -m 1024)
+    devices "$work"
     newer
   elif [ "$only" = killed ]; then
     kills
@@ -166,6 +168,7 @@ shell_job() {
 bench_job() {
   local lines compare doc=../docs/benchmarks.md
   provide fio fio "it measures the kernel's side" || exit 3
+  provide strace strace "it counts system calls" || exit 3
   lines=$(cargo build -p freehold-bench --bin compare --release --locked --message-format json \
     2>"$work/build.log") || { tail -n 40 "$work/build.log"; exit 1; }
   compare=$(sed -n 's/.*"name":"compare".*"executable":"\([^"]*\)".*/\1/p' <<<"$lines" | tail -n 1)

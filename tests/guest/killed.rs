@@ -3,21 +3,39 @@
 //! whose page cache outlives it: this shows recovery after an end at any moment, and says
 //! nothing of a loss of power.
 
-use crate::place::{FIRST, namespace, region, second, shared};
+use crate::dax::{fresh, namespaces};
+use crate::place::{FIRST, must, namespace, region, second, shared, wait};
 use freehold_engine::{FormatOptions, format_target};
 use freehold_tests::nvme::killed::{Promises, judge, prepare, work};
 use freehold_tests::random::Random;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// The stores, and a name for each: a journal beside its store, blocks of 512 bytes, and the
-/// journal on the region.
+/// Where ext4 is mounted with DAX.
+const MOUNTED: &str = "/run/mnt/killed";
+
+/// The stores, and a name for each: a journal beside its store, blocks of 512 bytes, the journal
+/// on the region, persistent memory in a file of ext4, and all of a devdax device.
 fn stores() -> Vec<(String, &'static str)> {
     vec![
         (namespace(FIRST, 1), "plain"),
         (namespace(&second(), 1), "small"),
         (format!("{}&journal=pmr", namespace(FIRST, 2)), "region"),
+        (in_file(), "dax"),
+        ("pmem:/dev/dax1.0".to_owned(), "devdax"),
     ]
+}
+
+fn in_file() -> String {
+    format!("pmem:{MOUNTED}/store?exclusive=1")
+}
+
+/// Mounts what was made in the first boot; ext4 has to recover, too.
+fn mount() {
+    let devices = ["/dev/pmem0", "/dev/dax1.0"];
+    wait("persistent memory", || devices.iter().all(|each| Path::new(each).exists()));
+    fs::create_dir_all(MOUNTED).expect("a folder");
+    must("mount", &["-o", "dax", devices[0], MOUNTED]);
 }
 
 fn kept(name: &str) -> PathBuf {
@@ -58,6 +76,10 @@ fn judged() {
 fn begins() {
     let force = FormatOptions { force: true, ..FormatOptions::default() };
     drop(format_target(&region(), &force).expect("the region is there"));
+    let (device, _) = namespaces();
+    must("mkfs.ext4", &["-q", "-F", "-b", "4096", &device]);
+    mount();
+    drop(fresh(&in_file(), Some(64 << 20)));
     for (uri, name) in stores() {
         prepare(&uri).expect("a new store").keep_in(&kept(name));
     }
@@ -66,11 +88,13 @@ fn begins() {
 
 #[test]
 fn goes_on() {
+    mount();
     judged();
     go_on();
 }
 
 #[test]
 fn ends() {
+    mount();
     judged();
 }

@@ -13,8 +13,14 @@ use std::time::Duration;
 /// Its first field is `size: u32`; it is `repr(C)`, and all zeroes, and any bytes at all, are a
 /// value of it.
 pub(crate) unsafe trait Sized32: Copy {
-    /// The least size that a caller may have: that of the first version.
+    /// The least size that a caller may have: that of the first version. One that is smaller is a
+    /// mistake, such as the size of a pointer to it.
     const LEAST: usize;
+}
+
+/// Where a field ends that begins at `offset`.
+pub(crate) const fn end_of<T, F>(offset: usize, _field: fn(&T) -> &F) -> usize {
+    offset + size_of::<F>()
 }
 
 macro_rules! sized {
@@ -22,7 +28,8 @@ macro_rules! sized {
         const _: () = assert!(std::mem::offset_of!($name, size) == 0);
         // SAFETY: the struct is repr(C), of integers and pointers, and begins with its size.
         unsafe impl $crate::args::Sized32 for $name {
-            const LEAST: usize = std::mem::offset_of!($name, $last);
+            const LEAST: usize =
+                $crate::args::end_of::<$name, _>(std::mem::offset_of!($name, $last), |s| &s.$last);
         }
     )*};
 }

@@ -307,23 +307,6 @@ impl<T> Deref for Used<T> {
     }
 }
 
-impl<T> Used<T> {
-    /// Goes on counting as a user, for whoever ends it by [`Used::again`].
-    pub(crate) fn keep(self) -> usize {
-        let index = self.index;
-        std::mem::forget(self);
-        index
-    }
-
-    /// A user that was kept.
-    ///
-    /// # Safety
-    /// It was kept by [`Used::keep`] of an object of this table, and comes back once.
-    pub(crate) unsafe fn again(table: &'static Table<T>, index: usize) -> Self {
-        Used { table, index }
-    }
-}
-
 impl<T> Drop for Used<T> {
     fn drop(&mut self) {
         let Some(slot) = self.table.at(self.index) else { return };

@@ -42,9 +42,8 @@ pub struct Use {
     /// None when it has ended.
     hold: Option<Hold>,
     writes: bool,
-    exclusive: bool,
     /// A user of the buffer, which so is neither submitted nor dropped.
-    buffer: usize,
+    buffer: Used<LeasedBuffer>,
 }
 
 impl Use {
@@ -88,11 +87,9 @@ impl Use {
 
 impl Drop for Use {
     fn drop(&mut self) {
-        // The pin ends first, then the buffer may go.
+        // The pin ends first, then another may exclude it, then the buffer may go.
         drop(self.hold.take());
-        // SAFETY: it was kept when the pin was made, and comes back once.
-        let buffer = unsafe { Used::again(fh_lease_buffer::table(), self.buffer) };
-        if let (true, Some(excluded)) = (self.exclusive, &buffer.excluded) {
+        if let Some(excluded) = &self.buffer.excluded {
             excluded.leave();
         }
     }
@@ -140,7 +137,6 @@ pub unsafe extern "C" fn fh_lease_buffer_pin(
 }
 
 fn make(buffer: Used<LeasedBuffer>, writes: bool) -> Outcome<Use> {
-    let exclusive = buffer.excluded.is_some();
     if let Some(excluded) = &buffer.excluded
         && !excluded.enter(writes)
     {
@@ -148,21 +144,18 @@ fn make(buffer: Used<LeasedBuffer>, writes: bool) -> Outcome<Use> {
         return Err(Fault::new(FH_EBUSY, why));
     }
     // It is a user from here on, whatever comes; what is counted above goes with it.
-    let mut made = Use { hold: None, writes, exclusive, buffer: 0 };
+    let mut made = Use { hold: None, writes, buffer };
+    let (kept, known) = (made.buffer.kept(), &made.buffer.known);
     // SAFETY: this user keeps the buffer from being submitted, moved or changed; who did so
     // before, or does so at the same time, breaks the contract of those calls.
-    let look = unsafe { buffer.kept().look() };
-    let held = match look {
-        Some(lent) => lent.hold(writes).map_err(Fault::from),
-        None => Err(buffer.kept().away(fh_lease_buffer::NAME)),
+    let Some(lent) = (unsafe { kept.look() }) else {
+        return Err(kept.away(fh_lease_buffer::NAME));
     };
-    if let (Ok(hold), Some(known)) = (&held, &buffer.known)
-        && let Ok((first, _)) = hold.as_ptr(0)
-    {
+    let hold = lent.hold(writes)?;
+    if let (Some(known), Ok((first, _))) = (known, hold.as_ptr(0)) {
         known.is_at(first.addr(), hold.len());
     }
-    made.buffer = buffer.keep();
-    made.hold = Some(held?);
+    made.hold = Some(hold);
     Ok(made)
 }
 

@@ -2,8 +2,9 @@
 //! kernel's own on the same controller, and our persistent memory beside the kernel's.
 //!
 //! `fio` holds what the kernel's side is asked for, `ours` what ours is, `dax` both sides of
-//! persistent memory.
+//! persistent memory; `calls` counts the system calls of either.
 
+pub mod calls;
 pub mod dax;
 pub mod fio;
 pub mod ours;

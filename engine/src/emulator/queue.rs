@@ -286,7 +286,7 @@ mod tests {
             let (at, [_, high]) = stores[0];
             assert_eq!(at, 0x1000 + u64::from(n % SIZE) * 16);
             // The phase tag is inverted on each pass (NVMe Base 1.4, 4.6).
-            let expected = n / SIZE % 2 == 0;
+            let expected = (n / SIZE).is_multiple_of(2);
             assert_eq!(high >> 48 & 1 == 1, expected != unseen, "entry {n}");
         }
     }

@@ -6,13 +6,15 @@ use crate::outcome::Outcome;
 use crate::results::{Results, Side, Unit};
 use freehold::{FormatOptions, Memory, Store};
 use freehold_bench::guest::fio::Job;
-use freehold_bench::guest::{block_device, dax, hand, ours, run as tool};
+use freehold_bench::guest::{block_device, calls, dax, hand, ours, run as tool};
 use freehold_engine::bus::Counted;
 use freehold_engine::medium::Medium;
 use freehold_engine::nvme::{Timeouts, open_on};
 use freehold_engine::vfio::{self, Vfio};
 use freehold_engine::{FormatOptions as MediumFormat, format_target};
+use serde_json::Value;
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,7 +26,8 @@ pub(crate) const HOW: &str = "A guest of QEMU with an emulated IOMMU (`./tests/q
     32 MiB, or of the whole namespace where it says raw or medium. Durable writes are one at a time: \
     O_DSYNC for the kernel, `write_durable_at` for us. Persistent memory is an emulated NVDIMM: files \
     on ext4 and XFS mounted with DAX against a store on the same device. A barrier of QEMU's \
-    region is an msync of all of its file on the host. Ratios are of one round each, their spread is \
+    region is an msync of all of its file on the host. System calls are counted by strace in runs \
+    that are not timed: what a longer one makes more than a short one, for each operation. Ratios are of one round each, their spread is \
     that of the rounds.";
 
 /// The controller with a Controller Memory Buffer and a region.
@@ -50,6 +53,7 @@ pub(crate) const RIVALS: &[(&str, &str)] = &[
 /// The values of one round, by row.
 struct Round<'a> {
     side: Side,
+    site: &'a Site<'a>,
     results: &'a mut Results,
     seen: BTreeMap<String, f64>,
 }
@@ -69,6 +73,15 @@ impl Round<'_> {
         self.results.note("guest", text);
     }
 
+    /// System calls for each operation of a row: once, since another round would find the same.
+    fn calls(&mut self, row: &str, count: impl FnOnce(&Path) -> io::Result<f64>) -> Outcome {
+        if self.site.round == 0 {
+            let found = count(self.site.dir)?;
+            self.number(format!("system calls for each: {row}"), found);
+        }
+        Ok(())
+    }
+
     /// How many times better the first row is than the best of the others.
     fn ratio(&mut self, ours: &str, theirs: &[&str]) {
         let best = theirs.iter().filter_map(|row| self.seen.get(*row)).copied();
@@ -80,12 +93,12 @@ impl Round<'_> {
     }
 }
 
-pub(crate) fn run(_: &Site<'_>, side: Side, results: &mut Results) -> Outcome {
+pub(crate) fn run(site: &Site<'_>, side: Side, results: &mut Results) -> Outcome {
     if std::env::var_os("FREEHOLD_GUEST").is_none() {
         results.note("guest", "Not measured here: it is run in a guest, by ./tests/qemu bench.");
         return Ok(());
     }
-    let mut round = Round { side, results, seen: BTreeMap::new() };
+    let mut round = Round { side, site, results, seen: BTreeMap::new() };
     kernel(&mut round)?;
     driver(&mut round)?;
     files(&mut round)?;
@@ -112,13 +125,16 @@ fn kernel(round: &mut Round<'_>) -> Outcome {
     let mut read = |path: &str, who: &str, engines: &[&str]| -> Outcome {
         for depth in DEPTHS {
             for engine in engines {
-                let rate = Job { path, engine, depth, durable_writes: false }.rate()?;
-                round.rate(format!("reads QD{depth}: kernel, {who}, {engine}"), rate);
+                let job = Job { path, engine, depth, durable_writes: false };
+                let row = format!("reads QD{depth}: kernel, {who}, {engine}");
+                round.rate(&row, job.rate()?);
+                round.calls(&row, |folder| job.calls(folder))?;
             }
         }
         let job = Job { path, engine: "io_uring", depth: 1, durable_writes: true };
-        round.rate(format!("durable overwrite: kernel, {who}"), job.rate()?);
-        Ok(())
+        let row = format!("durable overwrite: kernel, {who}");
+        round.rate(&row, job.rate()?);
+        round.calls(&row, |folder| job.calls(folder))
     };
     read(&device, "raw", &["io_uring", "libaio"])?;
     tool("mkfs.xfs", &["-q", "-f", &device])?;
@@ -191,6 +207,7 @@ fn files(round: &mut Round<'_>) -> Outcome {
     round.rate("durable append: ours", ours::appends(&plain)?);
     drop(file);
     plain.close()?;
+    calls_of_ours(round)?;
     drop(fresh(&format!("pmr:{FIRST}"))?);
     let apart = store(&format!("nvme:{FIRST}?journal=pmr"))?;
     let file = ours::file(&apart)?;
@@ -207,6 +224,29 @@ fn files(round: &mut Round<'_>) -> Outcome {
     round.rate("durable overwrite: ours, on the region", ours::overwrites(&file)?);
     drop(file);
     Ok(region.close()?)
+}
+
+/// System calls for each operation on a store, by the program's own benchmark.
+fn calls_of_ours(round: &mut Round<'_>) -> Outcome {
+    let program = std::env::var("FREEHOLD_PROGRAM").unwrap_or_else(|_| "freehold".into());
+    let uri = format!("nvme:{FIRST}");
+    drop(store(&uri)?);
+    let works = [("lease-read", "through a lease"), ("randread", "by offset")];
+    let reads = works.iter().flat_map(|(work, name)| {
+        DEPTHS.map(|depth| (*work, depth, format!("reads QD{depth}: {name}")))
+    });
+    let writes = [("overwrite-sync", 1, "durable overwrite: ours".to_owned())];
+    for (work, depth, row) in reads.chain(writes) {
+        let arguments = |seconds: u64| {
+            let all = format!(
+                "bench {work} {uri} --qd {depth} --seconds {seconds} --file-size 32M --json"
+            );
+            all.split(' ').map(str::to_owned).collect()
+        };
+        let done = |all: &Value| all["operations"].as_u64();
+        round.calls(&row, |folder| calls::each(folder, &program, arguments, done))?;
+    }
+    Ok(())
 }
 
 /// Persistent memory: two file systems of the kernel, and ours on the same device.
