@@ -86,9 +86,11 @@ other_kernel() {
   [ -e "$tree/lib/modules/$release/modules.dep" ] || depmod -b "$tree" "$release"
 }
 
-# The kernel's image without its packing, which the guest would undo more slowly.
+# The kernel's image without its packing, which the guest would undo more slowly. QEMU boots one
+# only by the entry that CONFIG_PVH gives it.
 unpacked() {
   local plain=$parts/vmlinux-$release at
+  grep -qs '^CONFIG_PVH=y' "${image%/*}/config-$release" || return 0
   if [ ! -s "$plain" ]; then
     at=$(grep -abo $'\xfd7zXZ' "$image" | head -n 1 | cut -d : -f 1)
     [ -n "$at" ] && tail -c "+$((at + 1))" "$image" | xz -dcq 2>/dev/null >"$plain.new"
@@ -134,10 +136,11 @@ first_tree() {
 accelerator() {
   accel=tcg,thread=multi
   if [ -w /dev/kvm ]; then
-    timeout 20 qemu-system-x86_64 -M q35 -accel kvm -cpu host -m 512 -nodefaults -nographic \
+    # Where it does not work, QEMU may be killed, of which the shell would tell.
+    (timeout 20 qemu-system-x86_64 -M q35 -accel kvm -cpu host -m 512 -nodefaults -nographic \
       -no-reboot -serial "file:$work/trial.log" -kernel "$image" -initrd "$first" \
       -append "console=ttyS0 quiet panic=-1 freehold.trial" \
-      -device isa-debug-exit,iobase=0xf4,iosize=0x1 >/dev/null 2>&1 </dev/null
+      -device isa-debug-exit,iobase=0xf4,iosize=0x1 </dev/null; exit $?) >/dev/null 2>&1
     [ $? -eq 85 ] && accel=kvm,kernel-irqchip=split
   fi
   echo "== guest: Linux $release, ${accel%%,*}"

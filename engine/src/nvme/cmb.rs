@@ -167,6 +167,14 @@ impl Cmb {
         Ok(())
     }
 
+    /// Takes it out of the device's addresses, for whoever has the controller next: it keeps
+    /// CMBMSC when it is disabled, and would take what lies at these addresses in his memory
+    /// for its own buffer. It is stopped.
+    pub(super) fn leave(link: &Link) {
+        // A controller that is gone keeps nothing.
+        let _ = link.bar.write64(reg::CMBMSC, 0);
+    }
+
     /// All of it.
     pub(super) fn pool(&self) -> &Pool {
         &self.pool

@@ -478,6 +478,17 @@ fn set_shadows(
     }
 }
 
+impl Controller {
+    /// Stops it for good, for whoever has it next; whether that is proved.
+    fn left(&self) -> bool {
+        let stopped = self.link.stop().is_ok();
+        if stopped && self.cmb.is_some() {
+            Cmb::leave(&self.link);
+        }
+        stopped
+    }
+}
+
 impl Drop for Controller {
     fn drop(&mut self) {
         // A child has neither the memory nor the controller, which its parent uses.
@@ -485,10 +496,10 @@ impl Drop for Controller {
             return;
         }
         let quiet = match self.end() {
-            Some(end) => end.quiet || self.link.stop().is_ok(),
+            Some(end) => end.quiet || self.left(),
             None => {
                 self.link.shut_down(SHUT_DOWN);
-                self.link.stop().is_ok() || self.link.function.release()
+                self.left() || self.link.function.release()
             }
         };
         if !quiet {

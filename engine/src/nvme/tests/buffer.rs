@@ -43,6 +43,18 @@ fn d6_cmbmsc_is_written_whole_and_the_buffer_is_used() {
     assert_eq!(medium.pool().taken(), 0, "nothing was copied to host memory");
 }
 
+/// A controller that is disabled keeps CMBMSC: whoever has it next would find its memory behind
+/// the buffer.
+#[test]
+fn a_controller_is_left_without_its_buffer_in_the_devices_addresses() {
+    let fake = Fake::with_buffer(256, all());
+    let medium = medium(&fake);
+    let placed = CmbMsc(fake.state().cmb_control.last().unwrap().1);
+    assert_eq!(placed.cmse(), 1);
+    drop(medium);
+    assert_eq!(fake.state().cmb_control.last(), Some(&(8, 0)));
+}
+
 #[test]
 fn each_attribute_is_heeded() {
     let none = CmbSz(0);
