@@ -1,7 +1,9 @@
 //! The kernel's driver and ours, one after the other: neither takes what the other has, and
 //! nothing is lost on the way.
 
-use crate::place::{FIRST, bound, driver, freehold, freehold_must, must, namespace, second, wait};
+use crate::place::{
+    FIRST, bound, driver, freehold, freehold_must, must, namespace, run, second, wait,
+};
 use freehold::{FormatOptions, OpenOptions, Store};
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -85,6 +87,12 @@ fn vfio_neither_side_formats_over_the_other() {
     let refused = freehold(&["format", &uri]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && said.contains("Freehold"), "{said}");
+    // Nor does one of the kernel's, which knows nothing of us: a superblock looks like a table of
+    // partitions to it.
+    let device = block_device(FIRST, 4);
+    let refused = run("mkfs.xfs", &["-q", &device]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("partition table"), "{said}");
     // The same store, through the kernel's driver.
     freehold_must(&["check", &uri]);
     bound(FIRST);

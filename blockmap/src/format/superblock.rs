@@ -16,7 +16,10 @@ pub const KNOWN_REFUSE: u64 = JOURNAL_APART;
 /// Features without which a store cannot be written, that this program knows.
 pub const KNOWN_READONLY: u64 = 0;
 /// Features that a program may ignore, that this one knows.
-pub const KNOWN_IGNORE: u64 = 0;
+pub const KNOWN_IGNORE: u64 = GUARD;
+/// The feature of a superblock that looks like an empty table of partitions to who does not know
+/// it, and so is not taken for a device that nobody uses. To us it says nothing.
+pub const GUARD: u64 = 1;
 
 /// The fields behind the header. The checkpoint's number is the header's generation.
 pub const LAYOUT: Layout = &[
@@ -42,6 +45,10 @@ pub const LAYOUT: Layout = &[
 /// What the feature `JOURNAL_APART` appends.
 pub const APART_LAYOUT: Layout = &[("journal_id", 272, 16), ("ring_blocks", 288, 8)];
 
+/// What the feature `GUARD` appends: four empty entries, and what a boot sector ends with.
+pub const GUARD_LAYOUT: Layout = &[("partitions", 446, 64), ("boot_signature", 510, 2)];
+const BOOT_SIGNATURE: [u8; 2] = [0x55, 0xaa];
+
 /// A root in the superblock. Offsets count from the root's own beginning.
 pub const ROOT_LAYOUT: Layout =
     &[("block", 0, 8), ("generation", 8, 8), ("level", 16, 1), ("reserved", 17, 7)];
@@ -49,6 +56,7 @@ pub const ROOT_LAYOUT: Layout =
 const ROOT: usize = end(ROOT_LAYOUT);
 const _: () = assert!(contiguous(LAYOUT, HEADER) && contiguous(ROOT_LAYOUT, 0) && ROOT == 24);
 const _: () = assert!(contiguous(APART_LAYOUT, end(LAYOUT)));
+const _: () = assert!(contiguous(GUARD_LAYOUT, 446) && end(GUARD_LAYOUT) == 512);
 
 /// The offset of a field, found when this is compiled.
 macro_rules! field {
@@ -92,6 +100,10 @@ pub fn encode(sb: &Superblock, addr: Addr, block: &mut [u8]) -> Result<()> {
             put(b, const { at(APART_LAYOUT, "journal_id") }, apart.id);
             put(b, const { at(APART_LAYOUT, "ring_blocks") }, apart.blocks.to_le_bytes());
         }
+        if sb.ignore_features & GUARD != 0 {
+            b[fields_end(sb.refuse_features)..end(GUARD_LAYOUT)].fill(0);
+            put(b, const { at(GUARD_LAYOUT, "boot_signature") }, BOOT_SIGNATURE);
+        }
     }
     let fields = HeaderFields {
         kind: Kind::Super,
@@ -99,7 +111,7 @@ pub fn encode(sb: &Superblock, addr: Addr, block: &mut [u8]) -> Result<()> {
         generation: sb.checkpoint,
         stamp: 0,
         entries: 0,
-        payload_len: payload_len(sb.refuse_features) as u32,
+        payload_len: payload_len(sb.refuse_features, sb.ignore_features) as u32,
         level: 0,
     };
     header::seal(block, &NO_ID, fields)
@@ -133,16 +145,18 @@ pub fn decode(block: &[u8], addr: Addr) -> Result<Superblock> {
     }
     let (head, payload) = header::open(block, &NO_ID, addr, None, Kind::Super)?;
     // Features that may be ignored can append fields.
-    if payload.len() < payload_len(refuse) {
+    let ignore = get_u64(b, field!("ignore_features"));
+    if payload.len() < payload_len(refuse, ignore) {
         return Err(FormatError::Short("superblock"));
     }
+    check_guard(b, refuse, ignore)?;
     if head.entries != 0 || head.stamp != 0 || head.level != 0 {
         return Err(FormatError::Malformed("a superblock has no entries, stamp or level"));
     }
     let sb = Superblock {
         refuse_features: refuse,
         readonly_features: get_u64(b, field!("readonly_features")),
-        ignore_features: get_u64(b, field!("ignore_features")),
+        ignore_features: ignore,
         store_id: get(b, field!("store_id")),
         blocks: get_u64(b, field!("blocks")),
         journal_start: get_u64(b, field!("journal_start")),
@@ -167,10 +181,32 @@ pub fn decode(block: &[u8], addr: Addr) -> Result<Superblock> {
     Ok(sb)
 }
 
+/// Where the fields end that are there without the guard.
+fn fields_end(refuse: u64) -> usize {
+    end(if refuse & JOURNAL_APART != 0 { APART_LAYOUT } else { LAYOUT })
+}
+
 /// Bytes of the payload that a store with these features needs.
-fn payload_len(refuse: u64) -> usize {
-    let layout = if refuse & JOURNAL_APART != 0 { APART_LAYOUT } else { LAYOUT };
-    end(layout) - HEADER
+fn payload_len(refuse: u64, ignore: u64) -> usize {
+    let end = if ignore & GUARD != 0 { end(GUARD_LAYOUT) } else { fields_end(refuse) };
+    end - HEADER
+}
+
+/// A guard is what it says, and nothing is in front of it but what other features append.
+fn check_guard(b: &[u8; BLOCK], refuse: u64, ignore: u64) -> Result<()> {
+    if ignore & GUARD == 0 {
+        return Ok(());
+    }
+    let signature: [u8; 2] = get(b, const { at(GUARD_LAYOUT, "boot_signature") });
+    let from = match ignore & !KNOWN_IGNORE {
+        0 => fields_end(refuse),
+        _ => const { at(GUARD_LAYOUT, "partitions") },
+    };
+    let empty = b[from..const { at(GUARD_LAYOUT, "boot_signature") }].iter().all(|byte| *byte == 0);
+    match empty && signature == BOOT_SIGNATURE {
+        true => Ok(()),
+        false => Err(FormatError::Malformed("a superblock's guard is another table")),
+    }
 }
 
 fn root_bytes(root: NodeRef) -> [u8; ROOT] {

@@ -2,6 +2,7 @@
 //! sides. Random values and damage are in the tests crate.
 
 use super::entries::{CountRun, Counts, EntryCodec, Extents, Files, Names, Space};
+use super::header::{self, CHECKSUM_AT, NO_ID};
 use super::journal::{
     GROUP_MAX_PAYLOAD, decode_group, decode_group_head, encode_group, encode_record,
 };
@@ -234,6 +235,29 @@ fn unknown_features_refuse_make_read_only_or_do_nothing() {
     let error = superblock::decode(&block, 0).unwrap_err();
     assert_eq!(error, FormatError::TooNew { version: super::VERSION, refuse: 2 });
     assert!(error.to_string().contains("version 3, required features 0x2"));
+}
+
+/// To who does not know us a guarded superblock is an empty table of partitions, which tools ask
+/// about before they overwrite it; and it is nothing but that.
+#[test]
+fn a_guard_is_an_empty_table_of_partitions() {
+    let apart = Some(ApartJournal { id: [3; 16], blocks: 77 });
+    let plain = Superblock { ignore_features: superblock::GUARD, ..sample_superblock() };
+    for sb in [plain.clone(), Superblock { refuse_features: 1, apart, ..plain }] {
+        let mut block = vec![0xee; BLOCK];
+        superblock::encode(&sb, 0, &mut block).unwrap();
+        assert!(block[446..510].iter().all(|byte| *byte == 0));
+        assert_eq!(block[510..512], [0x55, 0xaa]);
+        assert_eq!(superblock::decode(&block, 0), Ok(sb));
+        for (at, value) in [(300, 1), (450, 0x80), (510, 0)] {
+            let mut other = block.clone();
+            other[at] = value;
+            let crc = header::checksum(&other, &NO_ID);
+            other[CHECKSUM_AT..CHECKSUM_AT + 4].copy_from_slice(&crc.to_le_bytes());
+            let why = superblock::decode(&other, 0);
+            assert!(matches!(why, Err(FormatError::Malformed(_))), "{at}: {why:?}");
+        }
+    }
 }
 
 #[test]

@@ -218,7 +218,7 @@ impl Volume {
         let sb = Superblock {
             refuse_features: apart.map_or(0, |_| superblock::JOURNAL_APART),
             readonly_features: 0,
-            ignore_features: 0,
+            ignore_features: superblock::GUARD,
             store_id: self.id,
             blocks: self.blocks,
             journal_start: self.room.0,

@@ -190,7 +190,7 @@ impl Parts {
         Superblock {
             refuse_features: 0,
             readonly_features: 0,
-            ignore_features: 0,
+            ignore_features: superblock::GUARD,
             store_id: id,
             blocks,
             journal_start: 2,
