@@ -85,6 +85,7 @@ named! {
     r4_a_fence_that_fails_leaves_its_lease_recalled,
     a21_a_recall_that_is_withdrawn_is_so_for_delegates,
     r1_unflushed_bytes_of_what_is_cut_wholly_are_not_waited_for,
+    who_gave_a_lease_back_may_ask_again_at_once,
     b10_a_lease_that_is_over_keeps_nothing,
 }
 

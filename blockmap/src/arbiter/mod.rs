@@ -67,4 +67,4 @@ pub use kinds::{
 };
 pub use recall::{End, Fence, Partial, Recall};
 pub use table::{Cell, verdict};
-pub use waits::{Waits, WouldDeadlock};
+pub use waits::{Cause, Edge, Waits, WouldDeadlock};

@@ -22,7 +22,9 @@ use super::lease::LeaseCore;
 use super::plan::{decide, write_asks};
 use super::revoke::Taking;
 use super::write::{B, How};
-use crate::arbiter::{Answer, Change, Flags, Id, Ids, Refusal, Request, SessionId, Span, State};
+use crate::arbiter::{
+    Answer, Cause, Change, Edge, Flags, Id, Ids, Refusal, Request, SessionId, Span, State,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lane::{Io, Seen};
 use freehold_engine::pin::{self, PinState};
@@ -87,7 +89,6 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some((vol, file)) = self.listed.take() {
-            vol.leasing.waits().remove(self.number);
             vol.leave(&file, self.number);
         }
     }
@@ -172,7 +173,7 @@ impl Volume {
                     ticket.list(self, file);
                     // Who is in front may wait for leases of this session, and that for
                     // what this session's thread would do if it did not wait here.
-                    let front = t.arbiter.claimant(older);
+                    let front = t.arbiter.claimant(older).map(|who| (who, Cause::Turn(older)));
                     self.wait_on(number, who, front.as_slice())?;
                     return Ok(Some(Wait::Turn(older)));
                 }
@@ -201,13 +202,13 @@ impl Volume {
 
     /// Whoever waits for whom is noted, and a circle refused.
     fn enlist(&self, t: &Table, ticket: u64, who: SessionId, holders: &[Id]) -> Result<()> {
-        let session = |id: &Id| t.arbiter.entry(*id).map(|e| e.holder.session);
-        let sessions: SmallVec<[SessionId; 4]> = holders.iter().filter_map(session).collect();
-        self.wait_on(ticket, who, &sessions)
+        let edge = |id: &Id| Some((t.arbiter.entry(*id)?.holder.session, Cause::Held(*id)));
+        let edges: SmallVec<[Edge; 4]> = holders.iter().filter_map(edge).collect();
+        self.wait_on(ticket, who, &edges)
     }
 
-    fn wait_on(&self, ticket: u64, who: SessionId, sessions: &[SessionId]) -> Result<()> {
-        self.leasing.waits().add(ticket, who, sessions).map_err(|by| {
+    fn wait_on(&self, ticket: u64, who: SessionId, edges: &[Edge]) -> Result<()> {
+        self.leasing.waits().add(ticket, who, edges).map_err(|by| {
             Error::new(
                 ErrorKind::WouldDeadlock,
                 format!(
@@ -217,6 +218,14 @@ impl Volume {
                 ),
             )
         })
+    }
+
+    /// A lease or seal of this table is in nobody's way any more.
+    pub(super) fn in_no_way(&self, t: &Table, id: Id) {
+        // Whoever waits is listed.
+        if t.arbiter.claims().next().is_some() {
+            self.leasing.waits().over(Cause::Held(id));
+        }
     }
 
     /// Waits until there is a point in asking again. No range is held.
@@ -360,6 +369,7 @@ impl Volume {
             // The last handle of one may just be going.
             if leases.iter().all(|l| l.id() != *id) {
                 t.arbiter.returned(*id);
+                self.in_no_way(t, *id);
             }
         }
         self.hold_again(t, &leases);
@@ -397,6 +407,10 @@ impl Volume {
         let mut out = Taking::default();
         file.guards.with(|t| {
             t.arbiter.leave(ticket);
+            let mut waits = self.leasing.waits();
+            waits.remove(ticket);
+            waits.over(Cause::Turn(ticket));
+            drop(waits);
             for id in t.arbiter.recalled() {
                 self.withdraw(t, file.id, id, &mut out);
             }

@@ -511,7 +511,11 @@ impl Drop for LeaseCore {
         }
         let (open, end, waited) = self.file_state().guards.with(|t| {
             let open = t.leave(self);
-            (open, t.arbiter.returned(self.id), t.arbiter.claims().next().is_some())
+            let end = t.arbiter.returned(self.id);
+            if let (Some(vol), End::Gone(_)) = (&vol, &end) {
+                vol.in_no_way(t, self.id);
+            }
+            (open, end, t.arbiter.claims().next().is_some())
         });
         if let Some(vol) = vol
             && (waited || matches!(end, End::Gone(Some(_))))

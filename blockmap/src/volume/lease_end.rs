@@ -126,6 +126,7 @@ impl Volume {
                     }
                     let Some(lease) = t.lease(id) else {
                         let _ = t.arbiter.revoked(id);
+                        self.in_no_way(t, id);
                         continue;
                     };
                     let _ = pin::recall(&[lease.pins()]);

@@ -114,6 +114,7 @@ impl Volume {
             if lease.is_none() && t.arbiter.slot(*id).is_some() {
                 // Its last handle is just going.
                 t.arbiter.returned(*id);
+                self.in_no_way(t, *id);
                 continue;
             }
             self.tell_recall(t, file, *id, (lease, asks), out);
@@ -143,6 +144,7 @@ impl Volume {
         let id = lease.id();
         t.arbiter.fencing(id);
         t.arbiter.revoked(id);
+        self.in_no_way(t, id);
         out.taken = true;
         let event = Event::Revoked { id, file: lease.file_id() };
         out.events.push((lease.session().clone(), event));
@@ -206,6 +208,7 @@ impl Volume {
         lease.layout().is |= Is::GONE | Is::TAKEN;
         out.files.extend(t.leave(lease));
         t.arbiter.take(lease.id());
+        self.in_no_way(t, lease.id());
         out.taken = true;
         let event = Event::Revoked { id: lease.id(), file: lease.file_id() };
         out.events.push((lease.session().clone(), event));
@@ -319,7 +322,10 @@ impl Volume {
         }
         let Some(lease) = lease else {
             // Its last handle is just going.
-            file.guards.with(|t| t.arbiter.revoked(id));
+            file.guards.with(|t| {
+                t.arbiter.revoked(id);
+                self.in_no_way(t, id);
+            });
             return Ok(());
         };
         self.fence_begun(io, Begun::new(file, lease)).await
@@ -345,6 +351,7 @@ impl Volume {
                 lease.layout().is |= Is::GONE;
                 let open = t.leave(lease);
                 let _ = t.arbiter.revoked(id);
+                self.in_no_way(t, id);
                 open
             }
             Err(_) => {

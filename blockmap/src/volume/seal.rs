@@ -187,6 +187,7 @@ impl Drop for SealCore {
         self.who.held.fetch_sub(1, Ordering::AcqRel);
         self.file.state().guards.with(|t| {
             let _ = t.arbiter.clear(self.id, self.who.id());
+            self.file.volume().in_no_way(t, self.id);
         });
         self.file.volume().announce();
     }

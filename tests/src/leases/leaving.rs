@@ -1,6 +1,6 @@
 //! What a lease leaves behind that is not in force any more: nothing that anybody waits for.
 
-use super::world::{B, LONG, World, demand, ended, refused, sound, text, wait};
+use super::world::{B, LONG, World, demand, ended, finish, refused, sound, text, wait};
 use crate::cases::Verdict;
 use freehold_blockmap::arbiter::{Access, State};
 use freehold_blockmap::{Event, FormatSpec, LeaseSpec, Volume};
@@ -44,6 +44,38 @@ pub fn r1_unflushed_bytes_of_what_is_cut_wholly_are_not_waited_for() -> Verdict 
     lease.clean();
     op.end("the punch")?.map_err(text)?;
     all.end("the truncate")?.map_err(text)?;
+    sound(&w.vol)
+}
+
+/// Who gives back what he was asked for may ask for it anew at once: he waits his turn behind whoever
+/// wanted it, who does not wait for him any more, even if that one's thread has not come to see it.
+pub fn who_gave_a_lease_back_may_ask_again_at_once() -> Verdict {
+    let w = World::memory()?;
+    for part in [false, true] {
+        let lease = w.lease(Access::Exclusive, 0, 8)?;
+        let pin = lease.hold().map_err(|e| e.to_string())?;
+        // Another session's write, which nobody drives after it was submitted.
+        let mut q = w.queue()?;
+        let mut buf = q.buffer(B as usize).map_err(text)?;
+        buf.fill(2);
+        q.write(&w.file, 4 * B, buf, 1).map_err(|_| "refused".to_owned())?;
+        let mut none = Vec::new();
+        demand(q.poll(&mut none) == 0, || "a write went on under a pin".into())?;
+        drop(pin);
+        match part {
+            false => w.vol.return_lease(&lease).map_err(text)?,
+            true => drop(lease),
+        }
+        let (holder, vol) = (w.holder.clone(), w.vol.clone());
+        let file = w.of(&w.holder);
+        let again = w.begin(move |_, _| {
+            let spec = LeaseSpec { access: Access::Exclusive, max_hold: Duration::ZERO };
+            vol.lease(&file, &holder, (0, 8 * B), spec).map(drop)
+        });
+        again.waits("a lease behind a write")?;
+        finish(&mut q).map_err(text)?;
+        again.end("the new lease")?.map_err(text)?;
+    }
     sound(&w.vol)
 }
 

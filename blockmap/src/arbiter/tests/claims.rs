@@ -167,39 +167,63 @@ fn relocation_never_waits_and_goes_round() {
     );
 }
 
+/// Edges to sessions, for a lease of each.
+fn for_leases(sessions: &[SessionId]) -> Vec<Edge> {
+    sessions.iter().map(|session| (*session, Cause::Held(100 + session))).collect()
+}
+
+/// An edge goes with its cause, before whoever waited has found out.
+#[test]
+fn deadlock_is_none_once_the_cause_is_over() {
+    let mut waits = Waits::default();
+    let both = [(A, Cause::Held(1)), (A, Cause::Turn(9)), (C, Cause::Held(2))];
+    assert_eq!(waits.add(1, B, &both), Ok(()));
+    let behind = [(B, Cause::Turn(1))];
+    assert_eq!(waits.add(2, A, &behind), Err(WouldDeadlock { holder: B }));
+    waits.over(Cause::Held(1));
+    assert_eq!(waits.add(2, A, &behind), Err(WouldDeadlock { holder: B }), "its turn is to come");
+    waits.over(Cause::Turn(9));
+    assert_eq!(waits.add(2, A, &behind), Ok(()));
+    assert_eq!(waits.add(3, C, &[(A, Cause::Held(1))]), Err(WouldDeadlock { holder: A }));
+    waits.over(Cause::Turn(1));
+    waits.over(Cause::Held(2));
+    waits.over(Cause::Held(77));
+    assert!(waits.is_empty());
+}
+
 #[test]
 fn deadlock_of_two_sessions() {
     let mut waits = Waits::default();
-    assert_eq!(waits.add(1, A, &[B]), Ok(()));
-    assert_eq!(waits.add(2, B, &[C, A]), Err(WouldDeadlock { holder: A }));
-    assert_eq!(waits.add(2, B, &[C]), Ok(()), "who was refused left nothing behind");
-    assert_eq!(waits.add(3, C, &[A]), Err(WouldDeadlock { holder: A }));
+    assert_eq!(waits.add(1, A, &for_leases(&[B])), Ok(()));
+    assert_eq!(waits.add(2, B, &for_leases(&[C, A])), Err(WouldDeadlock { holder: A }));
+    assert_eq!(waits.add(2, B, &for_leases(&[C])), Ok(()), "who was refused left nothing behind");
+    assert_eq!(waits.add(3, C, &for_leases(&[A])), Err(WouldDeadlock { holder: A }));
     waits.remove(1);
-    assert_eq!(waits.add(3, C, &[A]), Ok(()));
+    assert_eq!(waits.add(3, C, &for_leases(&[A])), Ok(()));
 }
 
 #[test]
 fn deadlock_of_three_sessions_is_told_to_the_last() {
     let mut waits = Waits::default();
-    assert_eq!(waits.add(1, A, &[B]), Ok(()));
-    assert_eq!(waits.add(2, B, &[C]), Ok(()));
-    assert_eq!(waits.add(3, C, &[A]), Err(WouldDeadlock { holder: A }));
-    assert_eq!(waits.add(4, C, &[4]), Ok(()));
-    assert_eq!(waits.add(5, 4, &[5]), Ok(()));
+    assert_eq!(waits.add(1, A, &for_leases(&[B])), Ok(()));
+    assert_eq!(waits.add(2, B, &for_leases(&[C])), Ok(()));
+    assert_eq!(waits.add(3, C, &for_leases(&[A])), Err(WouldDeadlock { holder: A }));
+    assert_eq!(waits.add(4, C, &for_leases(&[4])), Ok(()));
+    assert_eq!(waits.add(5, 4, &for_leases(&[5])), Ok(()));
     // Another wait of the same sessions changes nothing about it.
-    assert_eq!(waits.add(6, A, &[C]), Ok(()));
-    assert_eq!(waits.add(7, 5, &[B]), Err(WouldDeadlock { holder: B }));
+    assert_eq!(waits.add(6, A, &for_leases(&[C])), Ok(()));
+    assert_eq!(waits.add(7, 5, &for_leases(&[B])), Err(WouldDeadlock { holder: B }));
 }
 
 #[test]
 fn deadlock_is_looked_for_in_what_an_operation_waits_for_now() {
     let mut waits = Waits::default();
-    assert_eq!(waits.add(1, A, &[B]), Ok(()));
-    assert_eq!(waits.add(1, A, &[C]), Ok(()));
-    assert_eq!(waits.add(2, B, &[A]), Ok(()), "1 waits for C alone");
-    assert_eq!(waits.add(1, A, &[B]), Err(WouldDeadlock { holder: B }));
+    assert_eq!(waits.add(1, A, &for_leases(&[B])), Ok(()));
+    assert_eq!(waits.add(1, A, &for_leases(&[C])), Ok(()));
+    assert_eq!(waits.add(2, B, &for_leases(&[A])), Ok(()), "1 waits for C alone");
+    assert_eq!(waits.add(1, A, &for_leases(&[B])), Err(WouldDeadlock { holder: B }));
     // What it waited for before stays.
-    assert_eq!(waits.add(3, C, &[A]), Err(WouldDeadlock { holder: A }));
+    assert_eq!(waits.add(3, C, &for_leases(&[A])), Err(WouldDeadlock { holder: A }));
     for ticket in [1, 2, 2, 99] {
         waits.remove(ticket);
     }
@@ -209,8 +233,8 @@ fn deadlock_is_looked_for_in_what_an_operation_waits_for_now() {
 #[test]
 fn operations_of_one_session_may_wait_for_one_another() {
     let mut waits = Waits::default();
-    assert_eq!(waits.add(1, A, &[A]), Ok(()));
+    assert_eq!(waits.add(1, A, &for_leases(&[A])), Ok(()));
     assert!(waits.is_empty());
-    assert_eq!(waits.add(2, A, &[A, B]), Ok(()));
-    assert_eq!(waits.add(3, B, &[A]), Err(WouldDeadlock { holder: A }));
+    assert_eq!(waits.add(2, A, &for_leases(&[A, B])), Ok(()));
+    assert_eq!(waits.add(3, B, &for_leases(&[A])), Err(WouldDeadlock { holder: A }));
 }
