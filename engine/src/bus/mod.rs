@@ -21,11 +21,13 @@
 
 mod bar;
 mod counted;
+mod mapped;
 #[cfg(test)]
 mod tests;
 
 pub use bar::{Area, Bar, InFile, Mmio, Register, Registers};
 pub use counted::Counted;
+pub(crate) use mapped::Mapped;
 
 use crate::medium::Result;
 use rustix::event::PollFlags;

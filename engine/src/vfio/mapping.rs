@@ -11,10 +11,10 @@
 //! then its addresses are memory of this process that reads as all ones, as the registers of a
 //! device do that is not there. docs/decisions/0031 says why that is right.
 
-use crate::bus::Mmio;
+use crate::bus::{Mapped, Mmio};
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
-use rustix::mm::{Advice, MapFlags, ProtFlags};
+use rustix::mm::{MapFlags, ProtFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::OnceLock;
@@ -26,27 +26,18 @@ const MOST_FILLED: usize = 8 << 30;
 
 /// Mapped device memory. A forked child does not have it.
 #[derive(Debug)]
-pub(super) struct Pages {
-    base: NonNull<u8>,
-    len: usize,
-}
+pub(super) struct Pages(Mapped);
 
-// SAFETY: an address and a length; what is done there are volatile accesses, which any
-// thread may make (`Mmio`).
-unsafe impl Send for Pages {}
-// SAFETY: as above.
-unsafe impl Sync for Pages {}
-
-// SAFETY: `map` made the mapping page-aligned, for reading and writing; it lasts until the
-// drop, and `revoke` puts another like it in its place. Why no access traps is said above. No
+// SAFETY: the mapping is page-aligned, for reading and writing; it lasts until the drop, and
+// `revoke` puts another like it in its place. Why no access traps is said above. No
 // reference is made to it here.
 unsafe impl Mmio for Pages {
     fn base(&self) -> NonNull<u8> {
-        self.base
+        self.0.base()
     }
 
     fn len(&self) -> usize {
-        self.len
+        self.0.len()
     }
 }
 
@@ -56,29 +47,7 @@ impl Pages {
     /// # Errors
     /// What the kernel says; then the registers are reached by system calls.
     pub(super) fn map(device: BorrowedFd<'_>, offset: u64, len: u64) -> Result<Self, Errno> {
-        let len = usize::try_from(len).ok().filter(|&len| len > 0 && len <= isize::MAX as usize);
-        let len = len.ok_or(Errno::OVERFLOW)?;
-        // SAFETY: no address is asked for, so no existing mapping is replaced, and nothing
-        // refers to the new one yet.
-        let base = unsafe {
-            rustix::mm::mmap(
-                std::ptr::null_mut(),
-                len,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::SHARED,
-                device,
-                offset,
-            )
-        }?;
-        let base = NonNull::new(base.cast::<u8>()).ok_or(Errno::NOMEM)?;
-        let pages = Self { base, len };
-        pages.keep_from_children()?;
-        Ok(pages)
-    }
-
-    fn keep_from_children(&self) -> Result<(), Errno> {
-        // SAFETY: exactly our mapping; the advice changes only what a child inherits.
-        unsafe { rustix::mm::madvise(self.base.as_ptr().cast(), self.len, Advice::LinuxDontFork) }
+        Mapped::new(device, offset, len).map(Self)
     }
 
     /// Puts memory that reads as all ones in place of the device's, for good. The device may
@@ -89,11 +58,11 @@ impl Pages {
     pub(super) fn revoke(&self) -> Result<(), Errno> {
         let both = ProtFlags::READ | ProtFlags::WRITE;
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
-        let whole = self.len.next_multiple_of(rustix::param::page_size());
-        let filler = ones().filter(|_| self.len <= MOST_FILLED);
+        let whole = self.0.len().next_multiple_of(rustix::param::page_size());
+        let filler = ones().filter(|_| self.0.len() <= MOST_FILLED);
         let mut done = 0;
         while done < whole {
-            let at = self.base.as_ptr().wrapping_add(done).cast();
+            let at = self.0.base().as_ptr().wrapping_add(done).cast();
             let len = match filler {
                 Some(_) => (whole - done).min(FILLER),
                 None => whole - done,
@@ -109,19 +78,7 @@ impl Pages {
             }?;
             done += len;
         }
-        self.keep_from_children()
-    }
-}
-
-impl Drop for Pages {
-    fn drop(&mut self) {
-        // A child does not have it, and may have something else there.
-        if crate::fork::in_child() {
-            return;
-        }
-        // SAFETY: the mapping is ours and goes with its owner; whoever accesses it keeps the
-        // owner (`Mmio` is shared by `Arc`).
-        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len) };
+        self.0.keep_from_children()
     }
 }
 
@@ -147,7 +104,7 @@ mod tests {
     fn word(pages: &Pages, at: usize) -> u32 {
         assert!(at + 4 <= pages.len());
         // SAFETY: inside the mapping, aligned, volatile.
-        unsafe { pages.base.as_ptr().add(at).cast::<u32>().read_volatile() }
+        unsafe { pages.base().as_ptr().add(at).cast::<u32>().read_volatile() }
     }
 
     #[test]
@@ -162,7 +119,7 @@ mod tests {
             assert_eq!(word(&pages, at), u32::MAX, "at {at}");
         }
         // SAFETY: as in `word`.
-        unsafe { pages.base.as_ptr().cast::<u32>().write_volatile(5) };
+        unsafe { pages.base().as_ptr().cast::<u32>().write_volatile(5) };
         let (mut bytes, again) = ([9; 4], Pages::map(file.as_fd(), 0, 4096).unwrap());
         rustix::io::pread(&file, &mut bytes, 0).unwrap();
         assert_eq!((bytes, word(&again, 0)), ([0; 4], 0), "a store went to the device");

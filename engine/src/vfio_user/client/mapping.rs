@@ -6,11 +6,10 @@
 //! docs/decisions/0018. Everything else goes by messages.
 
 use super::Mapping;
-use crate::bus::{InFile, Mmio};
+use crate::bus::{InFile, Mapped, Mmio};
 use crate::medium::{Error, ErrorKind, Result};
 use crate::vfio_user::socket::Peer;
 use rustix::fs::{FileType, SealFlags};
-use rustix::mm::{Advice, MapFlags, ProtFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
@@ -47,28 +46,21 @@ fn cannot_shrink(file: BorrowedFd<'_>) -> bool {
 /// Pages of a server's file.
 #[derive(Debug)]
 pub(super) struct Pages {
-    base: NonNull<u8>,
-    len: usize,
+    mapped: Mapped,
     /// A descriptor of our own, if there was one to be had, and where the pages are in it.
     file: Option<(OwnedFd, u64)>,
 }
-
-// SAFETY: an address and a length; what is done there are volatile accesses, which any
-// thread may make (`Mmio`).
-unsafe impl Send for Pages {}
-// SAFETY: as above.
-unsafe impl Sync for Pages {}
 
 // SAFETY: `map` made the mapping page-aligned, for reading and writing, with all its bytes
 // inside the file, and only of a file that `may_map`; it lasts until the drop. No
 // reference is ever made to it.
 unsafe impl Mmio for Pages {
     fn base(&self) -> NonNull<u8> {
-        self.base
+        self.mapped.base()
     }
 
     fn len(&self) -> usize {
-        self.len
+        self.mapped.len()
     }
 
     fn file(&self) -> Option<InFile<'_>> {
@@ -92,43 +84,13 @@ impl Pages {
         }
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         let inside = offset.checked_add(len).is_some_and(|end| end <= size);
-        let Ok(bytes) = usize::try_from(len) else {
-            return Err(invalid(format!("{len} bytes do not fit in memory")));
-        };
-        if !inside || bytes == 0 || bytes > isize::MAX as usize || !offset.is_multiple_of(page) {
+        if !inside || len == 0 || !offset.is_multiple_of(page) {
             return Err(invalid(format!("no bytes {offset}..+{len} in a file of {size} bytes")));
         }
-        // SAFETY: no address is asked for, so no existing mapping is replaced, and nothing
-        // refers to the new one yet.
-        let base = unsafe {
-            rustix::mm::mmap(
-                std::ptr::null_mut(),
-                bytes,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::SHARED,
-                file.as_fd(),
-                offset,
-            )
-        };
         let limit = |e| Error::new(ErrorKind::Limit, format!("cannot map registers: {e}"));
-        let base = base.map_err(limit)?;
-        let Some(base) = NonNull::new(base.cast::<u8>()) else {
-            return Err(invalid("the system mapped registers at address 0".into()));
-        };
+        let mapped = Mapped::new(file, offset, len).map_err(limit)?;
         let file = file.try_clone_to_owned().ok().map(|file| (file, offset));
-        let pages = Self { base, len: bytes, file };
-        // SAFETY: exactly the new mapping; the advice changes only what a child inherits.
-        unsafe { rustix::mm::madvise(base.as_ptr().cast(), bytes, Advice::LinuxDontFork) }
-            .map_err(limit)?;
-        Ok(pages)
-    }
-}
-
-impl Drop for Pages {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours and goes with its owner; whoever accesses it keeps
-        // the owner (`Mmio` is shared by `Arc`).
-        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len) };
+        Ok(Self { mapped, file })
     }
 }
 
