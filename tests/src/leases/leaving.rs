@@ -59,7 +59,7 @@ pub fn who_gave_a_lease_back_may_ask_again_at_once() -> Verdict {
         let mut buf = q.buffer(B as usize).map_err(text)?;
         buf.fill(2);
         q.write(&w.file, 4 * B, buf, 1).map_err(|_| "refused".to_owned())?;
-        let mut none = Vec::new();
+        let mut none: Vec<freehold_blockmap::Finished> = Vec::new();
         demand(q.poll(&mut none) == 0, || "a write went on under a pin".into())?;
         drop(pin);
         match part {
