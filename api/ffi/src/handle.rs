@@ -84,7 +84,8 @@ impl<T> Table<T> {
     /// The same for who knows the table's kind without asking it.
     #[inline(always)]
     fn slot_of(&self, handle: u64, kind: u64) -> Option<(&Slot<T>, u64)> {
-        if handle & 0xff != kind << 4 | 0xf {
+        // Generations of good handles are odd: an even one is that of a slot with nothing in it.
+        if handle & (1 << 32 | 0xff) != 1 << 32 | kind << 4 | 0xf {
             return None;
         }
         Some((self.at(index(handle))?, handle >> 32))

@@ -31,6 +31,23 @@ fn a_handle_is_good_until_it_is_freed_and_never_again() {
     }
 }
 
+/// A number that names a slot with nothing in it, in the generation that the slot is in.
+#[test]
+fn a_slot_with_nothing_in_it_has_no_handle() {
+    static TABLE: Table<String> = Table::new(5);
+    let freed = TABLE.insert("object".to_owned()).unwrap();
+    assert!(TABLE.remove(freed));
+    // The slot that was freed, one that was made and never used, one that was not made.
+    for bad in [freed + (1 << 32), 0x15f, 0x3f5f, 0x405f, 0x4_0000 | 0x5f] {
+        assert!(TABLE.enter(bad).is_none(), "{bad:#x}");
+        // SAFETY: what is found, if anything, is not freed here.
+        let (peeked, unused) = unsafe { (TABLE.peek(bad, 5), TABLE.peek_unused(bad, 5)) };
+        assert!(peeked.is_none() && matches!(unused, Peeked::None), "{bad:#x}");
+        assert!(!TABLE.remove(bad) && matches!(TABLE.take(bad), Taken::None), "{bad:#x}");
+    }
+    assert_eq!(TABLE.enter(TABLE.insert("next".to_owned()).unwrap()).unwrap().as_str(), "next");
+}
+
 #[test]
 fn an_object_goes_with_its_last_user() {
     static TABLE: Table<Counted> = Table::new(2);
