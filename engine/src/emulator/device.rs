@@ -207,6 +207,7 @@ impl Device for Served {
         if self.controller.poll(&self.dma) || self.controller.vanishes() {
             self.stay_awake();
             return match self.controller.take_vanish() {
+                None if self.controller.is_slow() => Work::Long,
                 None => Work::Busy,
                 Some(how) => {
                     self.exits = how == Vanish::Exit;

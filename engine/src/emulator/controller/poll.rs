@@ -10,8 +10,10 @@ use super::events::Event;
 use super::{Controller, MOST_LATE};
 use std::time::Instant;
 
-/// Commands that are taken from one queue in one look.
+/// Commands that are taken from one queue in one look; and where each is a call of the system,
+/// behind which messages wait.
 const BURST: u32 = 64;
+const SLOW_BURST: u32 = 1;
 /// Looks between two sweeps over doorbells that nobody should write.
 const SWEEP: u32 = 1 << 16;
 
@@ -46,6 +48,11 @@ impl Controller {
         busy
     }
 
+    /// Whether commands take far longer than a look at the socket.
+    pub(in super::super) fn is_slow(&self) -> bool {
+        self.disk.is_slow()
+    }
+
     /// Looks at one submission queue and takes what is there.
     fn look(&mut self, qid: u16, guest: &impl Guest) -> Reach<bool> {
         let slot = usize::from(qid);
@@ -67,7 +74,7 @@ impl Controller {
         }
         let cqid = sq.cqid;
         let mut did = false;
-        for _ in 0..BURST {
+        for _ in 0..if self.is_slow() { SLOW_BURST } else { BURST } {
             if self.late.len() >= MOST_LATE || !self.has_room(cqid, guest)? {
                 break;
             }

@@ -150,6 +150,11 @@ impl Disk {
         self.cache.is_some() || matches!(self.base, Base::File(_))
     }
 
+    /// Whether each access is a call of the system.
+    pub(super) fn is_slow(&self) -> bool {
+        matches!(self.base, Base::File(_))
+    }
+
     /// Whether space is taken as it is written.
     pub(super) fn is_thin(&self) -> bool {
         !self.is_null()

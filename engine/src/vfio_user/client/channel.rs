@@ -20,8 +20,9 @@ use std::time::{Duration, Instant};
 const MAX_UNSENT: usize = 64;
 
 /// An answer that comes as soon as this is taken without a sleep: to sleep and to be woken
-/// takes as long, and a barrier of a region is a message on which a commit waits.
-const AWAKE: Duration = Duration::from_micros(50);
+/// takes as long, and a barrier of a region is a message on which a commit waits, behind
+/// whatever the server is just doing.
+const AWAKE: Duration = Duration::from_micros(400);
 
 /// What the holder of the request lock works on.
 #[derive(Debug)]

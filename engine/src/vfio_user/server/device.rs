@@ -78,6 +78,9 @@ pub trait Device {
 pub enum Work {
     /// There may be more to do: poll again at once.
     Busy,
+    /// The same, after work that took longer than a look at the socket does: a message that has
+    /// come meanwhile goes first.
+    Long,
     /// Nothing to do. The thread may sleep until a message comes, or for so long. Before
     /// it says so, a device must have arranged that whoever has work for it sends a
     /// message, or must choose a short time.

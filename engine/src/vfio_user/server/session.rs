@@ -115,6 +115,7 @@ impl Session {
             polls += 1;
             match device.poll() {
                 Work::Busy => {}
+                Work::Long => polls = self.options.polls_per_look,
                 Work::Sleep(time) => {
                     self.sleep(device, time);
                     polls = self.options.polls_per_look;
