@@ -78,6 +78,9 @@ struct Args {
     /// Only read so many blocks by the C library, or by Rust: which, what, count
     #[arg(long, hide = true, num_args = 3, value_names = ["LANGUAGE", "WHAT", "COUNT"])]
     read_c: Option<Vec<String>>,
+    /// Only a loop of `guest`, for its system calls to be counted
+    #[arg(long, hide = true, num_args = 4, value_names = ["URI", "LOOP", "QD", "TIMES"])]
+    guest_loop: Option<Vec<String>>,
     /// What the document names as the version measured
     #[arg(long)]
     commit: Option<String>,
@@ -105,6 +108,9 @@ fn run(args: &Args) -> Outcome {
     }
     if let Some(words) = &args.read_nvme {
         return work::nvme::read(words);
+    }
+    if let Some(words) = &args.guest_loop {
+        return work::guest::looped(words);
     }
     if let Some(words) = &args.read_c {
         return work::c::read(words);

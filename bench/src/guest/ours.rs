@@ -103,13 +103,39 @@ pub fn fills(store: &Store, file: &File, depth: u32, memory: Memory) -> Result<f
     })
 }
 
-/// Durable overwrites of 4 KiB at random blocks of the file, a second.
+/// Durable overwrites of 4 KiB at random blocks of the file, one at a time, a second.
 ///
 /// # Errors
 /// What a write reports.
-pub fn overwrites(file: &File) -> Result<f64> {
-    let bytes = [0x33; BLOCK as usize];
-    timed(|n| file.write_durable_at(&bytes, place(n, BLOCKS) * BLOCK))
+pub fn overwrites(store: &Store, file: &File) -> Result<f64> {
+    let mut queue = store.queue(1)?;
+    let mut idle = Some(queue.buffer(BLOCK as usize)?);
+    idle.iter_mut().for_each(|buf| buf.fill(0x33));
+    let mut done = Vec::with_capacity(1);
+    timed(|n| {
+        if let Some(buf) = idle.take() {
+            let at = place(n, BLOCKS) * BLOCK;
+            queue.write_durable(file, at, buf, n).map_err(|r| r.error.unwrap_or_else(full))?;
+        }
+        while idle.is_none() {
+            queue.poll(&mut done);
+            for c in done.drain(..) {
+                c.result?;
+                idle = c.buf;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// The same through a lease on the file, where that is a window on the storage.
+///
+/// # Errors
+/// What the grant or a store reports.
+pub fn overwrites_by_lease(file: &File) -> Result<f64> {
+    let lease = file.lease(.., Access::Write, &LeaseOptions::default())?;
+    let (buffer, bytes) = (lease.buffer(Memory::Window)?, [0x33; BLOCK as usize]);
+    timed(|n| buffer.pin()?.store_durably(place(n, BLOCKS) * BLOCK, &bytes))
 }
 
 /// Durable appends of 4 KiB to a file that is emptied now and then, a second.

@@ -2,9 +2,9 @@
 //! kernel's persistent memory and ours (`guest`).
 
 use super::Site;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, fail};
 use crate::results::{Results, Side, Unit};
-use freehold::{FormatOptions, Memory, Store};
+use freehold::{FormatOptions, Memory, OpenOptions, Store};
 use freehold_bench::guest::fio::Job;
 use freehold_bench::guest::{block_device, calls, dax, hand, ours, run as tool};
 use freehold_engine::bus::Counted;
@@ -12,7 +12,7 @@ use freehold_engine::medium::Medium;
 use freehold_engine::nvme::{Timeouts, open_on};
 use freehold_engine::vfio::{self, Vfio};
 use freehold_engine::{FormatOptions as MediumFormat, format_target};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -24,7 +24,8 @@ pub(crate) const HOW: &str = "A guest of QEMU with an emulated IOMMU (`./tests/q
     ours over the kernel's VFIO, take turns on the same controllers; those with a Controller Memory \
     Buffer have their submission queues there, the others in host memory. 4 KiB at random places of \
     32 MiB, or of the whole namespace where it says raw or medium. Durable writes are one at a time: \
-    O_DSYNC for the kernel, `write_durable_at` for us. Persistent memory is an emulated NVDIMM: files \
+    O_DSYNC for the kernel; for us overwrites are `Queue::write_durable`, or copied and flushed through \
+    a lease's window, and appends `write_durable_at`. Persistent memory is an emulated NVDIMM: files \
     on ext4 and XFS mounted with DAX against a store on the same device. A barrier of QEMU's \
     region is an msync of all of its file on the host. System calls are counted by strace in runs \
     that are not timed: what a longer one makes more than a short one, for each operation. Ratios are of one round each, their spread is \
@@ -45,6 +46,8 @@ pub(crate) const RIVALS: &[(&str, &str)] = &[
     ("durable overwrite: ours", "durable overwrite: kernel, XFS"),
     ("pmem overwrite: ours", "pmem overwrite: ext4"),
     ("pmem overwrite: ours", "pmem overwrite: XFS"),
+    ("pmem overwrite: ours, through a lease", "pmem overwrite: ext4"),
+    ("pmem overwrite: ours, through a lease", "pmem overwrite: XFS"),
     ("pmem append: ours", "pmem append: ext4"),
     ("pmem append: ours", "pmem append: XFS"),
     ("pmem overwrite after a reflink: ours", "pmem overwrite after a reflink: XFS"),
@@ -115,6 +118,8 @@ pub(crate) fn run(site: &Site<'_>, side: Side, results: &mut Results) -> Outcome
         let of = |who: &str| format!("pmem {what}: {who}");
         round.ratio(&of("ours"), &[&of("ext4"), &of("XFS")]);
     }
+    let theirs = ["pmem overwrite: ext4", "pmem overwrite: XFS"];
+    round.ratio("pmem overwrite: ours, through a lease", &theirs);
     Ok(())
 }
 
@@ -203,7 +208,7 @@ fn files(round: &mut Round<'_>) -> Outcome {
         let rate = ours::fills(&plain, &file, depth, Memory::Cmb)?;
         round.rate(format!("reads QD{depth}: through a lease, data in the CMB"), rate);
     }
-    round.rate("durable overwrite: ours", ours::overwrites(&file)?);
+    round.rate("durable overwrite: ours", ours::overwrites(&plain, &file)?);
     round.rate("durable append: ours", ours::appends(&plain)?);
     drop(file);
     plain.close()?;
@@ -211,7 +216,8 @@ fn files(round: &mut Round<'_>) -> Outcome {
     drop(fresh(&format!("pmr:{FIRST}"))?);
     let apart = store(&format!("nvme:{FIRST}?journal=pmr"))?;
     let file = ours::file(&apart)?;
-    round.rate("durable overwrite: ours, journal on the region", ours::overwrites(&file)?);
+    let rate = ours::overwrites(&apart, &file)?;
+    round.rate("durable overwrite: ours, journal on the region", rate);
     round.rate("durable append: ours, journal on the region", ours::appends(&apart)?);
     drop(file);
     apart.close()?;
@@ -221,31 +227,52 @@ fn files(round: &mut Round<'_>) -> Outcome {
         "reads QD1: by offset, data in the PMR",
         ours::reads(&region, &file, 1, Memory::Dma)?,
     );
-    round.rate("durable overwrite: ours, on the region", ours::overwrites(&file)?);
+    round.rate("durable overwrite: ours, on the region", ours::overwrites(&region, &file)?);
     drop(file);
     Ok(region.close()?)
 }
 
-/// System calls for each operation on a store, by the program's own benchmark.
+/// System calls for each operation on a store, in the loops of the table.
 fn calls_of_ours(round: &mut Round<'_>) -> Outcome {
-    let program = std::env::var("FREEHOLD_PROGRAM").unwrap_or_else(|_| "freehold".into());
+    let program = std::env::current_exe()?;
+    let program = program.to_str().ok_or("a program whose name is not UTF-8")?;
     let uri = format!("nvme:{FIRST}");
-    drop(store(&uri)?);
-    let works = [("lease-read", "through a lease"), ("randread", "by offset")];
+    let made = store(&uri)?;
+    drop(ours::file(&made)?);
+    made.close()?;
+    let works = [("fills", "through a lease"), ("reads", "by offset")];
     let reads = works.iter().flat_map(|(work, name)| {
         DEPTHS.map(|depth| (*work, depth, format!("reads QD{depth}: {name}")))
     });
-    let writes = [("overwrite-sync", 1, "durable overwrite: ours".to_owned())];
+    let writes = [("overwrites", 1, "durable overwrite: ours".to_owned())];
+    let folder = round.site.dir.to_str().ok_or("a folder whose name is not UTF-8")?;
     for (work, depth, row) in reads.chain(writes) {
-        let arguments = |seconds: u64| {
-            let all = format!(
-                "bench {work} {uri} --qd {depth} --seconds {seconds} --file-size 32M --json"
-            );
+        let arguments = |times: u64| {
+            let all = format!("--work {folder} --guest-loop {uri} {work} {depth} {times}");
             all.split(' ').map(str::to_owned).collect()
         };
         let done = |all: &Value| all["operations"].as_u64();
-        round.calls(&row, |folder| calls::each(folder, &program, arguments, done))?;
+        round.calls(&row, |folder| calls::each(folder, program, arguments, done))?;
     }
+    Ok(())
+}
+
+/// One of those loops so many times, in a process of its own; prints how often the device was
+/// asked.
+pub(crate) fn looped(words: &[String]) -> Outcome {
+    let [uri, work, depth, times] = words else { return fail("four words") };
+    let (depth, times): (u32, u64) = (depth.parse()?, times.parse()?);
+    let store = Store::open(uri, &OpenOptions::default())?;
+    let file = store.open_file(b"f")?;
+    for _ in 0..times {
+        match work.as_str() {
+            "fills" => ours::fills(&store, &file, depth, Memory::Dma)?,
+            "reads" => ours::reads(&store, &file, depth, Memory::Dma)?,
+            _ => ours::overwrites(&store, &file)?,
+        };
+    }
+    let stats = store.stats();
+    println!("{}", json!({ "operations": stats.device_reads + stats.device_writes }));
     Ok(())
 }
 
@@ -294,7 +321,8 @@ fn ours_on_dax(folder: &str, round: &mut Round<'_>) -> Outcome {
     let options = FormatOptions { size: Some(256 << 20), force: true, ..FormatOptions::default() };
     let store = Store::format(&uri, &options)?;
     let file = ours::file(&store)?;
-    round.rate("pmem overwrite: ours", ours::overwrites(&file)?);
+    round.rate("pmem overwrite: ours", ours::overwrites(&store, &file)?);
+    round.rate("pmem overwrite: ours, through a lease", ours::overwrites_by_lease(&file)?);
     round.rate("pmem append: ours", ours::appends(&store)?);
     round.rate(
         "pmem overwrite after a reflink: ours",
