@@ -23,6 +23,12 @@ pub trait Registers: Send + Sync {
     /// # Errors
     /// As [`Registers::read`].
     fn write(&self, bar: u8, offset: u64, from: &[u8]) -> Result<()>;
+
+    /// Whether a store into mapped registers is noticed by whoever they belong to, as hardware
+    /// does. A process at the other end has to be told when it sleeps.
+    fn sees_stores(&self) -> bool {
+        false
+    }
 }
 
 /// Where the bytes of a mapping are in a file: for whoever maps them a second time.
@@ -232,12 +238,15 @@ impl Register {
     }
 
     /// Writes it by a message, though it be mapped: where the other side has to be
-    /// woken, which a store does not do. A transport without messages stores.
+    /// woken, which a store does not do. Where stores are seen it is one.
     ///
     /// # Errors
     /// What the transport says.
     #[cold]
     pub fn send(&self, value: u32) -> Result<()> {
+        if self.at.is_some() && self.bar.others.sees_stores() {
+            return self.write(value);
+        }
         self.bar.others.write(self.bar.index, self.offset, &value.to_le_bytes())
     }
 

@@ -33,7 +33,7 @@ type Message = (u64, usize, Option<Vec<u8>>);
 
 /// What went by message.
 #[derive(Default)]
-struct Messages(Mutex<Vec<Message>>);
+struct Messages(Mutex<Vec<Message>>, bool);
 
 impl Registers for Messages {
     fn read(&self, bar: u8, offset: u64, to: &mut [u8]) -> Result<()> {
@@ -47,6 +47,28 @@ impl Registers for Messages {
         assert_eq!(bar, 2);
         self.0.lock().unwrap().push((offset, from.len(), Some(from.to_vec())));
         Ok(())
+    }
+
+    fn sees_stores(&self) -> bool {
+        self.1
+    }
+}
+
+/// A doorbell of hardware is a store, also where one at a process has to be a message: a system
+/// call for each would be what this driver is there to avoid.
+#[test]
+fn a_register_is_sent_where_stores_are_not_seen() {
+    for seen in [false, true] {
+        let messages = Arc::new(Messages(Mutex::default(), seen));
+        let memory = Arc::new(Page(UnsafeCell::new([0; 4096])));
+        let others: Arc<dyn Registers> = Arc::<Messages>::clone(&messages);
+        let bar = Bar::new(2, 0x4000, vec![Area { offset: 0x1000, memory }], others);
+        bar.register(0x1004).unwrap().send(7).unwrap();
+        assert_eq!(messages.0.lock().unwrap().is_empty(), seen);
+        assert_eq!(bar.read32(0x1004).unwrap(), if seen { 7 } else { 0 });
+        // What is not mapped goes by message in any case.
+        bar.register(0x2004).unwrap().send(7).unwrap();
+        assert_eq!(messages.0.lock().unwrap().len(), if seen { 1 } else { 2 });
     }
 }
 

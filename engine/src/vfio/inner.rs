@@ -161,6 +161,10 @@ impl Registers for Inner {
             held.device.write(&region, offset, from)
         })
     }
+
+    fn sees_stores(&self) -> bool {
+        true
+    }
 }
 
 pub(super) fn none(name: &str, bar: u8) -> Error {
