@@ -240,12 +240,11 @@ impl Queue {
         buffer: LeaseBuffer,
         tag: u64,
     ) -> std::result::Result<(), BufferRefused> {
-        let LeaseBuffer { share, place } = buffer;
-        match place {
-            Place::Dma(buf, len) => {
+        match buffer {
+            LeaseBuffer { share, place: Place::Dma(buf, len) } => {
                 self.queue.fill_share(share, buf, tag).map_err(|r| BufferRefused::back(r, len))
             }
-            place => self.window(LeaseBuffer { share, place }, tag, Through::Fill),
+            window => self.window(window, tag, Through::Fill),
         }
     }
 
@@ -283,13 +282,12 @@ impl Queue {
         buffer: LeaseBuffer,
         (tag, how): (u64, Through),
     ) -> std::result::Result<(), BufferRefused> {
-        let LeaseBuffer { share, place } = buffer;
-        match place {
-            Place::Dma(buf, len) => {
+        match buffer {
+            LeaseBuffer { share, place: Place::Dma(buf, len) } => {
                 let done = self.queue.flush_share(share, buf, (tag, how == Through::Persist));
                 done.map_err(|r| BufferRefused::back(r, len))
             }
-            place => self.window(LeaseBuffer { share, place }, tag, how),
+            window => self.window(window, tag, how),
         }
     }
 

@@ -3,9 +3,10 @@
 use crate::args::{self, answer, options, sized};
 use crate::fault::{Fault, Outcome, status};
 use crate::handle::{Peeked, Taken};
-use crate::kept::{self, Kept, Lends};
+use crate::kept::{self, Kept, Lends, pinned};
 use crate::object::{
-    Object, fh_buffer, fh_lease, fh_lease_buffer, fh_queue, give, not_forked, number, place, used,
+    Object, fh_buffer, fh_lease, fh_lease_buffer, fh_queue, give_with, not_forked, not_one, number,
+    place, used,
 };
 use crate::pin::Excluded;
 use crate::queue;
@@ -85,6 +86,7 @@ pub struct LeasedBuffer {
 
 impl Lends for fh_buffer {
     type Lent = Buffer;
+    const PINNED: bool = false;
 
     #[inline(always)]
     fn kept(inner: &FreeBuffer) -> &Kept<Buffer> {
@@ -94,6 +96,7 @@ impl Lends for fh_buffer {
 
 impl Lends for fh_lease_buffer {
     type Lent = LeaseBuffer;
+    const PINNED: bool = true;
 
     #[inline(always)]
     fn kept(inner: &LeasedBuffer) -> &Kept<LeaseBuffer> {
@@ -101,18 +104,19 @@ impl Lends for fh_lease_buffer {
     }
 }
 
-impl From<Buffer> for FreeBuffer {
-    fn from(buffer: Buffer) -> Self {
+impl FreeBuffer {
+    fn new(buffer: Buffer, handle: u64) -> Self {
         let (first, len) = (buffer.address().expose_provenance(), buffer.len());
-        FreeBuffer { kept: Kept::new(buffer), first, len }
+        FreeBuffer { kept: Kept::new(buffer, handle), first, len }
     }
 }
 
 impl LeasedBuffer {
-    fn new(buffer: LeaseBuffer, closes: bool) -> Self {
+    fn new(buffer: LeaseBuffer, closes: bool, handle: u64) -> Self {
         let exclusive = buffer.lease().access() == Access::Exclusive;
         let known = closes.then(|| Known::new(buffer.lease().id(), buffer.offset()));
-        LeasedBuffer { excluded: exclusive.then(Excluded::default), known, kept: Kept::new(buffer) }
+        let excluded = exclusive.then(Excluded::default);
+        LeasedBuffer { excluded, known, kept: Kept::new(buffer, handle) }
     }
 
     pub(crate) fn kept(&self) -> &Kept<LeaseBuffer> {
@@ -154,7 +158,7 @@ pub unsafe extern "C" fn fh_buffer_new(
         let memory = self::memory(memory)?;
         let made = queue::inside(queue)?.buffer_in(memory, bytes)?;
         // SAFETY: the caller gives a place for a handle.
-        unsafe { give(buffer, made.into()) }
+        unsafe { give_with(buffer, |handle| FreeBuffer::new(made, handle)) }
     })
 }
 
@@ -241,7 +245,7 @@ pub unsafe extern "C" fn fh_lease_buffer_new(
             (length, _) => lease.buffer_in(memory, o.offset..args::end(o.offset, length)?)?,
         };
         // SAFETY: the caller gives a place for a handle.
-        unsafe { give(buffer, LeasedBuffer::new(made, closes)) }
+        unsafe { give_with(buffer, |handle| LeasedBuffer::new(made, closes, handle)) }
     })
 }
 
@@ -283,23 +287,16 @@ fn alone<R>(
     not_forked()?;
     // SAFETY: the caller is alone with the buffer, by the contract of these calls, and pins,
     // which others may have, are looked for.
-    let inner = match unsafe {
-        fh_lease_buffer::table().peek_unused(number(buffer), fh_lease_buffer::KIND)
-    } {
+    let inner = match unsafe { fh_lease_buffer::table().peek_unused(number(buffer)) } {
         Peeked::Unused(inner) => inner,
-        Peeked::Used => return Err(pinned()),
-        Peeked::None => return Err(Fault::handle(fh_lease_buffer::NAME)),
+        Peeked::Used => return Err(pinned::<fh_lease_buffer>()),
+        Peeked::None => return Err(not_one::<fh_lease_buffer>()),
     };
     // SAFETY: as above.
     match unsafe { inner.kept.change() } {
         Some(buffer) => change(buffer),
         None => Err(inner.kept.away(fh_lease_buffer::NAME)),
     }
-}
-
-#[cold]
-fn pinned() -> Fault {
-    Fault::new(crate::code::FH_EBUSY, "the buffer of a lease is pinned: unpin it first")
 }
 
 /// Moves a buffer of DMA memory to another place of its lease: what a buffer pool does when it
@@ -355,12 +352,12 @@ pub unsafe extern "C" fn fh_lease_buffer_salvage(
         })?;
         let own = match fh_lease_buffer::table().take(number(buffer)) {
             Taken::Value(inner) => inner.kept.into_inner().map(LeaseBuffer::salvage),
-            Taken::Used => return Err(pinned()),
-            Taken::None => return Err(Fault::handle(fh_lease_buffer::NAME)),
+            Taken::Used => return Err(pinned::<fh_lease_buffer>()),
+            Taken::None => return Err(not_one::<fh_lease_buffer>()),
         };
         match own {
             // SAFETY: the caller gives a place for a handle.
-            Some(Ok(own)) => unsafe { give(memory, own.into()) },
+            Some(Ok(own)) => unsafe { give_with(memory, |handle| FreeBuffer::new(own, handle)) },
             _ => Err(Fault::invalid("a window has no memory of its own")),
         }
     })

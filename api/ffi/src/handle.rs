@@ -3,34 +3,37 @@
 //! A handle is a number in the clothes of a pointer: which table, which slot of it, and the
 //! slot's generation. It is looked up, never followed, so that a null handle, one of another
 //! kind, one that was freed, and a random number are all told. Slots stay where they are for
-//! as long as the process lives; a slot that is used again has another generation.
+//! as long as the process lives (`room`); a slot that is used again has another generation.
 //!
-//! One word of each slot says whether it is live and how many *users* it has. A call that may
-//! last counts itself there for its time; a handle that is freed meanwhile, by another thread or
-//! by an action that runs inside of the call, is dead at once, and its object goes with the last
-//! user. A pin is such a user, too.
+//! One word of each slot, its state, says whether it is live and how many *users* it has. A call
+//! that may last counts itself there for its time; a handle that is freed meanwhile, by another
+//! thread or by an action that runs inside of the call, is dead at once, and its object goes with
+//! the last user. A pin is such a user, too.
+//!
+//! Another, its name, is the handle itself while that is good. Calls that are over in some
+//! nanoseconds count no user and compare this word alone: kind, generation and whether there is
+//! an object, all at once. It follows the state: it is set after the object is there, and gone
+//! before the object goes.
 
+mod room;
+
+use room::{GENERATION, Named, Room, nobody};
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::ops::Deref;
-use std::ptr::null_mut;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
-
-/// Slots in a chunk, and chunks in a table.
-const CHUNK: usize = 1 << 10;
-const CHUNKS: usize = 1 << 12;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// It was freed, and its object waits for its last user.
 const DYING: u64 = 1 << 30;
 const USERS: u64 = DYING - 1;
-/// Generations are 31 bits, so that a handle's highest bit is free for others.
+/// Generations are 31 bits: the highest bit of a handle is free for others.
 const GENERATIONS: u64 = 1 << 31;
 
-/// One place for an object. Its size is a power of two for what is small: then an index becomes
-/// an address by a shift.
-#[repr(align(64))]
+/// One place for an object.
+#[repr(C, align(64))]
 struct Slot<T> {
+    /// The good handle; while there is none a number that leads elsewhere.
+    name: AtomicU64,
     /// Generation in the upper half, odd while there is a good handle; DYING and the count of
     /// users in the lower.
     state: AtomicU64,
@@ -39,77 +42,64 @@ struct Slot<T> {
     value: UnsafeCell<MaybeUninit<T>>,
 }
 
+// SAFETY: what is in the slots is given out as `&T` and, by `Table::remove` and `Table::take`, as
+// `T`, to whatever thread; all else is atomic.
+unsafe impl<T: Send + Sync> Sync for Slot<T> {}
+
+// SAFETY: the name is the first word, and zeroes are a slot without an object.
+unsafe impl<T> Named for Slot<T> {}
+
 /// All objects of a kind.
 pub(crate) struct Table<T> {
     /// Four bits that all its handles have.
     kind: u64,
-    chunks: [AtomicPtr<[Slot<T>; CHUNK]>; CHUNKS],
+    room: Room<Slot<T>>,
     /// A stack: how often it was changed in the upper half, the first free slot and one in the
     /// lower.
     free: AtomicU64,
-    /// Chunks that were made.
-    made: Mutex<usize>,
 }
-
-// SAFETY: what is in the slots is given out as `&T` and, by `Table::remove`, as `T`, to whatever
-// thread; all else is atomic.
-unsafe impl<T: Send + Sync> Sync for Table<T> {}
 
 /// An object that is used by a call. It is not dropped before this is.
 pub(crate) struct Used<T: 'static> {
     table: &'static Table<T>,
+    slot: &'static Slot<T>,
     index: usize,
 }
 
 impl<T> Table<T> {
     /// An empty one. Kinds are from 1 to 15.
     pub(crate) const fn new(kind: u64) -> Self {
-        Table {
-            kind,
-            chunks: [const { AtomicPtr::new(null_mut()) }; CHUNKS],
-            free: AtomicU64::new(0),
-            made: Mutex::new(0),
-        }
+        Table { kind, room: Room::new(), free: AtomicU64::new(0) }
     }
 
-    fn handle(&self, generation: u64, index: usize) -> u64 {
-        generation << 32 | (index as u64) << 8 | self.kind << 4 | 0xf
-    }
-
-    /// The slot that a handle names, if there is one, and the generation in which it is good.
-    fn slot(&self, handle: u64) -> Option<(&Slot<T>, u64)> {
-        self.slot_of(handle, self.kind)
-    }
-
-    /// The same for who knows the table's kind without asking it.
-    #[inline(always)]
-    fn slot_of(&self, handle: u64, kind: u64) -> Option<(&Slot<T>, u64)> {
+    /// The slot that a handle names, if there is one, its number, and the generation in which it
+    /// is good.
+    fn slot(&self, handle: u64) -> Option<(&Slot<T>, usize, u64)> {
+        let generation = handle >> GENERATION;
         // Generations of good handles are odd: an even one is that of a slot with nothing in it.
-        if handle & (1 << 32 | 0xff) != 1 << 32 | kind << 4 | 0xf {
+        if generation.is_multiple_of(2) {
             return None;
         }
-        Some((self.at(index(handle))?, handle >> 32))
+        let index = Room::<Slot<T>>::index(handle, self.kind)?;
+        Some((self.room.at(index)?, index, generation))
     }
 
-    #[inline(always)]
-    fn at(&self, index: usize) -> Option<&Slot<T>> {
-        let chunk = self.chunks[index / CHUNK % CHUNKS].load(Ordering::Acquire);
-        // SAFETY: a chunk that is entered there is whole, and is never taken away.
-        (!chunk.is_null()).then(|| unsafe { &(&*chunk)[index % CHUNK] })
-    }
-
-    /// Puts an object into a slot. None when all are taken.
-    pub(crate) fn insert(&self, value: T) -> Option<u64> {
+    /// Puts an object, which is told its handle, into a slot. None when all are taken.
+    pub(crate) fn insert(&self, value: impl FnOnce(u64) -> T) -> Option<u64> {
         let index = match self.pop() {
             Some(index) => index,
             None => self.grow()?,
         };
-        let slot = self.at(index)?;
+        let slot = self.room.at(index)?;
+        // A late visitor may be counted there; the generation is that of whoever has the slot.
+        let generation = (slot.state.load(Ordering::Relaxed) >> 32) + 1;
+        let handle = Room::<Slot<T>>::handle(index, self.kind, generation);
         // SAFETY: whoever pops a slot has it alone: no handle to it is good.
-        unsafe { (*slot.value.get()).write(value) };
-        // Release: who finds it good finds the object. A late visitor may be counted there.
-        let state = slot.state.fetch_add(1 << 32, Ordering::Release);
-        Some(self.handle((state >> 32) + 1, index))
+        unsafe { (*slot.value.get()).write(value(handle)) };
+        // Release: who finds it good finds the object.
+        slot.state.fetch_add(1 << 32, Ordering::Release);
+        slot.name.store(handle, Ordering::Release);
+        Some(handle)
     }
 
     /// Looks at an object without counting its user: for what lasts so short a time that
@@ -119,11 +109,10 @@ impl<T> Table<T> {
     /// The handle is not freed as long as the reference is used, or the object is counted as
     /// used in another way.
     #[inline(always)]
-    pub(crate) unsafe fn peek(&self, handle: u64, kind: u64) -> Option<&T> {
-        let (slot, good) = self.slot_of(handle, kind)?;
-        let state = slot.state.load(Ordering::Acquire);
-        // SAFETY: the handle is good, so there is an object; it stays, by the caller's promise.
-        (state >> 32 == good).then(|| unsafe { (*slot.value.get()).assume_init_ref() })
+    pub(crate) unsafe fn peek(&self, handle: u64) -> Option<&T> {
+        // SAFETY: the slot has this name, so there is an object; it stays, by the caller's
+        // promise.
+        self.room.named(handle).map(|slot| unsafe { (*slot.value.get()).assume_init_ref() })
     }
 
     /// As [`Self::peek`], where nobody else uses the object: no pin is left.
@@ -131,22 +120,21 @@ impl<T> Table<T> {
     /// # Safety
     /// As there.
     #[inline(always)]
-    pub(crate) unsafe fn peek_unused(&self, handle: u64, kind: u64) -> Peeked<'_, T> {
-        let Some((slot, good)) = self.slot_of(handle, kind) else { return Peeked::None };
-        let state = slot.state.load(Ordering::Acquire);
-        if state >> 32 != good {
-            return Peeked::None;
-        }
+    pub(crate) unsafe fn peek_unused(&self, handle: u64) -> Peeked<'_, T> {
+        let Some(slot) = self.room.named(handle) else { return Peeked::None };
         // SAFETY: as in `peek`.
         let value = unsafe { (*slot.value.get()).assume_init_ref() };
-        if state & USERS == 0 { Peeked::Unused(value) } else { Peeked::Used }
+        match slot.state.load(Ordering::Acquire) & USERS {
+            0 => Peeked::Unused(value),
+            _ => Peeked::Used,
+        }
     }
 
     /// Looks at an object for as long as it takes.
     pub(crate) fn enter(&'static self, handle: u64) -> Option<Used<T>> {
-        let (slot, good) = self.slot(handle)?;
+        let (slot, index, good) = self.slot(handle)?;
         let state = slot.state.fetch_add(1, Ordering::Acquire);
-        let used = Used { table: self, index: index(handle) };
+        let used = Used { table: self, slot, index };
         // Dropping it takes the count back, also from a slot that was not meant.
         (state >> 32 == good).then_some(used)
     }
@@ -173,17 +161,18 @@ impl<T> Table<T> {
         handle: u64,
         end: impl FnOnce(T) -> Result<R, (T, E)>,
     ) -> Taken<Result<R, E>> {
-        let Some((slot, good)) = self.slot(handle) else { return Taken::None };
+        let Some((slot, index, good)) = self.slot(handle) else { return Taken::None };
         // Not DYING: a late visitor that goes has nothing to bury.
         let (was, dead) = (good << 32, after(good) << 32);
         match slot.state.compare_exchange(was, dead, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {
+                slot.forget(handle);
                 // SAFETY: the handle is dead, and nobody used the object; a late visitor finds
                 // it dead and does not look at it.
                 let value = unsafe { (*slot.value.get()).assume_init_read() };
                 let (value, why) = match end(value) {
                     Ok(done) => {
-                        self.push(index(handle));
+                        self.push(index);
                         return Taken::Value(Ok(done));
                     }
                     Err(back) => back,
@@ -193,6 +182,7 @@ impl<T> Table<T> {
                 let again = |state| Some(was | state & USERS);
                 // It always changes something.
                 let _ = slot.state.fetch_update(Ordering::Release, Ordering::Relaxed, again);
+                slot.name.store(handle, Ordering::Release);
                 Taken::Value(Err(why))
             }
             Err(state) if state >> 32 == good => Taken::Used,
@@ -201,21 +191,23 @@ impl<T> Table<T> {
     }
 
     fn end(&'static self, handle: u64) -> Option<Used<T>> {
-        let (slot, good) = self.slot(handle)?;
+        let (slot, index, good) = self.slot(handle)?;
         // It counts as a user until it has been dropped.
         let dead = |state: u64| {
             let users = state & USERS;
             (state >> 32 == good).then_some(after(good) << 32 | DYING | (users + 1))
         };
-        let ended = slot.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, dead);
-        ended.is_ok().then(|| Used { table: self, index: index(handle) })
+        slot.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, dead).ok()?;
+        // The slot has no next object before this user is gone.
+        slot.forget(handle);
+        Some(Used { table: self, slot, index })
     }
 
     fn pop(&self) -> Option<usize> {
         let mut head = self.free.load(Ordering::Acquire);
         loop {
             let first = (head & 0xffff_ffff) as u32;
-            let slot = self.at(first.checked_sub(1)? as usize)?;
+            let slot = self.room.at(first.checked_sub(1)? as usize)?;
             let next = slot.next.load(Ordering::Relaxed);
             let new = ((head >> 32) + 1) << 32 | u64::from(next);
             match self.free.compare_exchange_weak(head, new, Ordering::AcqRel, Ordering::Acquire) {
@@ -226,7 +218,7 @@ impl<T> Table<T> {
     }
 
     fn push(&self, index: usize) {
-        let Some(slot) = self.at(index) else { return };
+        let Some(slot) = self.room.at(index) else { return };
         let mut head = self.free.load(Ordering::Relaxed);
         loop {
             slot.next.store(head as u32, Ordering::Relaxed);
@@ -238,35 +230,20 @@ impl<T> Table<T> {
         }
     }
 
-    /// One more chunk, and a slot of it.
+    /// Some more slots, and one of them.
     #[cold]
     fn grow(&self) -> Option<usize> {
-        let mut made = self.made.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(index) = self.pop() {
-            return Some(index);
-        }
-        let place = self.chunks.get(*made)?;
-        let slots: Vec<Slot<T>> = (0..CHUNK)
-            .map(|_| Slot {
-                state: AtomicU64::new(0),
-                next: AtomicU32::new(0),
-                value: UnsafeCell::new(MaybeUninit::uninit()),
-            })
-            .collect();
-        let chunk: Box<[Slot<T>; CHUNK]> = slots.into_boxed_slice().try_into().ok()?;
-        // Release: who finds the chunk finds its slots.
-        place.store(Box::into_raw(chunk), Ordering::Release);
-        let first = *made * CHUNK;
-        *made += 1;
-        (first + 1..first + CHUNK).rev().for_each(|index| self.push(index));
+        let (first, more) = self.room.grow(|| self.pop())?;
+        (first + 1..=first + more).rev().for_each(|index| self.push(index));
         Some(first)
     }
 }
 
-/// The number of the slot that a handle names.
-#[inline(always)]
-fn index(handle: u64) -> usize {
-    (handle >> 8 & 0x3f_ffff) as usize
+impl<T> Slot<T> {
+    /// The handle is good no more.
+    fn forget(&self, handle: u64) {
+        self.name.store(nobody(handle), Ordering::Relaxed);
+    }
 }
 
 /// The generation after one: of a good handle the next is none.
@@ -299,18 +276,15 @@ impl<T> Deref for Used<T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        match self.table.at(self.index) {
-            // SAFETY: `enter` found it live after it had counted this user, or `end` counted
-            // one more: the object stays until the count is gone.
-            Some(slot) => unsafe { (*slot.value.get()).assume_init_ref() },
-            None => unreachable!("slots stay where they are"),
-        }
+        // SAFETY: `enter` found it live after it had counted this user, or `end` counted one
+        // more: the object stays until the count is gone.
+        unsafe { (*self.slot.value.get()).assume_init_ref() }
     }
 }
 
 impl<T> Drop for Used<T> {
     fn drop(&mut self) {
-        let Some(slot) = self.table.at(self.index) else { return };
+        let slot = self.slot;
         let state = slot.state.fetch_sub(1, Ordering::AcqRel) - 1;
         if state & (DYING | USERS) != DYING {
             return;

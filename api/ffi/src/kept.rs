@@ -6,22 +6,23 @@
 use crate::code::{FH_EBADF, FH_EBUSY};
 use crate::fault::Fault;
 use crate::handle::Peeked;
-use crate::object::{Object, fh_queue, number, peek};
+use crate::object::{Object, fh_queue, not_one, number, peek};
 use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Something that goes to queues and comes back.
 pub(crate) struct Kept<T> {
     value: UnsafeCell<Option<T>>,
-    /// The handle of the queue that has it; 0 while it is here.
+    /// The handle of the queue that has it, and [`DOOMED`]; 0 while it is here.
     queue: AtomicU64,
     /// What it was submitted with.
     user_data: AtomicU64,
-    /// Its own handle, while a queue has it.
-    handle: AtomicU64,
-    /// Its handle was freed meanwhile.
-    doomed: AtomicBool,
+    /// Its own handle.
+    handle: u64,
 }
+
+/// Its handle was freed while the queue had it. Handles leave this bit free.
+const DOOMED: u64 = 1 << 63;
 
 // SAFETY: `value` is written by `Kept::lend` and `Kept::back` alone, whose callers are alone with
 // it; all else is atomic.
@@ -31,18 +32,19 @@ unsafe impl<T: Send + Sync> Sync for Kept<T> {}
 pub(crate) trait Lends: Object {
     /// What goes to queues.
     type Lent;
+    /// Whether there may be pins, which keep it from being lent.
+    const PINNED: bool;
     /// Where it is kept.
     fn kept(inner: &Self::Inner) -> &Kept<Self::Lent>;
 }
 
 impl<T> Kept<T> {
-    pub(crate) fn new(value: T) -> Self {
+    pub(crate) fn new(value: T, handle: u64) -> Self {
         Kept {
             value: UnsafeCell::new(Some(value)),
             queue: AtomicU64::new(0),
             user_data: AtomicU64::new(0),
-            handle: AtomicU64::new(0),
-            doomed: AtomicBool::new(false),
+            handle,
         }
     }
 
@@ -77,21 +79,16 @@ impl<T> Kept<T> {
         unsafe { (*self.value.get()).as_mut() }
     }
 
-    /// Takes it for a queue, if it is here.
+    /// Takes it for a queue. None where there is none.
     ///
     /// # Safety
-    /// Nobody else looks at it, lends it or gets it back at the same time.
+    /// Nobody else looks at it, lends it or gets it back at the same time; no queue has it.
     #[inline(always)]
-    unsafe fn lend(&self, handle: u64, queue: u64, user_data: u64) -> Option<T> {
-        if !self.is_here() {
-            return None;
-        }
-        // SAFETY: as the caller promises.
-        let value = unsafe { (*self.value.get()).take() };
-        self.handle.store(handle, Ordering::Relaxed);
+    pub(crate) unsafe fn take(&self, queue: u64, user_data: u64) -> Option<T> {
         self.user_data.store(user_data, Ordering::Relaxed);
         self.queue.store(queue, Ordering::Release);
-        value
+        // SAFETY: as the caller promises.
+        unsafe { self.value.get().replace(None) }
     }
 
     /// It comes back: what it was submitted with.
@@ -110,7 +107,7 @@ impl<T> Kept<T> {
     /// Its handle was freed while the queue had it.
     #[inline(always)]
     pub(crate) fn is_doomed(&self) -> bool {
-        self.doomed.load(Ordering::Relaxed)
+        self.queue.load(Ordering::Relaxed) & DOOMED != 0
     }
 
     /// What it is known by while a queue has it: a number below 2^63, whose lowest bits are 0.
@@ -137,6 +134,7 @@ impl<T> Kept<T> {
 
     /// Why it cannot be used now.
     #[cold]
+    #[inline(never)]
     pub(crate) fn away(&self, what: &str) -> Fault {
         match is_queue(self.queue.load(Ordering::Acquire)) {
             true => Fault::new(FH_EBUSY, format!("the {what} is in flight: poll its queue first")),
@@ -150,7 +148,7 @@ impl<T> Kept<T> {
 
 fn is_queue(queue: u64) -> bool {
     // SAFETY: the object is not looked at.
-    unsafe { peek::<fh_queue>(queue) }.is_some()
+    unsafe { peek::<fh_queue>(queue & !DOOMED) }.is_some()
 }
 
 /// Ends a handle: now, or when the queue that has what is behind it tells of the completion.
@@ -161,47 +159,46 @@ pub(crate) fn free<O: Lends>(handle: *mut O) {
         let Some(inner) = (unsafe { peek::<O>(number) }) else { return };
         let kept = O::kept(inner);
         let queue = kept.queue.load(Ordering::Acquire);
-        if queue != 0 && is_queue(queue) && !kept.doomed.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        if queue == 0 || !is_queue(queue) {
+        if queue != 0 && is_queue(queue) {
+            kept.queue.fetch_or(DOOMED, Ordering::AcqRel);
+        } else {
             O::table().remove(number);
         }
     });
 }
 
-/// Takes what is behind a handle for a queue.
+/// What is behind a handle, where it can be lent.
 ///
 /// # Safety
 /// Nobody else uses the handle at the same time, but for pins, which are told.
 #[inline(always)]
-pub(crate) unsafe fn lend<O: Lends>(
-    handle: u64,
-    queue: u64,
-    user_data: u64,
-) -> Result<(&'static Kept<O::Lent>, O::Lent), Fault> {
-    // SAFETY: the handle is not freed meanwhile, by the caller's promise.
-    let kept = match unsafe { O::table().peek_unused(handle, O::KIND) } {
-        Peeked::Unused(inner) => O::kept(inner),
-        other => return Err(not_to_lend::<O>(matches!(other, Peeked::Used))),
+pub(crate) unsafe fn here<O: Lends>(handle: u64) -> Result<&'static Kept<O::Lent>, Fault> {
+    let found = match O::PINNED {
+        // SAFETY: the handle is not freed meanwhile, by the caller's promise.
+        true => unsafe { O::table().peek_unused(handle) },
+        // SAFETY: as above.
+        false => unsafe { O::table().peek(handle) }.map_or(Peeked::None, Peeked::Unused),
     };
-    // SAFETY: as the caller promises; nothing pins it.
-    match unsafe { kept.lend(handle, queue, user_data) } {
-        Some(value) => Ok((kept, value)),
-        None => Err(kept.away(O::NAME)),
+    let kept = match found {
+        Peeked::Unused(inner) => O::kept(inner),
+        Peeked::Used => return Err(pinned::<O>()),
+        Peeked::None => return Err(not_one::<O>()),
+    };
+    match kept.is_here() {
+        true => Ok(kept),
+        false => Err(kept.away(O::NAME)),
     }
 }
 
+/// It cannot be lent, or changed, now.
 #[cold]
-fn not_to_lend<O: Lends>(used: bool) -> Fault {
-    match used {
-        true => Fault::new(FH_EBUSY, format!("the {} is pinned: unpin it first", O::NAME)),
-        false => Fault::handle(O::NAME),
-    }
+#[inline(never)]
+pub(crate) fn pinned<O: Lends>() -> Fault {
+    Fault::new(FH_EBUSY, format!("the {} is pinned: unpin it first", O::NAME))
 }
 
 /// What was freed while a queue had it goes.
 #[cold]
 pub(crate) fn bury<O: Lends>(kept: &Kept<O::Lent>) {
-    O::table().remove(kept.handle.load(Ordering::Relaxed));
+    O::table().remove(kept.handle);
 }

@@ -103,7 +103,14 @@ pub(crate) fn number<O>(handle: *const O) -> u64 {
 /// The object behind a handle, for as long as a call takes.
 pub(crate) fn used<O: Object>(handle: *const O) -> Outcome<Used<O::Inner>> {
     not_forked()?;
-    O::table().enter(number(handle)).ok_or_else(|| Fault::handle(O::NAME))
+    O::table().enter(number(handle)).ok_or_else(not_one::<O>)
+}
+
+/// There is no object of that kind.
+#[cold]
+#[inline(never)]
+pub(crate) fn not_one<O: Object>() -> Fault {
+    Fault::handle(O::NAME)
 }
 
 /// The object behind a handle, without counting its user.
@@ -113,7 +120,7 @@ pub(crate) fn used<O: Object>(handle: *const O) -> Outcome<Used<O::Inner>> {
 #[inline(always)]
 pub(crate) unsafe fn peek<O: Object>(handle: u64) -> Option<&'static O::Inner> {
     // SAFETY: as the caller promises.
-    unsafe { O::table().peek(handle, O::KIND) }
+    unsafe { O::table().peek(handle) }
 }
 
 /// Makes a handle.
@@ -121,11 +128,26 @@ pub(crate) unsafe fn peek<O: Object>(handle: u64) -> Option<&'static O::Inner> {
 /// # Safety
 /// At `to` is null or a place for one.
 pub(crate) unsafe fn give<O: Object>(to: *mut *mut O, inner: O::Inner) -> Outcome {
+    // SAFETY: as the caller promises.
+    unsafe { give_with(to, |_| inner) }
+}
+
+/// Makes a handle of what is told its number.
+///
+/// # Safety
+/// As [`give`].
+pub(crate) unsafe fn give_with<O: Object>(
+    to: *mut *mut O,
+    inner: impl FnOnce(u64) -> O::Inner,
+) -> Outcome {
     if to.is_null() {
         return Err(Fault::null("where the handle goes"));
     }
     let Some(handle) = O::table().insert(inner) else {
-        let why = format!("4194304 handles of the kind {} are in use: free some", O::NAME);
+        let why = format!(
+            "all handles of the kind {} are in use, or no memory is left: free some",
+            O::NAME
+        );
         return Err(Fault::new(crate::code::FH_ELIMIT, why));
     };
     // SAFETY: it is a place for one, by the caller's promise.

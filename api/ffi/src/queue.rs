@@ -8,14 +8,15 @@ use crate::code::{self, FH_EAGAIN, FH_EBUSY, FH_EWOULDDEADLOCK, FH_EWRONGTHREAD}
 use crate::fault::{Fault, Outcome, count, quietly, sentence, status};
 use crate::kept::{self, Kept, Lends};
 use crate::object::{
-    Object, fh_buffer, fh_file, fh_lease_buffer, fh_queue, not_forked, number, peek,
+    Object, fh_buffer, fh_file, fh_lease_buffer, fh_queue, not_forked, not_one, number, peek,
 };
 use freehold::{Buffer, BufferRefused, Completion, File, LeaseBuffer, Queue, Refused};
 use std::cell::UnsafeCell;
 use std::ffi::{CString, c_char, c_int};
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::ptr::null;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// As a time-out: as long as it takes.
@@ -45,24 +46,23 @@ const _: () = assert!(fh_lease_buffer::KIND & LEASED != 0 && fh_buffer::KIND & L
 
 /// What a queue's handle leads to.
 pub struct Polled {
-    /// The thread that may use it.
-    thread: AtomicUsize,
-    /// It is in a call.
-    inside: AtomicBool,
-    /// It was freed in the middle of one.
-    doomed: AtomicBool,
+    /// The thread that may use it; with [`IN_A_CALL`] nobody may, and with [`DOOMED`] it was
+    /// freed in the middle of that call. A thread's number leaves the lowest bits free.
+    owner: AtomicUsize,
     core: UnsafeCell<Core>,
 }
 
-// SAFETY: `core` is reached through `Inside` alone, of which there is one at a time (`inside`),
-// on the queue's thread (`thread`).
+const IN_A_CALL: usize = 1;
+const DOOMED: usize = 2;
+
+// SAFETY: `core` is reached by the queue's thread alone (`owner`), and by one call of it at a
+// time: during one that may run others, `Inside`, it is nobody's.
 unsafe impl Sync for Polled {}
 
 struct Core {
     queue: Queue,
-    /// Finished, and not told yet from `next` on.
+    /// Finished, and not told yet.
     done: Vec<Completion>,
-    next: usize,
     /// Of the completions that were told last.
     messages: Vec<CString>,
     /// What syncs in flight were submitted with, and which numbers are free.
@@ -74,13 +74,10 @@ impl Polled {
     pub(crate) fn new(queue: Queue, depth: u32) -> Self {
         let room = depth.min(1 << 16) as usize;
         Polled {
-            thread: AtomicUsize::new(this_thread()),
-            inside: AtomicBool::new(false),
-            doomed: AtomicBool::new(false),
+            owner: AtomicUsize::new(this_thread()),
             core: UnsafeCell::new(Core {
                 queue,
                 done: Vec::with_capacity(room),
-                next: 0,
                 messages: Vec::new(),
                 syncs: Vec::new(),
                 free: Vec::new(),
@@ -89,7 +86,8 @@ impl Polled {
     }
 }
 
-/// What tells the threads that live at one time apart.
+/// What tells the threads that live at one time apart: an address of each, whose two lowest
+/// bits are 0.
 #[inline(always)]
 fn this_thread() -> usize {
     #[cfg(target_arch = "x86_64")]
@@ -108,7 +106,7 @@ fn this_thread() -> usize {
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
-        thread_local!(static HERE: u8 = const { 0 });
+        thread_local!(static HERE: usize = const { 0 });
         HERE.with(|here| std::ptr::from_ref(here).addr())
     }
 }
@@ -125,11 +123,10 @@ fn mine(queue: *mut fh_queue) -> Outcome<&'static Polled> {
     // SAFETY: a queue is freed by its thread, which is here, and in the middle of a call that is
     // put off until the call is over.
     let Some(polled) = (unsafe { peek::<fh_queue>(number(queue)) }) else {
-        return Err(Fault::handle(fh_queue::NAME));
+        return Err(not_one::<fh_queue>());
     };
-    let mine = polled.thread.load(Ordering::Relaxed) == this_thread();
-    if !mine || polled.inside.load(Ordering::Relaxed) {
-        return Err(not_now(mine));
+    if polled.owner.load(Ordering::Relaxed) != this_thread() {
+        return Err(not_now(polled));
     }
     not_forked()?;
     Ok(polled)
@@ -139,13 +136,13 @@ fn mine(queue: *mut fh_queue) -> Outcome<&'static Polled> {
 #[inline(always)]
 pub(crate) fn inside(queue: *mut fh_queue) -> Outcome<Inside> {
     let polled = mine(queue)?;
-    polled.inside.store(true, Ordering::Relaxed);
+    polled.owner.store(this_thread() | IN_A_CALL, Ordering::Relaxed);
     Ok(Inside { polled, handle: number(queue) })
 }
 
 #[cold]
-fn not_now(mine: bool) -> Fault {
-    match mine {
+fn not_now(polled: &Polled) -> Fault {
+    match polled.owner.load(Ordering::Relaxed) & !(IN_A_CALL | DOOMED) == this_thread() {
         false => {
             let why = "the queue is another thread's: fh_queue_adopt takes it over";
             Fault::new(FH_EWRONGTHREAD, why)
@@ -182,8 +179,9 @@ impl Inside {
 impl Drop for Inside {
     #[inline(always)]
     fn drop(&mut self) {
-        self.polled.inside.store(false, Ordering::Relaxed);
-        if self.polled.doomed.load(Ordering::Relaxed) {
+        let owner = self.polled.owner.load(Ordering::Relaxed);
+        self.polled.owner.store(owner & !IN_A_CALL, Ordering::Relaxed);
+        if owner & DOOMED != 0 {
             fh_queue::table().remove(self.handle);
         }
     }
@@ -206,9 +204,12 @@ unsafe fn submit<O: Lends>(
     begin: impl FnOnce(&mut Queue, O::Lent, u64) -> Result<(), (Option<O::Lent>, Fault)>,
 ) -> Outcome {
     let polled = mine(queue)?;
-    let (handle, by) = (number(buffer), number(queue));
     // SAFETY: the buffer is the caller's alone.
-    let (kept, lent) = unsafe { kept::lend::<O>(handle, by, user_data)? };
+    let kept = unsafe { kept::here::<O>(number(buffer))? };
+    // SAFETY: as above, and it is here.
+    let Some(lent) = (unsafe { kept.take(number(queue), user_data) }) else {
+        return Err(kept.away(O::NAME));
+    };
     // SAFETY: this thread alone uses the queue, and is in no other call with it. To submit runs
     // nothing that could call back.
     let queue = unsafe { &mut (*polled.core.get()).queue };
@@ -246,7 +247,7 @@ unsafe fn submit_on(
 ) -> Outcome {
     // SAFETY: the file is not freed meanwhile, by the caller's promise.
     let Some(file) = (unsafe { peek::<fh_file>(number(file)) }) else {
-        return Err(Fault::handle(fh_file::NAME));
+        return Err(not_one::<fh_file>());
     };
     let begin = |queue: &mut Queue, lent, tag| begin(queue, file, lent, tag).map_err(refused);
     // SAFETY: as the caller promises.
@@ -334,7 +335,7 @@ pub unsafe extern "C" fn fh_queue_sync(
     status(|| {
         // SAFETY: the file is not freed meanwhile, by the contract of this call.
         let Some(file) = (unsafe { peek::<fh_file>(number(file)) }) else {
-            return Err(Fault::handle(fh_file::NAME));
+            return Err(not_one::<fh_file>());
         };
         let mut inside = inside(queue)?;
         let core = inside.core();
@@ -437,22 +438,21 @@ pub unsafe extern "C" fn fh_queue_poll(
         if !core.messages.is_empty() {
             core.messages.clear();
         }
-        if core.next > 0 {
-            core.done.drain(..core.next);
-            core.next = 0;
-        }
         core.queue.poll(&mut core.done);
-        let told = core.done.len().min(room);
-        for i in 0..told {
-            let told = core.tell(i);
-            // SAFETY: the caller has so much room.
-            unsafe { completions.add(i).write(told) };
-        }
-        if told == core.done.len() {
-            // SAFETY: it gets shorter. `tell` has left nothing in them that is to be dropped.
-            unsafe { core.done.set_len(0) };
-        } else {
-            core.next = told;
+        let (done, len) = (core.done.as_mut_ptr(), core.done.len());
+        let told = len.min(room);
+        // SAFETY: it gets shorter: what is there is moved out, or moved to the front. `tell`
+        // changes nothing of the list.
+        unsafe {
+            core.done.set_len(0);
+            for i in 0..told {
+                // The caller has so much room.
+                completions.add(i).write(core.tell(done.add(i).read()));
+            }
+            if told < len {
+                done.copy_from(done.add(told), len - told);
+                core.done.set_len(len - told);
+            }
         }
         Ok(told as i64)
     })
@@ -471,24 +471,27 @@ fn failed(messages: &mut Vec<CString>, e: freehold::Error) -> (i64, *const c_cha
 impl Core {
     /// One completion; its buffer goes back.
     #[inline(always)]
-    fn tell(&mut self, at: usize) -> fh_completion {
-        let c = &mut self.done[at];
+    fn tell(&mut self, c: Completion) -> fh_completion {
+        // What is not taken from it here is nothing.
+        let mut c = ManuallyDrop::new(c);
         let tag = c.tag;
         let user_data = if tag & (SYNC | LEASED) == 0 {
             // SAFETY: the buffer was submitted to this queue, whose thread this is, and is its.
             let kept = unsafe { Kept::<Buffer>::of(tag) };
+            let doomed = kept.is_doomed();
             // SAFETY: as above.
             let user_data = unsafe { kept.back(c.buf.take()) };
-            if kept.is_doomed() {
+            if doomed {
                 kept::bury::<fh_buffer>(kept);
             }
             user_data
         } else if tag & SYNC == 0 {
             // SAFETY: as above.
             let kept = unsafe { Kept::<LeaseBuffer>::of(tag & !LEASED) };
+            let doomed = kept.is_doomed();
             // SAFETY: as above.
             let user_data = unsafe { kept.back(c.take_lease()) };
-            if kept.is_doomed() {
+            if doomed {
                 kept::bury::<fh_lease_buffer>(kept);
             }
             user_data
@@ -500,7 +503,6 @@ impl Core {
             Ok(bytes) => (bytes as i64, null()),
             Err(e) => failed(&mut self.messages, e),
         };
-        // Whatever else it has, which is nothing.
         fh_completion { user_data, result, message, reserved: 0 }
     }
 }
@@ -525,7 +527,7 @@ pub unsafe extern "C" fn fh_queue_wait(queue: *mut fh_queue, timeout_ns: i64) ->
         };
         let mut inside = inside(queue)?;
         let core = inside.core();
-        if core.next < core.done.len() {
+        if !core.done.is_empty() {
             return Ok(());
         }
         Ok(core.queue.wait(timeout)?)
@@ -545,12 +547,12 @@ pub unsafe extern "C" fn fh_queue_adopt(queue: *mut fh_queue) -> c_int {
         not_forked()?;
         // SAFETY: nobody frees the queue meanwhile, by the contract of this call.
         let Some(polled) = (unsafe { peek::<fh_queue>(number(queue)) }) else {
-            return Err(Fault::handle(fh_queue::NAME));
+            return Err(not_one::<fh_queue>());
         };
-        if polled.inside.load(Ordering::Acquire) {
+        if polled.owner.load(Ordering::Acquire) & IN_A_CALL != 0 {
             return Err(Fault::new(FH_EBUSY, "another thread is in a call with this queue"));
         }
-        polled.thread.store(this_thread(), Ordering::Release);
+        polled.owner.store(this_thread(), Ordering::Release);
         Ok(())
     })
 }
@@ -569,8 +571,8 @@ pub unsafe extern "C" fn fh_queue_free(queue: *mut fh_queue) {
         let handle = number(queue);
         // SAFETY: nobody else frees it meanwhile, by the contract of this call.
         let Some(polled) = (unsafe { peek::<fh_queue>(handle) }) else { return };
-        if polled.inside.load(Ordering::Acquire) {
-            polled.doomed.store(true, Ordering::Release);
+        if polled.owner.load(Ordering::Acquire) & IN_A_CALL != 0 {
+            polled.owner.fetch_or(DOOMED, Ordering::AcqRel);
         } else {
             fh_queue::table().remove(handle);
         }

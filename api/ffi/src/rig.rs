@@ -129,7 +129,7 @@ impl Rig {
                 self.done.set_len(told as usize);
                 told
             };
-            for c in self.done.drain(..) {
+            for c in &self.done {
                 if c.result != BLOCK as i64 {
                     return Err(format!("a read gave {}", c.result));
                 }

@@ -1,6 +1,7 @@
 //! Handles under one thread and under several.
 
-use super::{Peeked, Table, Taken};
+use super::room::{GENERATION, Room};
+use super::{Peeked, Slot, Table, Taken};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,18 +17,18 @@ impl Drop for Counted {
 #[test]
 fn a_handle_is_good_until_it_is_freed_and_never_again() {
     static TABLE: Table<u32> = Table::new(1);
-    let one = TABLE.insert(7).unwrap();
+    let one = TABLE.insert(|_| 7).unwrap();
     assert_eq!(TABLE.enter(one).as_deref(), Some(&7));
     assert!(TABLE.remove(one) && !TABLE.remove(one));
     assert!(TABLE.enter(one).is_none());
-    let two = TABLE.insert(8).unwrap();
+    let two = TABLE.insert(|_| 8).unwrap();
     assert_ne!(one, two, "the slot is the same, the handle is not");
     assert!(TABLE.enter(one).is_none());
     assert_eq!(TABLE.enter(two).as_deref(), Some(&8));
     for bad in [0, 1, u64::MAX, two ^ 0x10, two ^ 0x100, two ^ 1 << 32, two & !0xff] {
         assert!(TABLE.enter(bad).is_none(), "{bad:#x}");
         // SAFETY: what is found, if anything, is not freed here.
-        assert!(unsafe { TABLE.peek(bad, 1) }.is_none(), "{bad:#x}");
+        assert!(unsafe { TABLE.peek(bad) }.is_none(), "{bad:#x}");
     }
 }
 
@@ -35,34 +36,65 @@ fn a_handle_is_good_until_it_is_freed_and_never_again() {
 #[test]
 fn a_slot_with_nothing_in_it_has_no_handle() {
     static TABLE: Table<String> = Table::new(5);
-    let freed = TABLE.insert("object".to_owned()).unwrap();
-    assert!(TABLE.remove(freed));
-    // The slot that was freed, one that was made and never used, one that was not made.
-    for bad in [freed + (1 << 32), 0x15f, 0x3f5f, 0x405f, 0x4_0000 | 0x5f] {
+    let handle = Room::<Slot<String>>::handle;
+    let refused = |bad: u64| {
         assert!(TABLE.enter(bad).is_none(), "{bad:#x}");
         // SAFETY: what is found, if anything, is not freed here.
-        let (peeked, unused) = unsafe { (TABLE.peek(bad, 5), TABLE.peek_unused(bad, 5)) };
+        let (peeked, unused) = unsafe { (TABLE.peek(bad), TABLE.peek_unused(bad)) };
         assert!(peeked.is_none() && matches!(unused, Peeked::None), "{bad:#x}");
         assert!(!TABLE.remove(bad) && matches!(TABLE.take(bad), Taken::None), "{bad:#x}");
+    };
+    let all = |index| [handle(index, 5, 0), handle(index, 5, 1), !handle(index, 5, 0), !0, 0];
+    // Before there is any slot.
+    (0..4).flat_map(all).for_each(refused);
+    let freed = TABLE.insert(|_| "object".to_owned()).unwrap();
+    assert!(TABLE.remove(freed));
+    refused(freed + (1 << GENERATION));
+    // The slot that was freed; those that were made and never used, at the ends of that; those
+    // that were not made; the last one there can be; those that no handle has room for.
+    let ends = [0, 1, 1023, 1024, 1025, (1 << 20) - 1, 1 << 20, (1 << 25) - 1];
+    ends.into_iter().flat_map(all).for_each(refused);
+    let next = TABLE.insert(|handle| handle.to_string()).unwrap();
+    assert_eq!(*TABLE.enter(next).unwrap(), next.to_string(), "it was told its handle");
+    // All that differ in one bit, or have another slot's bits.
+    (0..64).for_each(|bit| refused(next ^ 1 << bit));
+    (1..1 << 12).for_each(|index| refused(next ^ handle(index, 0, 0) ^ 3));
+}
+
+/// Whatever is written in the memory of slots, a look-up reads no other's.
+#[test]
+fn any_number_is_looked_up() {
+    static EMPTY: Table<u8> = Table::new(6);
+    static FULL: Table<[u64; 40]> = Table::new(7);
+    let good: Vec<u64> = (0..3000).map(|i| FULL.insert(|_| [i; 40]).unwrap()).collect();
+    let mut number = 1_u64;
+    for _ in 0..200_000 {
+        // A generator of Lehmer's kind: all of its bits are used, one after the other.
+        number = number.wrapping_mul(0xd134_2543_de82_ef95).wrapping_add(1);
+        for bad in [number, number >> 20, number & !0xffff_ffff | number >> 40] {
+            // SAFETY: what is found, if anything, is not freed here.
+            let (none, found) = unsafe { (EMPTY.peek(bad), FULL.peek(bad)) };
+            assert!(none.is_none() && found.is_none_or(|_| good.contains(&bad)), "{bad:#x}");
+            assert!(EMPTY.enter(bad).is_none());
+        }
     }
-    assert_eq!(TABLE.enter(TABLE.insert("next".to_owned()).unwrap()).unwrap().as_str(), "next");
 }
 
 #[test]
 fn an_object_goes_with_its_last_user() {
     static TABLE: Table<Counted> = Table::new(2);
     let dropped = Arc::new(AtomicUsize::new(0));
-    let handle = TABLE.insert(Counted(dropped.clone())).unwrap();
+    let handle = TABLE.insert(|_| Counted(dropped.clone())).unwrap();
     let user = TABLE.enter(handle).unwrap();
     // SAFETY: the handle is not freed meanwhile.
-    assert!(matches!(unsafe { TABLE.peek_unused(handle, 2) }, Peeked::Used));
+    assert!(matches!(unsafe { TABLE.peek_unused(handle) }, Peeked::Used));
     assert!(matches!(TABLE.take(handle), Taken::Used));
     assert!(TABLE.remove(handle));
     assert!(TABLE.enter(handle).is_none());
     assert_eq!(dropped.load(Ordering::Acquire), 0);
     drop(user);
     assert_eq!(dropped.load(Ordering::Acquire), 1);
-    let handle = TABLE.insert(Counted(dropped.clone())).unwrap();
+    let handle = TABLE.insert(|_| Counted(dropped.clone())).unwrap();
     let Taken::Value(value) = TABLE.take(handle) else { panic!("nobody uses it") };
     assert!(matches!(TABLE.take(handle), Taken::None));
     drop(value);
@@ -70,14 +102,14 @@ fn an_object_goes_with_its_last_user() {
 }
 
 #[test]
-fn many_more_than_a_chunk() {
+fn many_more_than_are_made_at_a_time() {
     static TABLE: Table<usize> = Table::new(3);
-    let handles: Vec<u64> = (0..5000).map(|i| TABLE.insert(i).unwrap()).collect();
+    let handles: Vec<u64> = (0..5000).map(|i| TABLE.insert(|_| i).unwrap()).collect();
     for (i, handle) in handles.iter().enumerate() {
         assert_eq!(TABLE.enter(*handle).as_deref(), Some(&i));
     }
     assert!(handles.iter().all(|h| TABLE.remove(*h)));
-    let again: Vec<u64> = (0..5000).map(|i| TABLE.insert(i).unwrap()).collect();
+    let again: Vec<u64> = (0..5000).map(|i| TABLE.insert(|_| i).unwrap()).collect();
     assert!(again.iter().all(|h| !handles.contains(h)));
 }
 
@@ -100,7 +132,7 @@ fn freeing_beside_users() {
             });
         }
         for _ in 0..ROUNDS {
-            let handle = TABLE.insert(Counted(dropped.clone())).unwrap();
+            let handle = TABLE.insert(|_| Counted(dropped.clone())).unwrap();
             current.store(handle, Ordering::Release);
             std::hint::spin_loop();
             assert!(TABLE.remove(handle));
