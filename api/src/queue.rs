@@ -130,6 +130,7 @@ impl Queue {
     ///
     /// # Errors
     /// [`Refused`], with the buffer; without an error the queue is full.
+    #[inline]
     pub fn read(
         &mut self,
         file: &File,
@@ -144,6 +145,7 @@ impl Queue {
     ///
     /// # Errors
     /// [`Refused`], with the buffer; without an error the queue is full.
+    #[inline]
     pub fn write(
         &mut self,
         file: &File,
@@ -178,6 +180,7 @@ impl Queue {
     ///
     /// # Errors
     /// [`Refused`], with the buffer; without an error the queue is full.
+    #[inline]
     pub fn write_durable(
         &mut self,
         file: &File,
@@ -192,6 +195,7 @@ impl Queue {
     ///
     /// # Errors
     /// [`Refused`] without an error when the queue is full.
+    #[inline]
     pub fn sync(&mut self, file: &File, tag: u64) -> std::result::Result<(), Refused> {
         self.queue.sync(&file.handle, tag)
     }

@@ -54,7 +54,8 @@ int main(int argc, char **argv) {
         FAILS(FH_EFORKED, fh_pin_load(pin, 0, &byte, 1));
         FAILS(FH_EFORKED, fh_seal_kinds(seal));
         FAILS(FH_EFORKED, fh_seal_clear(seal));
-        FAILS(FH_EFAULT, fh_lease_register(lease, NULL, NULL, &none));
+        FAILS(FH_EFORKED, fh_lease_register(lease, NULL, NULL, &none));
+        FAILS(FH_EFORKED, fh_queue_read(NULL, file, 0, buffer, 2));
         fh_unpin(pin);
         fh_lease_buffer_free(memory);
         fh_lease_free(lease);

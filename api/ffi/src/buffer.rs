@@ -2,7 +2,7 @@
 
 use crate::args::{self, answer, options, sized};
 use crate::fault::{Fault, Outcome, status};
-use crate::handle::{Peeked, Taken};
+use crate::handle::Taken;
 use crate::kept::{self, Kept, Lends, pinned};
 use crate::object::{
     Object, fh_buffer, fh_lease, fh_lease_buffer, fh_queue, give_with, not_forked, not_one, number,
@@ -287,10 +287,12 @@ fn alone<R>(
     not_forked()?;
     // SAFETY: the caller is alone with the buffer, by the contract of these calls, and pins,
     // which others may have, are looked for.
-    let inner = match unsafe { fh_lease_buffer::table().peek_unused(number(buffer)) } {
-        Peeked::Unused(inner) => inner,
-        Peeked::Used => return Err(pinned::<fh_lease_buffer>()),
-        Peeked::None => return Err(not_one::<fh_lease_buffer>()),
+    let inner = unsafe {
+        fh_lease_buffer::table().peek_unused(
+            number(buffer),
+            not_one::<fh_lease_buffer>,
+            pinned::<fh_lease_buffer>,
+        )?
     };
     // SAFETY: as above.
     match unsafe { inner.kept.change() } {

@@ -1,6 +1,7 @@
 //! What went wrong with a call, and what its thread is told of it.
 
 use crate::code::{self, FH_EBADF, FH_EFAULT, FH_EINVAL, FH_EPANIC};
+use crate::object::not_forked;
 use freehold::Error;
 use std::any::Any;
 use std::cell::RefCell;
@@ -55,9 +56,15 @@ impl Fault {
         }
     }
 
-    /// Tells the thread, and gives the code.
+    /// Tells the thread, and gives the code. Whatever else is wrong in a forked child, it is
+    /// told that it is one.
     #[cold]
     pub(crate) fn tell(self) -> c_int {
+        let this = not_forked().err().unwrap_or(self);
+        this.say()
+    }
+
+    fn say(self) -> c_int {
         let code = self.code();
         let (message, place) = match *self.0 {
             Why::Store(e) => (e.to_string(), e.place().map(|p| (sentence(&p.what), p.at))),

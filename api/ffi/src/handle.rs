@@ -103,16 +103,18 @@ impl<T> Table<T> {
     }
 
     /// Looks at an object without counting its user: for what lasts so short a time that
-    /// nobody frees the handle meanwhile, by the contract of the calls that do so.
+    /// nobody frees the handle meanwhile, by the contract of the calls that do so. `none` says
+    /// that there is none.
     ///
     /// # Safety
     /// The handle is not freed as long as the reference is used, or the object is counted as
     /// used in another way.
     #[inline(always)]
-    pub(crate) unsafe fn peek(&self, handle: u64) -> Option<&T> {
+    pub(crate) unsafe fn peek<E>(&self, handle: u64, none: impl FnOnce() -> E) -> Result<&T, E> {
+        let slot = self.room.named(handle, none)?;
         // SAFETY: the slot has this name, so there is an object; it stays, by the caller's
         // promise.
-        self.room.named(handle).map(|slot| unsafe { (*slot.value.get()).assume_init_ref() })
+        Ok(unsafe { (*slot.value.get()).assume_init_ref() })
     }
 
     /// As [`Self::peek`], where nobody else uses the object: no pin is left.
@@ -120,14 +122,18 @@ impl<T> Table<T> {
     /// # Safety
     /// As there.
     #[inline(always)]
-    pub(crate) unsafe fn peek_unused(&self, handle: u64) -> Peeked<'_, T> {
-        let Some(slot) = self.room.named(handle) else { return Peeked::None };
-        // SAFETY: as in `peek`.
-        let value = unsafe { (*slot.value.get()).assume_init_ref() };
-        match slot.state.load(Ordering::Acquire) & USERS {
-            0 => Peeked::Unused(value),
-            _ => Peeked::Used,
+    pub(crate) unsafe fn peek_unused<E>(
+        &self,
+        handle: u64,
+        none: impl FnOnce() -> E,
+        used: impl FnOnce() -> E,
+    ) -> Result<&T, E> {
+        let slot = self.room.named(handle, none)?;
+        if slot.state.load(Ordering::Acquire) & USERS != 0 {
+            return Err(used());
         }
+        // SAFETY: as in `peek`.
+        Ok(unsafe { (*slot.value.get()).assume_init_ref() })
     }
 
     /// Looks at an object for as long as it takes.
@@ -249,16 +255,6 @@ impl<T> Slot<T> {
 /// The generation after one: of a good handle the next is none.
 fn after(generation: u64) -> u64 {
     (generation + 1) % GENERATIONS
-}
-
-/// What a look found.
-pub(crate) enum Peeked<'a, T> {
-    /// No good handle.
-    None,
-    /// The object is in use.
-    Used,
-    /// It is not.
-    Unused(&'a T),
 }
 
 /// What came of taking an object out.

@@ -5,7 +5,6 @@
 
 use crate::code::{FH_EBADF, FH_EBUSY};
 use crate::fault::Fault;
-use crate::handle::Peeked;
 use crate::object::{Object, fh_queue, not_one, number, peek};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -148,7 +147,7 @@ impl<T> Kept<T> {
 
 fn is_queue(queue: u64) -> bool {
     // SAFETY: the object is not looked at.
-    unsafe { peek::<fh_queue>(queue & !DOOMED) }.is_some()
+    unsafe { fh_queue::table().peek(queue & !DOOMED, || ()) }.is_ok()
 }
 
 /// Ends a handle: now, or when the queue that has what is behind it tells of the completion.
@@ -156,7 +155,7 @@ pub(crate) fn free<O: Lends>(handle: *mut O) {
     crate::fault::quietly(|| {
         let number = number(handle);
         // SAFETY: who frees a handle is alone with it.
-        let Some(inner) = (unsafe { peek::<O>(number) }) else { return };
+        let Ok(inner) = (unsafe { O::table().peek(number, || ()) }) else { return };
         let kept = O::kept(inner);
         let queue = kept.queue.load(Ordering::Acquire);
         if queue != 0 && is_queue(queue) {
@@ -173,17 +172,14 @@ pub(crate) fn free<O: Lends>(handle: *mut O) {
 /// Nobody else uses the handle at the same time, but for pins, which are told.
 #[inline(always)]
 pub(crate) unsafe fn here<O: Lends>(handle: u64) -> Result<&'static Kept<O::Lent>, Fault> {
-    let found = match O::PINNED {
+    let inner = if O::PINNED {
         // SAFETY: the handle is not freed meanwhile, by the caller's promise.
-        true => unsafe { O::table().peek_unused(handle) },
+        unsafe { O::table().peek_unused(handle, not_one::<O>, pinned::<O>)? }
+    } else {
         // SAFETY: as above.
-        false => unsafe { O::table().peek(handle) }.map_or(Peeked::None, Peeked::Unused),
+        unsafe { peek::<O>(handle)? }
     };
-    let kept = match found {
-        Peeked::Unused(inner) => O::kept(inner),
-        Peeked::Used => return Err(pinned::<O>()),
-        Peeked::None => return Err(not_one::<O>()),
-    };
+    let kept = O::kept(inner);
     match kept.is_here() {
         true => Ok(kept),
         false => Err(kept.away(O::NAME)),

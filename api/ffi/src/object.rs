@@ -118,9 +118,9 @@ pub(crate) fn not_one<O: Object>() -> Fault {
 /// # Safety
 /// As [`Table::peek`].
 #[inline(always)]
-pub(crate) unsafe fn peek<O: Object>(handle: u64) -> Option<&'static O::Inner> {
+pub(crate) unsafe fn peek<O: Object>(handle: u64) -> Outcome<&'static O::Inner> {
     // SAFETY: as the caller promises.
-    unsafe { O::table().peek(handle) }
+    unsafe { O::table().peek(handle, not_one::<O>) }
 }
 
 /// Makes a handle.

@@ -8,7 +8,7 @@ use crate::code::{self, FH_EAGAIN, FH_EBUSY, FH_EWOULDDEADLOCK, FH_EWRONGTHREAD}
 use crate::fault::{Fault, Outcome, count, quietly, sentence, status};
 use crate::kept::{self, Kept, Lends};
 use crate::object::{
-    Object, fh_buffer, fh_file, fh_lease_buffer, fh_queue, not_forked, not_one, number, peek,
+    Object, fh_buffer, fh_file, fh_lease_buffer, fh_queue, not_forked, number, peek,
 };
 use freehold::{Buffer, BufferRefused, Completion, File, LeaseBuffer, Queue, Refused};
 use std::cell::UnsafeCell;
@@ -44,7 +44,8 @@ const LEASED: u64 = 2;
 
 const _: () = assert!(fh_lease_buffer::KIND & LEASED != 0 && fh_buffer::KIND & LEASED == 0);
 
-/// What a queue's handle leads to.
+/// What a queue's handle leads to. In this order: whose it is lies beside the handle's name.
+#[repr(C)]
 pub struct Polled {
     /// The thread that may use it; with [`IN_A_CALL`] nobody may, and with [`DOOMED`] it was
     /// freed in the middle of that call. A thread's number leaves the lowest bits free.
@@ -122,19 +123,17 @@ pub(crate) struct Inside {
 fn mine(queue: *mut fh_queue) -> Outcome<&'static Polled> {
     // SAFETY: a queue is freed by its thread, which is here, and in the middle of a call that is
     // put off until the call is over.
-    let Some(polled) = (unsafe { peek::<fh_queue>(number(queue)) }) else {
-        return Err(not_one::<fh_queue>());
-    };
+    let polled = unsafe { peek::<fh_queue>(number(queue))? };
     if polled.owner.load(Ordering::Relaxed) != this_thread() {
         return Err(not_now(polled));
     }
-    not_forked()?;
     Ok(polled)
 }
 
 /// Begins a call in a queue.
 #[inline(always)]
 pub(crate) fn inside(queue: *mut fh_queue) -> Outcome<Inside> {
+    not_forked()?;
     let polled = mine(queue)?;
     polled.owner.store(this_thread() | IN_A_CALL, Ordering::Relaxed);
     Ok(Inside { polled, handle: number(queue) })
@@ -192,10 +191,10 @@ fn full() -> Fault {
     Fault::new(FH_EAGAIN, "the queue is full: poll it, and submit again")
 }
 
-/// Submits an operation with a buffer.
+/// Submits an operation with a buffer. Whether this is a forked child, who calls this asks.
 ///
 /// # Safety
-/// The buffer is the caller's alone; the file is not freed meanwhile.
+/// The buffer is the caller's alone.
 #[inline(always)]
 unsafe fn submit<O: Lends>(
     queue: *mut fh_queue,
@@ -233,7 +232,8 @@ fn buffer_refused(r: BufferRefused) -> (Option<LeaseBuffer>, Fault) {
     (Some(r.buffer), r.error.map_or_else(full, Fault::from))
 }
 
-/// Submits an operation of a file.
+/// Submits an operation of a file. In a forked child the store refuses it, and what fails here
+/// before that is told so, too ([`Fault::tell`]).
 ///
 /// # Safety
 /// The buffer is the caller's alone; the file is not freed meanwhile.
@@ -246,9 +246,7 @@ unsafe fn submit_on(
     begin: impl FnOnce(&mut Queue, &File, Buffer, u64) -> Result<(), Refused>,
 ) -> Outcome {
     // SAFETY: the file is not freed meanwhile, by the caller's promise.
-    let Some(file) = (unsafe { peek::<fh_file>(number(file)) }) else {
-        return Err(not_one::<fh_file>());
-    };
+    let file = unsafe { peek::<fh_file>(number(file))? };
     let begin = |queue: &mut Queue, lent, tag| begin(queue, file, lent, tag).map_err(refused);
     // SAFETY: as the caller promises.
     unsafe { submit(queue, buffer, user_data, begin) }
@@ -334,9 +332,7 @@ pub unsafe extern "C" fn fh_queue_sync(
 ) -> c_int {
     status(|| {
         // SAFETY: the file is not freed meanwhile, by the contract of this call.
-        let Some(file) = (unsafe { peek::<fh_file>(number(file)) }) else {
-            return Err(not_one::<fh_file>());
-        };
+        let file = unsafe { peek::<fh_file>(number(file))? };
         let mut inside = inside(queue)?;
         let core = inside.core();
         let number = core.free.pop().unwrap_or_else(|| {
@@ -369,6 +365,7 @@ pub unsafe extern "C" fn fh_queue_fill(
 ) -> c_int {
     // SAFETY: the contract of this call.
     status(|| unsafe {
+        not_forked()?;
         submit(queue, buffer, user_data, |q, b, tag| q.fill(b, tag).map_err(buffer_refused))
     })
 }
@@ -390,6 +387,7 @@ pub unsafe extern "C" fn fh_queue_flush(
 ) -> c_int {
     // SAFETY: the contract of this call.
     status(|| unsafe {
+        not_forked()?;
         submit(queue, buffer, user_data, |q, b, tag| q.flush(b, tag).map_err(buffer_refused))
     })
 }
@@ -409,6 +407,7 @@ pub unsafe extern "C" fn fh_queue_persist(
 ) -> c_int {
     // SAFETY: the contract of this call.
     status(|| unsafe {
+        not_forked()?;
         submit(queue, buffer, user_data, |q, b, tag| q.persist(b, tag).map_err(buffer_refused))
     })
 }
@@ -546,9 +545,7 @@ pub unsafe extern "C" fn fh_queue_adopt(queue: *mut fh_queue) -> c_int {
     status(|| {
         not_forked()?;
         // SAFETY: nobody frees the queue meanwhile, by the contract of this call.
-        let Some(polled) = (unsafe { peek::<fh_queue>(number(queue)) }) else {
-            return Err(not_one::<fh_queue>());
-        };
+        let polled = unsafe { peek::<fh_queue>(number(queue))? };
         if polled.owner.load(Ordering::Acquire) & IN_A_CALL != 0 {
             return Err(Fault::new(FH_EBUSY, "another thread is in a call with this queue"));
         }
@@ -570,7 +567,7 @@ pub unsafe extern "C" fn fh_queue_free(queue: *mut fh_queue) {
     quietly(|| {
         let handle = number(queue);
         // SAFETY: nobody else frees it meanwhile, by the contract of this call.
-        let Some(polled) = (unsafe { peek::<fh_queue>(handle) }) else { return };
+        let Ok(polled) = (unsafe { fh_queue::table().peek(handle, || ()) }) else { return };
         if polled.owner.load(Ordering::Acquire) & IN_A_CALL != 0 {
             polled.owner.fetch_or(DOOMED, Ordering::AcqRel);
         } else {

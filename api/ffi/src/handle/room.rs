@@ -93,20 +93,22 @@ impl<S: Named> Room<S> {
         (rest as u64 == kind << 2 | 3).then_some(index)
     }
 
-    /// The slot whose name is that handle.
+    /// The slot whose name is that handle, or what is said where there is none. (Said here, and
+    /// not by who looks, so that it is a branch: the address of the slot does not wait for its
+    /// name.)
     #[inline(always)]
-    pub(super) fn named(&self, handle: u64) -> Option<&S> {
+    pub(super) fn named<E>(&self, handle: u64, none: impl FnOnce() -> E) -> Result<&S, E> {
         let place = (handle & self.mask.load(Ordering::Acquire)) as usize;
         let name = self.first.load(Ordering::Acquire).wrapping_byte_add(place);
         // SAFETY: by the mask this is in `NOBODY`, or at the beginning of a slot that has
         // memory or whose page of zeroes can be read; by `Named` a word like this is there.
         if unsafe { &*name }.load(Ordering::Acquire) != handle {
-            return None;
+            return Err(none());
         }
         // SAFETY: only a slot that was made gets a name that is looked for there: those of
         // `NOBODY` are not, and 0, the name of one that was not made, is looked for in the first
         // one alone, which is made before anyone finds it.
-        Some(unsafe { &*name.cast::<S>() })
+        Ok(unsafe { &*name.cast::<S>() })
     }
 
     /// A slot that was made.

@@ -1,7 +1,7 @@
 //! Handles under one thread and under several.
 
 use super::room::{GENERATION, Room};
-use super::{Peeked, Slot, Table, Taken};
+use super::{Slot, Table, Taken};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -28,7 +28,7 @@ fn a_handle_is_good_until_it_is_freed_and_never_again() {
     for bad in [0, 1, u64::MAX, two ^ 0x10, two ^ 0x100, two ^ 1 << 32, two & !0xff] {
         assert!(TABLE.enter(bad).is_none(), "{bad:#x}");
         // SAFETY: what is found, if anything, is not freed here.
-        assert!(unsafe { TABLE.peek(bad) }.is_none(), "{bad:#x}");
+        assert!(unsafe { TABLE.peek(bad, || ()) }.is_err(), "{bad:#x}");
     }
 }
 
@@ -40,8 +40,9 @@ fn a_slot_with_nothing_in_it_has_no_handle() {
     let refused = |bad: u64| {
         assert!(TABLE.enter(bad).is_none(), "{bad:#x}");
         // SAFETY: what is found, if anything, is not freed here.
-        let (peeked, unused) = unsafe { (TABLE.peek(bad), TABLE.peek_unused(bad)) };
-        assert!(peeked.is_none() && matches!(unused, Peeked::None), "{bad:#x}");
+        let (peeked, unused) =
+            unsafe { (TABLE.peek(bad, || 0), TABLE.peek_unused(bad, || 1, || 2)) };
+        assert_eq!((peeked, unused), (Err(0), Err(1)), "{bad:#x}");
         assert!(!TABLE.remove(bad) && matches!(TABLE.take(bad), Taken::None), "{bad:#x}");
     };
     let all = |index| [handle(index, 5, 0), handle(index, 5, 1), !handle(index, 5, 0), !0, 0];
@@ -73,8 +74,8 @@ fn any_number_is_looked_up() {
         number = number.wrapping_mul(0xd134_2543_de82_ef95).wrapping_add(1);
         for bad in [number, number >> 20, number & !0xffff_ffff | number >> 40] {
             // SAFETY: what is found, if anything, is not freed here.
-            let (none, found) = unsafe { (EMPTY.peek(bad), FULL.peek(bad)) };
-            assert!(none.is_none() && found.is_none_or(|_| good.contains(&bad)), "{bad:#x}");
+            let (none, found) = unsafe { (EMPTY.peek(bad, || ()), FULL.peek(bad, || ())) };
+            assert!(none.is_err() && (found.is_err() || good.contains(&bad)), "{bad:#x}");
             assert!(EMPTY.enter(bad).is_none());
         }
     }
@@ -87,7 +88,7 @@ fn an_object_goes_with_its_last_user() {
     let handle = TABLE.insert(|_| Counted(dropped.clone())).unwrap();
     let user = TABLE.enter(handle).unwrap();
     // SAFETY: the handle is not freed meanwhile.
-    assert!(matches!(unsafe { TABLE.peek_unused(handle) }, Peeked::Used));
+    assert!(matches!(unsafe { TABLE.peek_unused(handle, || 1, || 2) }, Err(2)));
     assert!(matches!(TABLE.take(handle), Taken::Used));
     assert!(TABLE.remove(handle));
     assert!(TABLE.enter(handle).is_none());
