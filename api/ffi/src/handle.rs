@@ -69,7 +69,7 @@ pub(crate) struct Used<T: 'static> {
 impl<T> Table<T> {
     /// An empty one. Kinds are from 1 to 15.
     pub(crate) const fn new(kind: u64) -> Self {
-        Table { kind, room: Room::new(), free: AtomicU64::new(0) }
+        Table { kind, room: Room::new(kind), free: AtomicU64::new(0) }
     }
 
     /// The slot that a handle names, if there is one, its number, and the generation in which it

@@ -16,6 +16,11 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 /// Slots that are made at a time: whole pages, of whatever size, since no slot is under 64 bytes.
 const MADE: usize = 1 << 10;
+/// Addresses in front of the slots, of which so many are left out as the table's kind says: a
+/// call looks into several tables, mostly at their first slots, and what lies equally far from
+/// the boundary of a page competes for the same few places in a processor's first cache.
+const MARGIN: usize = 1 << 16;
+const SHIFT: usize = 5 * 64;
 /// Logarithms of how many slots are tried to have room for: a program may have little of an
 /// address space left.
 const ROOMS: [u32; 4] = [20, 17, 14, 10];
@@ -60,6 +65,8 @@ pub(super) struct Room<S> {
     /// Slots that were made, one after the other.
     made: AtomicUsize,
     growing: Mutex<()>,
+    /// How far into the margin the slots begin.
+    shift: usize,
     slots: PhantomData<S>,
 }
 
@@ -71,12 +78,13 @@ impl<S: Named> Room<S> {
         step
     };
 
-    pub(super) const fn new() -> Self {
+    pub(super) const fn new(kind: u64) -> Self {
         Room {
             first: AtomicPtr::new((&raw const NOBODY).cast::<AtomicU64>().cast_mut()),
             mask: AtomicU64::new(Self::STEP as u64),
             made: AtomicUsize::new(0),
             growing: Mutex::new(()),
+            shift: kind as usize * SHIFT,
             slots: PhantomData,
         }
     }
@@ -131,11 +139,11 @@ impl<S: Named> Room<S> {
         }
         let made = self.made.load(Ordering::Relaxed);
         if made == 0 {
-            return self.begin().then_some((0, MADE - 1));
+            return self.begin(Self::take).then_some((0, MADE - 1));
         }
         let places = self.mask.load(Ordering::Relaxed) as usize / Self::STEP + 1;
         let first = self.first.load(Ordering::Relaxed);
-        if made + MADE > places || !Self::make(first, made) {
+        if made + MADE > places || !self.make(first, made) {
             return None;
         }
         self.made.store(made + MADE, Ordering::Release);
@@ -143,14 +151,13 @@ impl<S: Named> Room<S> {
     }
 
     /// Takes the addresses, and makes the first slots. False where the system gives none.
-    fn begin(&self) -> bool {
-        let Some((first, log)) = ROOMS.iter().find_map(|log| Some((Self::take(*log)?, *log)))
-        else {
-            return false;
-        };
-        if !Self::make(first, 0) {
+    fn begin(&self, take: impl Fn(usize) -> Option<*mut AtomicU64>) -> bool {
+        let taken = ROOMS.iter().find_map(|log| Some((take(MARGIN + (Self::STEP << log))?, log)));
+        let Some((margin, log)) = taken else { return false };
+        let first = margin.wrapping_byte_add(self.shift);
+        if !self.make(first, 0) {
             // SAFETY: it was just taken, and nobody knows of it.
-            unsafe { libc::munmap(first.cast(), Self::STEP << log) };
+            unsafe { libc::munmap(margin.cast(), MARGIN + (Self::STEP << log)) };
             return false;
         }
         self.first.store(first, Ordering::Release);
@@ -160,28 +167,69 @@ impl<S: Named> Room<S> {
         true
     }
 
-    /// Addresses for so many slots, which read as zeroes.
-    fn take(log: u32) -> Option<*mut AtomicU64> {
+    /// So many bytes of addresses, which read as zeroes.
+    fn take(bytes: usize) -> Option<*mut AtomicU64> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: no address is asked for, so nothing is replaced.
-        let first =
-            unsafe { libc::mmap(null_mut(), Self::STEP << log, libc::PROT_READ, flags, -1, 0) };
+        let first = unsafe { libc::mmap(null_mut(), bytes, libc::PROT_READ, flags, -1, 0) };
         (first != libc::MAP_FAILED).then_some(first.cast())
     }
 
-    /// Puts memory where slots are to be, and names them.
-    fn make(first: *mut AtomicU64, made: usize) -> bool {
-        let from = first.wrapping_byte_add(made * Self::STEP);
+    /// Puts memory where slots are to be, up to the end of the last one's pages, and names them.
+    fn make(&self, first: *mut AtomicU64, made: usize) -> bool {
+        let margin = first.wrapping_byte_sub(self.shift);
         let access = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: these are pages of ours, which nobody has written to.
-        if unsafe { libc::mprotect(from.cast(), MADE * Self::STEP, access) } != 0 {
+        let bytes = MARGIN + (made + MADE) * Self::STEP;
+        // SAFETY: these are pages of ours, which the first slots have already.
+        if unsafe { libc::mprotect(margin.cast(), bytes, access) } != 0 {
             return false;
         }
-        for index in 0..MADE {
+        for index in made..made + MADE {
             // SAFETY: it lies there, and by `Named` a word like this is in front of a slot.
-            let name = unsafe { &*from.wrapping_byte_add(index * Self::STEP) };
-            name.store(nobody(((made + index) * Self::STEP) as u64), Ordering::Relaxed);
+            let name = unsafe { &*first.wrapping_byte_add(index * Self::STEP) };
+            name.store(nobody((index * Self::STEP) as u64), Ordering::Relaxed);
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[repr(C, align(64))]
+    struct Name(AtomicU64);
+
+    // SAFETY: its first word is one, and zeroes are a name.
+    unsafe impl Named for Name {}
+
+    /// Where the system gives few addresses there are fewer slots, and numbers of others lead to
+    /// none of them.
+    #[test]
+    fn few_addresses_are_enough_for_some() {
+        static ROOM: Room<Name> = Room::new(9);
+        assert!(!ROOM.begin(|_| None), "none at all");
+        let asked = Mutex::new(Vec::new());
+        let few = |bytes: usize| {
+            asked.lock().unwrap().push(bytes);
+            (bytes < 2 << 20).then(|| Room::<Name>::take(bytes)).flatten()
+        };
+        assert!(ROOM.begin(few));
+        assert_eq!(asked.lock().unwrap().len(), 3, "fewer each time: {asked:?}");
+        let mut slots = 1 << 10;
+        while let Some((first, more)) = ROOM.grow(|| None) {
+            assert_eq!((first, more), (slots, MADE - 1));
+            slots += MADE;
+        }
+        assert_eq!(slots, 1 << 14);
+        let handle = Room::<Name>::handle;
+        for index in 0..slots {
+            ROOM.at(index).unwrap().0.store(handle(index, 9, 1), Ordering::Relaxed);
+        }
+        assert!((0..slots).all(|i| ROOM.named(handle(i, 9, 1), || ()).is_ok()));
+        for other in (0..slots).flat_map(|i| [handle(i + slots, 9, 1), handle(i, 9, 3)]) {
+            assert!(ROOM.named(other, || ()).is_err());
+        }
+        assert!(ROOM.at(slots).is_none());
     }
 }

@@ -8,22 +8,26 @@ use crate::results::{Results, Side, Unit};
 use freehold::{Access, LeaseOptions, Store};
 use freehold_bench::null::NullMedium;
 use freehold_c::rig::{Rig, Through};
+use std::ffi::OsString;
 use std::process::Command;
 use std::time::Instant;
 
 pub(crate) const HOW: &str = "The medium of \"Reads without a device\", a file of 4 MiB, QD32, one \
     thread: the same loop in Rust through `Queue`, and through `fh_queue_read`, `fh_queue_fill` \
     and `fh_queue_poll`, called by their addresses as a program in C calls them. A fill goes \
-    through a lease, without a look-up. In turns, some thousands of operations each, so that both \
-    see the same machine; what C takes more is of each turn. Instructions are counted by callgrind (user side), as the difference of \
+    through a lease, without a look-up. In turns, each a process of its own (where its memory comes \
+    to lie is worth some nanoseconds either way), so that both see the same machine; what C takes \
+    more is of each pair of turns. Instructions are counted by callgrind (user side), as the difference of \
     two runs of which one is longer. A pin of C is a long one: it may go to another thread.";
 
 /// Operations in flight.
 const DEPTH: usize = 32;
 /// Bytes of the file.
 const SIZE: u64 = 4 << 20;
-/// Turns in a round.
-const TURNS: usize = 60;
+/// Pairs of turns in a round.
+const TURNS: usize = 20;
+
+const LANGUAGES: [(&str, &str); 2] = [("rust", "Rust"), ("c", "C")];
 
 const ROWS: [(Through, &str, &str); 2] =
     [(Through::Reads, "reads", "a read"), (Through::Fills, "fills", "a fill through a lease")];
@@ -40,31 +44,22 @@ fn store() -> Outcome<Store> {
 }
 
 pub(crate) fn run(site: &Site<'_>, side: Side, results: &mut Results) -> Outcome {
-    let store = store()?;
-    let count = site.scale.leases * 10;
+    let count = site.scale.leases * 50;
     for (what, word, name) in ROWS {
         for turn in 0..TURNS {
-            // Both anew: where their memory comes to lie is worth some nanoseconds either way.
-            let mut rig = Rig::new(store.clone(), "file", DEPTH, what)?;
-            let mut rust = Rust::new(&store, what)?;
-            let (mut in_c, mut in_rust) = (0.0, 0.0);
+            let mut took = [0.0; 2];
             for half in 0..2 {
-                let (begun, mut rng) = (Instant::now(), Rng::new(1));
-                if (turn + half) % 2 == 0 {
-                    rust.go(count, &mut rng)?;
-                    in_rust = begun.elapsed().as_secs_f64() / count as f64;
-                } else {
-                    rig.go(count, || rng.below(SIZE / BLOCK))?;
-                    in_c = begun.elapsed().as_secs_f64() / count as f64;
-                }
+                let which = (turn + half) % 2;
+                took[which] = timed(site, LANGUAGES[which].0, word, count)?;
             }
+            let [in_rust, in_c] = took;
             results.add("c", format!("{name}, Rust"), Unit::Time, side, in_rust);
             results.add("c", format!("{name}, C"), Unit::Time, side, in_c);
-            let more = format!("{name}, C more than Rust in the same turn, ns");
+            let more = format!("{name}, C more than Rust in the turn beside it, ns");
             results.add("c", more, Unit::Number, side, (in_c - in_rust) * 1e9);
         }
-        for (language, in_words) in [("rust", "Rust"), ("c", "C")] {
-            let Some(each) = instructions(site, language, word, count / 4) else {
+        for (language, in_words) in LANGUAGES {
+            let Some(each) = instructions(site, language, word, count / 20) else {
                 results.note("c", "Instructions: not measured here: valgrind does not run.");
                 continue;
             };
@@ -72,7 +67,7 @@ pub(crate) fn run(site: &Site<'_>, side: Side, results: &mut Results) -> Outcome
             results.add("c", name, Unit::Number, side, each);
         }
         if what == Through::Fills {
-            let mut rig = Rig::new(store.clone(), "file", DEPTH, what)?;
+            let mut rig = Rig::new(store()?, "file", DEPTH, what)?;
             let begun = Instant::now();
             rig.pins(count)?;
             let each = begun.elapsed().as_secs_f64() / count as f64;
@@ -147,20 +142,46 @@ impl Rust {
     }
 }
 
-/// Only so many operations, for callgrind.
+/// So many operations, and how long one takes, in nanoseconds: in a process of their own, and
+/// for callgrind.
 pub(crate) fn read(words: &[String]) -> Outcome {
     let [language, what, count] = words else { return fail("three words") };
     let Some((what, ..)) = ROWS.into_iter().find(|(_, word, _)| *word == what.as_str()) else {
         return fail("reads or fills");
     };
-    let (store, count, mut rng) = (store()?, count.parse()?, Rng::new(1));
-    match language.as_str() {
+    let (store, count, mut rng) = (store()?, count.parse::<u64>()?, Rng::new(1));
+    let begun = match language.as_str() {
         "c" => {
-            Rig::new(store, "file", DEPTH, what)?.go(count, || rng.below(SIZE / BLOCK))?;
+            let mut rig = Rig::new(store, "file", DEPTH, what)?;
+            let begun = Instant::now();
+            rig.go(count, || rng.below(SIZE / BLOCK))?;
+            begun
         }
-        _ => Rust::new(&store, what)?.go(count, &mut rng)?,
-    }
+        _ => {
+            let mut rust = Rust::new(&store, what)?;
+            let begun = Instant::now();
+            rust.go(count, &mut rng)?;
+            begun
+        }
+    };
+    println!("{}", begun.elapsed().as_nanos() as f64 / count as f64);
     Ok(())
+}
+
+/// The words that say what a process is to do.
+fn words(site: &Site<'_>, language: &str, what: &str, count: u64) -> Vec<OsString> {
+    let words = ["--read-c", language, what, &count.to_string()].map(OsString::from);
+    [OsString::from("--work"), site.dir.into()].into_iter().chain(words).collect()
+}
+
+/// Seconds for an operation, in a process of its own.
+fn timed(site: &Site<'_>, language: &str, what: &str, count: u64) -> Outcome<f64> {
+    let program = std::env::current_exe()?;
+    let out = Command::new(program).args(words(site, language, what, count)).output()?;
+    if !out.status.success() {
+        return fail(String::from_utf8_lossy(&out.stderr));
+    }
+    Ok(String::from_utf8_lossy(&out.stdout).trim().parse::<f64>()? / 1e9)
 }
 
 /// Instructions for each operation.
@@ -170,9 +191,7 @@ fn instructions(site: &Site<'_>, language: &str, what: &str, count: u64) -> Opti
         let out = Command::new("valgrind")
             .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
             .arg(&program)
-            .arg("--work")
-            .arg(site.dir)
-            .args(["--read-c", language, what, &count.to_string()])
+            .args(words(site, language, what, count))
             .output()
             .ok()
             .filter(|out| out.status.success())?;
