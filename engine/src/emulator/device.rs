@@ -79,6 +79,13 @@ impl Served {
     /// What a look that found nothing leads to.
     fn rest(&mut self) -> Work {
         self.idle += 1;
+        let syncing = self.controller.is_syncing();
+        if syncing && !self.idle.is_multiple_of(SPINS) {
+            // Whoever flushes may need this very processor for it. What comes by message does
+            // not wait for that.
+            std::thread::yield_now();
+            return Work::Long;
+        }
         if !self.idle.is_multiple_of(SPINS) {
             std::hint::spin_loop();
             return Work::Busy;
@@ -98,7 +105,7 @@ impl Served {
             }
             Rest::Briefly => {
                 let nap = self.nap;
-                self.nap = (nap * 2).min(BRIEF_MOST);
+                self.nap = if syncing { BRIEF } else { (nap * 2).min(BRIEF_MOST) };
                 Work::Sleep(nap)
             }
             Rest::UntilMessage(None) => Work::Sleep(LONG),

@@ -1,14 +1,16 @@
 //! Faults that are asked for, and a client that is hostile: nothing panics, nothing
 //! hangs, and the next client finds a working controller.
 
-use freehold_engine::emulator::{Ended, Options, Profile};
+use freehold_engine::emulator::{Backing, Ended, Options, Profile};
 use freehold_engine::nvme::spec::command::Command;
 use freehold_engine::nvme::spec::registers::{CSTS, Csts};
 use freehold_engine::nvme::spec::status::Status;
 use freehold_tests::nvme::initiator::{Bell, IOVA, MEMORY, memfd};
+use freehold_tests::nvme::served::fresh_path;
 use freehold_tests::nvme::{Initiator, Place, Served};
 use freehold_tests::random::Random;
 use freehold_tests::seeds;
+use std::time::Duration;
 
 const DATA: u64 = 0x20_0000;
 
@@ -258,4 +260,55 @@ fn a_hostile_client_harms_nobody() {
         let read = Command::read(1, 0, 1).with_prps(IOVA + DATA, 0);
         assert!(next.run(&mut queue, read).status().is_success(), "seed {seed}");
     }
+}
+
+/// Flushes that a file is still busy with: whatever ends their queue ends them, each at most
+/// once, and who comes next finds a controller that flushes.
+#[test]
+fn flushes_under_way_end_with_their_queue() {
+    let path = fresh_path("img");
+    let backing = Backing::File(path.clone());
+    let served = Served::new(Options { backing, ..Options::new("", 4 << 20) });
+    for round in 0..40_u64 {
+        let mut nvme = Initiator::start(&served.socket);
+        let mut queue = nvme.queue(1);
+        let before = queue.tail;
+        let mut pushed = Vec::new();
+        for i in 0..8 {
+            let command = match i % 2 {
+                0 => Command::write(1, round * 8 + i, 1, true).with_prps(IOVA + DATA, 0),
+                _ => Command::flush(1),
+            };
+            pushed.push(nvme.push(&mut queue, command));
+        }
+        nvme.ring(&queue, before);
+        match round % 4 {
+            0 => {}
+            1 => {
+                assert!(nvme.admin(Command::delete_sq(1)).status().is_success());
+                while let Some(entry) = nvme.reap(&mut queue) {
+                    pushed.retain(|cid| *cid != entry.cid());
+                }
+                // What was told is told; nothing comes any more.
+                std::thread::sleep(Duration::from_millis(2));
+                assert!(nvme.reap(&mut queue).is_none(), "round {round}");
+            }
+            2 => {
+                nvme.enable();
+                let mut queue = nvme.queue(1);
+                assert!(nvme.run(&mut queue, Command::flush(1)).status().is_success());
+                assert!(nvme.reap(&mut queue).is_none(), "round {round}");
+            }
+            _ => {
+                for _ in 0..8 {
+                    let entry = nvme.next(&mut queue);
+                    assert!(entry.status().is_success());
+                    let place = pushed.iter().position(|cid| *cid == entry.cid());
+                    pushed.remove(place.expect("each completes once"));
+                }
+            }
+        }
+    }
+    drop(served);
+    let _ = std::fs::remove_file(path);
 }

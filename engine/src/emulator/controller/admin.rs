@@ -3,7 +3,7 @@
 use super::super::cmb::Cmb;
 use super::super::guest::Guest;
 use super::super::transfer::Rules;
-use super::{Controller, Outcome};
+use super::{Controller, Outcome, Until};
 use crate::nvme::spec::command::{Command, PSDT_PRP, admin};
 use crate::nvme::spec::status::Status;
 
@@ -65,7 +65,9 @@ impl Controller {
             Some(cq) => cq.used() + 2 < cq.size,
             None => false,
         };
-        let held = self.late.iter().position(|l| l.qid == qid && l.command.cid() == cid);
+        let held = self.late.iter().position(|l| {
+            l.qid == qid && l.command.cid() == cid && matches!(l.until, Until::Due(_))
+        });
         let found = room && (qid == 0 && self.events.withdraw(cid) || held.is_some());
         if !found {
             return Ok(NOT_ABORTED);

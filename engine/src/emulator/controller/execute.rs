@@ -3,7 +3,7 @@
 use super::super::fault::{Action, Corruption};
 use super::super::guest::{Guest, Reach};
 use super::super::queue::Cq;
-use super::{Controller, Late, Outcome, Vanish};
+use super::{Controller, Late, Outcome, Until, Vanish};
 use crate::nvme::spec::command::{Command, Cqe};
 use crate::nvme::spec::status::Status;
 use std::time::Instant;
@@ -30,7 +30,19 @@ impl Controller {
     pub(super) fn run(&mut self, qid: u16, command: Command, guest: &impl Guest) -> Reach {
         match self.execute(qid, &command, guest) {
             Outcome::Done(answer) => self.complete(qid, command.cid(), answer, guest),
+            Outcome::Syncing(flush) => {
+                self.late.push(Late { until: Until::Synced(flush), qid, command });
+                Ok(())
+            }
             Outcome::Outstanding => Ok(()),
+        }
+    }
+
+    /// Executes a command to its end: what is made durable is waited for.
+    fn execute_whole(&mut self, qid: u16, command: &Command, guest: &impl Guest) -> Outcome {
+        match self.execute(qid, command, guest) {
+            Outcome::Syncing(_) => Outcome::Done(self.flush_all()),
+            outcome => outcome,
         }
     }
 
@@ -41,7 +53,7 @@ impl Controller {
         if !self.late.is_empty() && self.is_in_use(qid, command.cid()) {
             return Outcome::Done(Err(Status::ID_CONFLICT.final_()));
         }
-        Outcome::Done(self.io(command, guest))
+        self.io(command, guest)
     }
 
     fn is_in_use(&self, qid: u16, cid: u16) -> bool {
@@ -89,10 +101,12 @@ impl Controller {
         match action {
             Action::Drop => drop(self.execute(qid, &command, guest)),
             Action::Delay(time) => {
-                self.late.push(Late { due: Instant::now() + time, qid, command });
+                self.late.push(Late { until: Until::Due(Instant::now() + time), qid, command });
             }
             Action::Duplicate => {
-                self.run(qid, command, guest)?;
+                if let Outcome::Done(answer) = self.execute_whole(qid, &command, guest) {
+                    self.complete(qid, cid, answer, guest)?;
+                }
                 let cqid = self.sqs[usize::from(qid)].as_ref().map(|sq| sq.cqid);
                 if let Some(cqid) = cqid.filter(|_| qid != 0)
                     && self.has_room(cqid, guest)?
@@ -101,7 +115,7 @@ impl Controller {
                 }
             }
             Action::Corrupt(how) => {
-                if let Outcome::Done(answer) = self.execute(qid, &command, guest) {
+                if let Outcome::Done(answer) = self.execute_whole(qid, &command, guest) {
                     self.complete_wrongly(qid, cid, answer, how, guest)?;
                 }
             }

@@ -4,11 +4,11 @@
 //! limits, and that each address is mapped. A client that changes its memory in the
 //! middle gets what it made of it, and nobody else notices.
 
-use super::super::disk::Trouble;
+use super::super::disk::{Ticket, Trouble};
 use super::super::guest::Guest;
 use super::super::transfer::Rules;
 use super::events::Event;
-use super::{Controller, Namespace};
+use super::{Controller, Namespace, Outcome};
 use crate::nvme::spec::ALL_NAMESPACES;
 use crate::nvme::spec::command::{Command, nvm};
 use crate::nvme::spec::identify::VWC_FLUSH_ALL;
@@ -17,29 +17,40 @@ use crate::nvme::spec::status::Status;
 
 type Answer = Result<u32, Status>;
 
+/// A command that is done, or done when a flush has ended.
+type Begun = Result<Option<Ticket>, Status>;
+
+fn begun(begun: Begun) -> Outcome {
+    match begun {
+        Ok(None) => Outcome::Done(Ok(0)),
+        Ok(Some(flush)) => Outcome::Syncing(flush),
+        Err(status) => Outcome::Done(Err(status)),
+    }
+}
+
 /// CC.CSS for admin commands alone.
 const ADMIN_ONLY: u32 = 7;
 
 impl Controller {
     /// Executes an I/O command.
     #[inline]
-    pub(super) fn io(&mut self, command: &Command, guest: &impl Guest) -> Answer {
+    pub(super) fn io(&mut self, command: &Command, guest: &impl Guest) -> Outcome {
         if command.fuse() != 0 {
-            return Err(Status::INVALID_FIELD.final_());
+            return Outcome::Done(Err(Status::INVALID_FIELD.final_()));
         }
         if self.registers.cc.css() == ADMIN_ONLY {
-            return Err(Status::INVALID_OPCODE.final_());
+            return Outcome::Done(Err(Status::INVALID_OPCODE.final_()));
         }
-        match command.opcode() {
+        Outcome::Done(match command.opcode() {
             nvm::READ => self.read(command, guest),
-            nvm::WRITE => self.write(command, guest),
-            nvm::FLUSH => self.flush_command(command),
+            nvm::WRITE => return begun(self.write(command, guest)),
+            nvm::FLUSH => return begun(self.flush_command(command)),
             nvm::COMPARE => self.compare(command, guest),
             nvm::WRITE_ZEROES => self.write_zeroes(command),
             nvm::DATASET_MANAGEMENT => self.dataset_management(command, guest),
             nvm::COPY => self.copy(command, guest),
             _ => Err(Status::INVALID_OPCODE.final_()),
-        }
+        })
     }
 
     /// The place of blocks on the disk: first byte and length.
@@ -115,7 +126,7 @@ impl Controller {
         }
     }
 
-    fn write(&mut self, command: &Command, guest: &impl Guest) -> Answer {
+    fn write(&mut self, command: &Command, guest: &impl Guest) -> Begun {
         const DIRECTIVE: u32 = 0xf << 20;
         let (at, len) = self.transfer_place(command)?;
         if command.cdw(12) & DIRECTIVE != 0 {
@@ -125,22 +136,23 @@ impl Controller {
         self.logs.written(u64::from(command.blocks()));
         let through = self.is_through(command);
         if self.disk.is_null() {
-            return Ok(0);
+            return Ok(None);
         }
         if let [part] = *self.transfer.parts()
             && let Some(bytes) = self.disk.bytes_mut(at, part.len as usize)
         {
             return match guest.load(part.iova, bytes) {
-                Ok(()) => Ok(0),
+                Ok(()) => Ok(None),
                 Err(_) => Err(Status::DATA_TRANSFER_ERROR),
             };
         }
         let bytes = &mut self.scratch[..len as usize];
         self.transfer.gather(guest, bytes)?;
-        match self.disk.write(at, bytes, through) {
-            Ok(()) => Ok(0),
-            Err(trouble) => Err(self.told(trouble)),
-        }
+        let written = match through {
+            true => self.disk.write_through(at, bytes),
+            false => self.disk.write(at, bytes, false).map(|()| None),
+        };
+        written.map_err(|trouble| self.told(trouble))
     }
 
     fn compare(&mut self, command: &Command, guest: &impl Guest) -> Answer {
@@ -173,12 +185,12 @@ impl Controller {
 
     /// Flush (6.8): everything that completed before, of all namespaces, whichever is
     /// named.
-    fn flush_command(&mut self, command: &Command) -> Answer {
+    fn flush_command(&mut self, command: &Command) -> Begun {
         let all = self.traits.vwc & VWC_FLUSH_ALL == VWC_FLUSH_ALL;
         if !(command.nsid() == ALL_NAMESPACES && all) {
             self.known(command.nsid())?;
         }
-        self.flush_all()
+        self.disk.begin_flush().map_err(|trouble| self.told(trouble))
     }
 
     pub(super) fn flush_all(&mut self) -> Answer {

@@ -3,9 +3,10 @@
 //! Everything happens on the thread that calls: commands are executed whole, one
 //! after another, in the call of [`Controller::poll`] that fetched them. So between
 //! two calls no memory of the client is in use, which is what the answer to
-//! DMA_UNMAP, a reset and a lost connection rely on. The exception is a command that
+//! DMA_UNMAP, a reset and a lost connection rely on. The exceptions are a command that
 //! a fault delays: it touches nothing before its time, and looks its addresses up
-//! then.
+//! then; and one whose data is written and is being made durable, which looks at no
+//! memory of the client any more, but posts its completion.
 
 mod admin;
 mod events;
@@ -23,7 +24,7 @@ mod sleep;
 use super::aperture::Aperture;
 use super::cmb::Cmb;
 use super::config::ConfigSpace;
-use super::disk::{Disk, Plan};
+use super::disk::{Disk, Plan, Ticket};
 use super::doorbell::Doorbells;
 use super::fault::{Action, Faults};
 use super::options::{Options, Profile, Traits};
@@ -44,7 +45,7 @@ pub(super) use sleep::Rest;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Commands that a fault may hold back at once.
+/// Commands that may wait at once, held back by a fault or for a flush.
 const MOST_LATE: usize = 1024;
 
 /// A namespace: its place on the disk.
@@ -73,16 +74,27 @@ struct Registers {
 enum Outcome {
     /// Completed, with dword 0 or a status.
     Done(std::result::Result<u32, Status>),
+    /// It is done when this has ended.
+    Syncing(Ticket),
     /// It stays outstanding: an asynchronous event request.
     Outstanding,
 }
 
-/// A command that a fault holds back.
+/// A command that is not completed yet.
 #[derive(Debug, Clone, Copy)]
 struct Late {
-    due: Instant,
+    until: Until,
     qid: u16,
     command: Command,
+}
+
+/// What it waits for.
+#[derive(Debug, Clone, Copy)]
+enum Until {
+    /// A fault holds it back: it is executed then.
+    Due(Instant),
+    /// All but that has been done.
+    Synced(Ticket),
 }
 
 /// Why the emulator shall stop serving, said by a fault.

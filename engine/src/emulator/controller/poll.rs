@@ -4,10 +4,11 @@
 //! bounded by its own limits. So neither a queue nor the socket waits for another
 //! queue's client.
 
+use super::super::disk::Done;
 use super::super::guest::{Guest, Reach};
 use super::super::queue::Rung;
 use super::events::Event;
-use super::{Controller, MOST_LATE};
+use super::{Controller, Late, MOST_LATE, Until};
 use std::time::Instant;
 
 /// Commands that are taken from one queue in one look; and where each is a call of the system,
@@ -121,35 +122,61 @@ impl Controller {
         Ok(!cq.stalled)
     }
 
-    /// Executes the commands that were held back and are due.
+    /// Executes the commands that were held back and are due, and completes those that waited
+    /// for a flush that has ended.
     fn run_late(&mut self, guest: &impl Guest) -> bool {
         if self.late.is_empty() {
             return false;
         }
-        let (now, mut did, mut place) = (Instant::now(), false, 0);
+        let (mut now, mut did, mut place) = (None, false, 0);
         while let Some(late) = self.late.get(place).copied() {
-            let room = || self.sqs[usize::from(late.qid)].as_ref().map(|sq| sq.cqid);
-            match room() {
-                Some(cqid) if late.due <= now => match self.has_room(cqid, guest) {
-                    Ok(true) => {
-                        self.late.remove(place);
-                        did = true;
-                        if self.run(late.qid, late.command, guest).is_err() {
-                            self.fail();
-                            return did;
-                        }
+            let Some(cqid) = self.sqs[usize::from(late.qid)].as_ref().map(|sq| sq.cqid) else {
+                self.late.remove(place);
+                continue;
+            };
+            let synced = match late.until {
+                Until::Due(due) if due > *now.get_or_insert_with(Instant::now) => {
+                    place += 1;
+                    continue;
+                }
+                Until::Due(_) => None,
+                Until::Synced(flush) => match self.disk.synced(flush) {
+                    None => {
+                        place += 1;
+                        continue;
                     }
-                    Ok(false) => place += 1,
-                    Err(_) => {
-                        self.fail();
-                        return did;
-                    }
+                    synced => synced,
                 },
-                Some(_) => place += 1,
-                None => drop(self.late.remove(place)),
+            };
+            let ran = match self.has_room(cqid, guest) {
+                Ok(true) => {
+                    self.late.remove(place);
+                    did = true;
+                    self.end_late(&late, synced, guest)
+                }
+                Ok(false) => {
+                    place += 1;
+                    Ok(())
+                }
+                Err(e) => Err(e),
+            };
+            if ran.is_err() {
+                self.fail();
+                return did;
             }
         }
         did
+    }
+
+    fn end_late(&mut self, late: &Late, synced: Option<Done>, guest: &impl Guest) -> Reach {
+        let Some(synced) = synced else { return self.run(late.qid, late.command, guest) };
+        let answer = synced.map(|()| 0).map_err(|trouble| self.told(trouble));
+        self.complete(late.qid, late.command.cid(), answer, guest)
+    }
+
+    /// Whether a command waits for a flush.
+    pub(in super::super) fn is_syncing(&self) -> bool {
+        self.late.iter().any(|late| matches!(late.until, Until::Synced(_)))
     }
 
     /// Looks at the doorbells of queues that are not there, and at heads.

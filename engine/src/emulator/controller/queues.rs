@@ -119,8 +119,9 @@ impl Controller {
         Ok(0)
     }
 
-    /// What was fetched has completed, except for what a fault holds back: that is
-    /// dropped, never executed (5.6 allows it to be aborted without a completion).
+    /// What was fetched has completed, except for what a fault holds back, which is dropped,
+    /// never executed, and what waits for a flush (5.6 allows both to be aborted without a
+    /// completion).
     pub(super) fn delete_sq(&mut self, command: &Command) -> Answer {
         let qid = command.cdw(10) as u16;
         if !self.may_be(qid) {

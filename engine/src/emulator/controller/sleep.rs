@@ -28,7 +28,7 @@
 //! queue matters only while the queue is full, and is treated the same.
 
 use super::super::guest::{Guest, Reach};
-use super::Controller;
+use super::{Controller, Until};
 use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 
@@ -52,7 +52,15 @@ impl Controller {
             return Rest::UntilMessage(None);
         }
         self.sweep();
-        let due = self.late.iter().map(|late| late.due).min();
+        if self.is_syncing() {
+            // Its end rings nowhere.
+            return Rest::Briefly;
+        }
+        let due = self.late.iter().filter_map(|late| match late.until {
+            Until::Due(due) => Some(due),
+            Until::Synced(_) => None,
+        });
+        let due = due.min();
         let mapped = |qid: &u16| match &self.sqs[usize::from(*qid)] {
             Some(sq) if *qid != 0 => sq.shadow.is_none(),
             _ => false,

@@ -1,6 +1,7 @@
 //! Bytes in a file, by calls that return errors: a file that somebody truncates or
 //! that meets a bad sector answers with a status and never with a signal.
 
+use super::syncer::{Syncer, Ticket};
 use super::{Done, Trouble};
 use crate::medium::{Error, ErrorKind, Result};
 use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom};
@@ -8,6 +9,7 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Bytes that are zeroed by one write where the file system has no better way.
 const ZEROES: &[u8] = &[0; 64 << 10];
@@ -18,7 +20,9 @@ const MOST_RUNS: usize = 4096;
 /// A sparse file of a fixed size, which one emulator has at a time.
 #[derive(Debug)]
 pub(super) struct BackingFile {
-    file: File,
+    /// Before the file: it is at rest when that is closed.
+    syncer: Syncer,
+    file: Arc<File>,
     identity: (u64, u64),
 }
 
@@ -68,7 +72,8 @@ impl BackingFile {
         if look()?.len() != len {
             return bad(format!("{} does not keep a size: name another file", path.display()));
         }
-        Ok(Self { file, identity: (meta.dev(), meta.ino()) })
+        let file = Arc::new(file);
+        Ok(Self { syncer: Syncer::new(file.clone()), file, identity: (meta.dev(), meta.ino()) })
     }
 
     pub(super) fn identity(&self) -> (u64, u64) {
@@ -92,7 +97,7 @@ impl BackingFile {
             return Ok(());
         }
         let how = if deallocate { FallocateFlags::PUNCH_HOLE } else { FallocateFlags::ZERO_RANGE };
-        match rustix::fs::fallocate(&self.file, how | FallocateFlags::KEEP_SIZE, at, len) {
+        match rustix::fs::fallocate(&*self.file, how | FallocateFlags::KEEP_SIZE, at, len) {
             Ok(()) => Ok(()),
             Err(Errno::NOSPC | Errno::DQUOT) => Err(Trouble::NoSpace),
             Err(_) => {
@@ -105,8 +110,24 @@ impl BackingFile {
         }
     }
 
+    /// Waits until all that was written is durable.
     pub(super) fn sync(&self) -> Done {
-        self.file.sync_data().map_err(|_| Trouble::NotDurable)
+        self.syncer.now()
+    }
+
+    /// Begins to make it durable; None where it has to be waited for.
+    pub(super) fn begin_sync(&mut self) -> Option<Ticket> {
+        self.syncer.begin()
+    }
+
+    /// What came of that, once it has ended.
+    pub(super) fn synced(&self, flush: Ticket) -> Option<Done> {
+        self.syncer.ended(flush)
+    }
+
+    /// Whether any sync has failed.
+    pub(super) fn is_broken(&self) -> bool {
+        self.syncer.has_failed()
     }
 
     /// Bytes of a range that the file system has space for. What lies behind the
@@ -115,12 +136,12 @@ impl BackingFile {
         let end = at + len;
         let (mut from, mut taken) = (at, 0);
         for _ in 0..MOST_RUNS {
-            let data = match rustix::fs::seek(&self.file, SeekFrom::Data(from)) {
+            let data = match rustix::fs::seek(&*self.file, SeekFrom::Data(from)) {
                 Ok(data) if data < end => data.max(from),
                 Ok(_) | Err(Errno::NXIO) => return taken,
                 Err(_) => return len,
             };
-            let hole = rustix::fs::seek(&self.file, SeekFrom::Hole(data)).unwrap_or(end).min(end);
+            let hole = rustix::fs::seek(&*self.file, SeekFrom::Hole(data)).unwrap_or(end).min(end);
             taken += hole.saturating_sub(data);
             from = hole;
             if from >= end {
@@ -135,6 +156,6 @@ impl Drop for BackingFile {
     fn drop(&mut self) {
         // Closing would not do it while a child between its fork and its exec has the
         // descriptor, too.
-        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+        let _ = rustix::fs::flock(&*self.file, FlockOperation::Unlock);
     }
 }

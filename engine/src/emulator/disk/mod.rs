@@ -9,6 +9,7 @@
 mod cache;
 mod chunks;
 mod file;
+mod syncer;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use cache::Cache;
 use chunks::Chunks;
 use file::BackingFile;
 use std::path::PathBuf;
+pub(super) use syncer::Ticket;
 
 /// The smallest piece that a crash keeps or loses, bytes.
 pub(super) const SECTOR: usize = 512;
@@ -97,6 +99,10 @@ impl Base {
             Base::Memory(_) | Base::Null => Ok(()),
         }
     }
+
+    fn is_broken(&self) -> bool {
+        matches!(self, Base::File(file) if file.is_broken())
+    }
 }
 
 /// How a disk is made.
@@ -119,9 +125,6 @@ const CACHED_ZEROES: u64 = 64 << 10;
 pub(super) struct Disk {
     base: Base,
     cache: Option<Cache>,
-    /// A flush failed: the system may have dropped what it could not write, so that
-    /// no later flush can promise anything.
-    broken: bool,
 }
 
 impl Disk {
@@ -136,7 +139,7 @@ impl Disk {
             Backing::Null => Base::Null,
         };
         let cache = plan.cache.map(|unit| Cache::new(unit, Random::new(plan.seed)));
-        Ok(Self { base, cache, broken: false })
+        Ok(Self { base, cache })
     }
 
     /// Whether no data moves at all.
@@ -177,9 +180,10 @@ impl Disk {
         }
     }
 
-    /// Whether a flush has failed.
+    /// Whether a flush has failed: the system may have dropped what it could not write, so that
+    /// no later flush can promise anything.
     pub(super) fn is_broken(&self) -> bool {
-        self.broken
+        self.base.is_broken()
     }
 
     /// The bytes themselves, where they lie in memory in one piece.
@@ -209,7 +213,7 @@ impl Disk {
 
     /// Writes; durable on return if `through`, otherwise after a flush.
     pub(super) fn write(&mut self, at: u64, from: &[u8], through: bool) -> Done {
-        if self.broken && through {
+        if through && self.is_broken() {
             return Err(Trouble::NotDurable);
         }
         match &mut self.cache {
@@ -224,14 +228,26 @@ impl Disk {
                 if let Some(cache) = cache {
                     cache.forget(at, from.len() as u64);
                 }
-                if through { self.sync() } else { Ok(()) }
+                if through { self.base.sync() } else { Ok(()) }
             }
         }
     }
 
+    /// Writes through any cache, and begins to make it durable: a flush to wait for, or none.
+    pub(super) fn write_through(&mut self, at: u64, from: &[u8]) -> Done<Option<Ticket>> {
+        if self.is_broken() {
+            return Err(Trouble::NotDurable);
+        }
+        self.base.write(at, from)?;
+        if let Some(cache) = &mut self.cache {
+            cache.forget(at, from.len() as u64);
+        }
+        self.begin_sync()
+    }
+
     /// Zeroes a range; `deallocate` gives its space back where that is possible.
     pub(super) fn zero(&mut self, at: u64, len: u64, deallocate: bool, through: bool) -> Done {
-        if self.broken && through {
+        if through && self.is_broken() {
             return Err(Trouble::NotDurable);
         }
         match &mut self.cache {
@@ -247,21 +263,45 @@ impl Disk {
         if let Some(cache) = &mut self.cache {
             cache.forget(at, len);
         }
-        if through { self.sync() } else { Ok(()) }
+        if through { self.base.sync() } else { Ok(()) }
     }
 
     /// Makes everything that was written before durable.
     pub(super) fn flush(&mut self) -> Done {
-        if self.broken {
-            return Err(Trouble::NotDurable);
-        }
-        if let Some(cache) = &mut self.cache {
-            cache.destage_all(&mut self.base)?;
-        }
-        self.sync()
+        self.destage()?;
+        self.base.sync()
     }
 
-    fn sync(&mut self) -> Done {
-        self.base.sync().inspect_err(|_| self.broken = true)
+    /// Begins that: a flush to wait for, or none where it is over.
+    pub(super) fn begin_flush(&mut self) -> Done<Option<Ticket>> {
+        self.destage()?;
+        self.begin_sync()
+    }
+
+    fn destage(&mut self) -> Done {
+        if self.is_broken() {
+            return Err(Trouble::NotDurable);
+        }
+        match &mut self.cache {
+            Some(cache) => cache.destage_all(&mut self.base),
+            None => Ok(()),
+        }
+    }
+
+    fn begin_sync(&mut self) -> Done<Option<Ticket>> {
+        if let Base::File(file) = &mut self.base
+            && let Some(flush) = file.begin_sync()
+        {
+            return Ok(Some(flush));
+        }
+        self.base.sync().map(|()| None)
+    }
+
+    /// What came of a flush that was begun, once it has ended.
+    pub(super) fn synced(&self, flush: Ticket) -> Option<Done> {
+        match &self.base {
+            Base::File(file) => file.synced(flush),
+            Base::Memory(_) | Base::Null => Some(Ok(())),
+        }
     }
 }
