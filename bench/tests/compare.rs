@@ -97,3 +97,35 @@ fn what_is_not_there_is_refused() {
         assert!(String::from_utf8_lossy(&out.stderr).contains("nothing"));
     }
 }
+
+#[test]
+fn a_section_is_replaced_and_the_rest_stays() {
+    let (work, docs) = (Folder::new("update-work"), Folder::new("update-docs"));
+    let path = docs.0.to_str().expect("a path in UTF-8");
+    let document = docs.0.join("benchmarks.md");
+    let update = |name| {
+        let options = ["--docs", path, "--commit", "0123, changed", "--update", "2026-11-22"];
+        compare(&work, &[&["--only", name], &options[..]].concat())
+    };
+    let (before, after) = ("# Benchmarks\n\n- commit: 1\n", "\n## Leases\n\nOld.\n");
+    let old = format!("{before}\n## Durable reflink against extents\n\nOld.\n{after}");
+    std::fs::write(&document, &old).expect("a document");
+    for name in ["null", "guest"] {
+        let out = update(name);
+        assert!(!out.status.success(), "{name} has no section that could be replaced");
+        assert_eq!(std::fs::read_to_string(&document).expect("the document"), old);
+    }
+    let out = update("reflink");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let new = std::fs::read_to_string(&document).expect("the document");
+    assert!(new.starts_with(before) && new.ends_with(after), "{new}");
+    for part in [
+        "\n\nMeasured anew on 2026-11-22 at commit 0123, changed",
+        "XFS: not measured here",
+        "](plots/reflink.svg)\n",
+    ] {
+        assert!(new.contains(part), "{part:?} is missing in\n{new}");
+    }
+    let plots = std::fs::read_dir(docs.0.join("plots")).expect("the folder of plots");
+    assert_eq!(plots.count(), 1, "only the plot of that workload");
+}

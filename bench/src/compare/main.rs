@@ -3,10 +3,11 @@
 //!
 //! `work` holds the workloads, `bed` what they need of each side, `stage` the
 //! device, `drive` what keeps operations in flight, `hand` the processes in which they are
-//! measured, `results` the values and `report`, `plots` and `machine` the document.
+//! measured, `results` the values and `report`, `plots`, `machine` and `earlier` the document.
 
 mod bed;
 mod drive;
+mod earlier;
 mod hand;
 mod machine;
 mod outcome;
@@ -57,6 +58,9 @@ struct Args {
     /// Only this side: freehold, xfs, btrfs or raw; may be given again
     #[arg(long)]
     side: Vec<String>,
+    /// Replace only these workloads' sections in the document, which say that they are of this day
+    #[arg(long, value_name = "DAY", requires_all = ["docs", "only"], conflicts_with_all = ["quick", "side"])]
+    update: Option<String>,
     /// Leave the results of one workload in this file, for the process that asked
     #[arg(long, hide = true)]
     results: Option<PathBuf>,
@@ -119,6 +123,9 @@ fn run(args: &Args) -> Outcome {
     if let Some(s) = args.side.iter().find(|s| Side::ALL.iter().all(|o| o.option() != s.as_str())) {
         return fail(format!("no side is called {s}; there are freehold, xfs, btrfs and raw"));
     }
+    if let (Some(_), Some(docs)) = (&args.update, &args.docs) {
+        earlier::check(docs, &chosen)?;
+    }
     let scale = match (args.tiny, args.quick) {
         (true, _) => Scale::tiny(),
         (_, true) => Scale::quick(),
@@ -155,7 +162,7 @@ fn run(args: &Args) -> Outcome {
         std::fs::write(path, report::apart(&results, &all))?;
     }
     if let Some(docs) = &args.docs {
-        write(docs, &results, &mut all)?;
+        write(args, docs, &chosen, &results, &mut all)?;
     }
     if failures > 0 {
         return fail(format!("{failures} measurements failed; see above"));
@@ -210,11 +217,24 @@ fn choose(only: &[String]) -> Outcome<Vec<&'static Workload>> {
     Ok(ALL.iter().filter(wanted).collect())
 }
 
-fn write(docs: &Path, results: &Results, all: &mut Circumstances) -> Outcome {
+fn write(
+    args: &Args,
+    docs: &Path,
+    chosen: &[&Workload],
+    results: &Results,
+    all: &mut Circumstances,
+) -> Outcome {
+    // A section's own figures must not give way to gaps, which only the head could explain.
+    if args.update.is_some() && !all.failed.is_empty() {
+        return fail("not all was measured, see above: the document is as it was");
+    }
     all.plots = plots::write(results, &docs.join("plots"))?;
-    let path = docs.join("benchmarks.md");
-    let before = std::fs::read_to_string(&path).unwrap_or_default();
-    std::fs::write(&path, report::document(results, all) + report::kept(&before))?;
-    println!("\nwritten: {}", path.display());
-    Ok(())
+    let text = match &args.update {
+        Some(day) => earlier::update(docs, chosen, results, all, day)?,
+        None => {
+            let before = std::fs::read_to_string(docs.join("benchmarks.md")).unwrap_or_default();
+            report::document(results, all) + earlier::kept(&before)
+        }
+    };
+    earlier::put(docs, &text)
 }

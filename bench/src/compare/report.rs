@@ -1,5 +1,6 @@
 //! What was measured, as tables: on the terminal and as `docs/benchmarks.md`.
 
+use crate::earlier::APART;
 use crate::results::{Case, Results, Side};
 use crate::work::{ALL, Workload, guest, journal, lease, nvme, window};
 use comfy_table::{ContentArrangement, Table, presets};
@@ -148,6 +149,11 @@ fn loses(results: &Results, workload: &str, ours: &str, rival: &str) -> Option<S
     })
 }
 
+/// Said of a side that is missing in the whole run.
+pub(crate) fn not_measured(side: Side, why: &str) -> String {
+    format!("{}: not measured here: {why}", side.name())
+}
+
 /// The whole document.
 pub(crate) fn document(results: &Results, c: &Circumstances) -> String {
     let mut text = String::from(
@@ -162,7 +168,7 @@ pub(crate) fn document(results: &Results, c: &Circumstances) -> String {
     }
     text.push_str(&format!("- run: {}\n", c.run));
     for (side, why) in &c.missing {
-        text.push_str(&format!("- {}: not measured here: {why}\n", side.name()));
+        text.push_str(&format!("- {}\n", not_measured(*side, why)));
     }
     for (workload, side, why) in &c.failed {
         let side = side.name();
@@ -178,19 +184,9 @@ pub(crate) fn document(results: &Results, c: &Circumstances) -> String {
         text.push('\n');
     }
     for workload in ALL.iter().filter(|w| cases(w, results).next().is_some()) {
-        section(&mut text, workload, results, c);
+        section(&mut text, workload, results, c, None);
     }
     text
-}
-
-/// Where what is measured elsewhere begins and ends in the document.
-const APART: [&str; 2] =
-    ["<!-- measured in a guest: begin -->", "<!-- measured in a guest: end -->"];
-
-/// What an older document holds that is measured elsewhere, with its marks; empty for nothing.
-pub(crate) fn kept(before: &str) -> &str {
-    let range = before.find(APART[0]).zip(before.find(APART[1]));
-    range.map_or("", |(from, to)| before.get(from..to + APART[1].len() + 1).unwrap_or(""))
 }
 
 /// The sections of what was measured elsewhere, with their marks: its machine and its losses are
@@ -198,7 +194,7 @@ pub(crate) fn kept(before: &str) -> &str {
 pub(crate) fn apart(results: &Results, c: &Circumstances) -> String {
     let mut text = format!("{}\n", APART[0]);
     for workload in ALL.iter().filter(|w| cases(w, results).next().is_some()) {
-        section(&mut text, workload, results, c);
+        section(&mut text, workload, results, c, None);
     }
     text.push('\n');
     for (key, value) in &c.machine {
@@ -210,8 +206,19 @@ pub(crate) fn apart(results: &Results, c: &Circumstances) -> String {
     text + &format!("\n{}\n", APART[1])
 }
 
-fn section(text: &mut String, workload: &Workload, results: &Results, c: &Circumstances) {
+/// One section, with the empty line before it; `anew` says when it was measured, if that was
+/// later than the rest.
+pub(crate) fn section(
+    text: &mut String,
+    workload: &Workload,
+    results: &Results,
+    c: &Circumstances,
+    anew: Option<&str>,
+) {
     text.push_str(&format!("\n## {}\n\n{}\n", workload.title, workload.how));
+    if let Some(anew) = anew {
+        text.push_str(&format!("\n{anew}\n"));
+    }
     for rows in [values(workload, results), costs(workload, results)].into_iter().flatten() {
         text.push('\n');
         for (i, row) in rows.iter().enumerate() {
