@@ -102,9 +102,11 @@ impl Io {
         self.write_as(at, buf, fua, !fua).await
     }
 
-    /// Writes blocks whose bytes the journal holds, or will before anything can
-    /// reach them (law B7): no flush is owed for them but a checkpoint's.
-    pub(crate) async fn write_home(&self, at: u64, buf: Buffer) -> Result<Buffer, Error> {
+    /// Writes blocks for which no flush is owed but a checkpoint's, which comes after them:
+    /// their bytes are in the journal as well, or will be before anything can reach them (law
+    /// B7), or only that checkpoint's superblock will lead to them. No record does, so no commit
+    /// has to flush for them.
+    pub(crate) async fn write_for_checkpoint(&self, at: u64, buf: Buffer) -> Result<Buffer, Error> {
         self.write_as(at, buf, false, false).await
     }
 

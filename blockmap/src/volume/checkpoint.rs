@@ -180,7 +180,7 @@ impl Volume {
                 self.mend(io, fault).await?;
             }
             let (at, io) = (link.at.addr, io.clone());
-            writes.push(Box::pin(async move { io.write(at, buf, false).await.map(drop) }));
+            writes.push(Box::pin(async move { io.write_for_checkpoint(at, buf).await.map(drop) }));
         }
         all(writes).await.into_iter().collect::<Result<Vec<()>>>()?;
         batch.iter().for_each(|l| l.set_written());
@@ -199,7 +199,9 @@ impl Volume {
                     crate::Error::corrupt("space bitmap", desc.addr, &e.to_string())
                 })?;
                 let (at, io) = (desc.addr, io.clone());
-                writes.push(Box::pin(async move { io.write(at, buf, false).await.map(drop) }));
+                writes.push(Box::pin(
+                    async move { io.write_for_checkpoint(at, buf).await.map(drop) },
+                ));
             }
             all(writes).await.into_iter().collect::<Result<Vec<()>>>()?;
             self.counters.nodes.fetch_add(slice.len() as u64, Ordering::Relaxed);

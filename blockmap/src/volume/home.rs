@@ -71,7 +71,7 @@ impl Volume {
         }
         let (vol, io, len) = (self.clone(), io.clone(), run.len() as u64);
         Ok(Box::pin(async move {
-            io.write_home(at, buf).await?;
+            io.write_for_checkpoint(at, buf).await?;
             vol.late.landed(at, len);
             Ok(())
         }))

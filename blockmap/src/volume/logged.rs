@@ -374,7 +374,9 @@ impl Volume {
                 buf.fill(0);
                 buf[..bytes.len()].copy_from_slice(bytes);
                 let (io, at) = (io.clone(), **block);
-                writes.push(Box::pin(async move { io.write_home(at, buf).await.map(drop) }));
+                writes.push(Box::pin(
+                    async move { io.write_for_checkpoint(at, buf).await.map(drop) },
+                ));
             }
             all(writes).await.into_iter().collect::<Result<Vec<()>>>()?;
         }
