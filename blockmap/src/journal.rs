@@ -14,6 +14,7 @@
 
 use crate::format::journal::{GROUP_MAX_PAYLOAD, group_blocks};
 use crate::format::types::{GroupHead, Seq};
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 
 /// A group whose place is fixed and whose records are closed.
@@ -178,11 +179,14 @@ impl Journal {
     }
 }
 
+/// One run, or two where the ring's end is in between.
+pub(crate) type Runs = SmallVec<[(u64, u64, u64); 2]>;
+
 /// A run of positions as runs of blocks: (first block, offset in the run, blocks).
-pub(crate) fn ring_runs(start: u64, ring: u64, pos: u64, len: u64) -> Vec<(u64, u64, u64)> {
+pub(crate) fn ring_runs(start: u64, ring: u64, pos: u64, len: u64) -> Runs {
     let at = pos % ring;
     let first = len.min(ring - at);
-    let mut runs = vec![(start + at, 0, first)];
+    let mut runs = Runs::from_slice(&[(start + at, 0, first)]);
     if first < len {
         runs.push((start, first, len - first));
     }

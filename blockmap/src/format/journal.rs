@@ -65,20 +65,28 @@ fn framing(version: u32) -> usize {
 /// A sealed group of the records in `payload`, whole blocks. `head.blocks` is
 /// not looked at: the payload decides.
 pub fn encode_group(head: GroupHead, payload: &[u8], id: &[u8; 16]) -> Result<Vec<u8>> {
-    let mut bytes = encode_front(head, payload, id)?;
+    let mut bytes = Vec::new();
+    encode_front(head, payload, id, &mut bytes)?;
     bytes.resize(group_blocks(payload.len()) * BLOCK, 0);
     Ok(bytes)
 }
 
-/// The same without the zeroes at the end.
-pub fn encode_front(head: GroupHead, payload: &[u8], id: &[u8; 16]) -> Result<Vec<u8>> {
+/// The same without the zeroes at the end, in place of what is in `bytes`: a commit that takes a
+/// microsecond has no time for an allocator.
+pub fn encode_front(
+    head: GroupHead,
+    payload: &[u8],
+    id: &[u8; 16],
+    bytes: &mut Vec<u8>,
+) -> Result<()> {
     if payload.len() > GROUP_MAX_PAYLOAD {
         return Err(FormatError::TooLong("a group takes at most 256 blocks"));
     }
     let blocks = group_blocks(payload.len());
     check_head(&GroupHead { blocks: blocks as u32, ..head }, payload.len(), VERSION)?;
     // Who wants whole blocks finds room for them.
-    let mut bytes = Vec::with_capacity(blocks * BLOCK);
+    bytes.clear();
+    bytes.reserve(blocks * BLOCK);
     let (front, rest) = payload.split_at(payload.len().min(BLOCK - RECORDS_AT));
     bytes.resize(RECORDS_AT, 0);
     bytes.extend_from_slice(front);
@@ -109,9 +117,9 @@ pub fn encode_front(head: GroupHead, payload: &[u8], id: &[u8; 16]) -> Result<Ve
     put(&mut first, HEAD_CHECKSUM_AT, crc.to_le_bytes());
     bytes[..RECORDS_AT].copy_from_slice(&first);
     let zeroes = blocks * BLOCK - bytes.len();
-    let crc = append_zeroes(checksum(&bytes, VERSION), zeroes);
+    let crc = append_zeroes(checksum(bytes, VERSION), zeroes);
     bytes[header::CHECKSUM_AT..][..4].copy_from_slice(&crc.to_le_bytes());
-    Ok(bytes)
+    Ok(())
 }
 
 /// Reads the head of a group from its first block, or any beginning of that

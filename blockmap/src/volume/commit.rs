@@ -19,6 +19,9 @@ use crate::lane::Io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// The most room that is kept for the next group, bytes: a group of a few writes.
+const MOST_KEPT: usize = 64 << 10;
+
 impl Volume {
     /// Commits until nobody wants more.
     pub(super) async fn commit_task(self: Arc<Self>, io: Io) {
@@ -49,7 +52,8 @@ impl Volume {
         // One after the other: were two under way, a torn one could be followed by a
         // whole one that a later run of the journal would take for its own.
         for g in &groups {
-            let bytes = self.encoded(g)?;
+            let mut bytes = Vec::new();
+            self.encode(g, &mut bytes)?;
             let written = self.ring.write(io, g.head.pos, bytes).await;
             written.inspect_err(|e| self.health.poison("a write to the journal", e))?;
             self.count_group(g);
@@ -83,14 +87,18 @@ impl Volume {
             }
             self.take_groups(&mut core)
         };
+        let mut bytes = std::mem::take(&mut *self.encoded.lock().expect("no holder panics"));
         for g in &groups {
-            let encoded = self.encoded(g);
-            let stored = encoded.and_then(|mut bytes| self.ring.store(g.head.pos, &mut bytes));
+            let encoded = self.encode(g, &mut bytes);
+            let stored = encoded.and_then(|()| self.ring.store(g.head.pos, &mut bytes));
             if let Err(e) = stored {
                 self.health.poison("a write to the journal", &e);
                 return true;
             }
             self.count_group(g);
+        }
+        if bytes.capacity() <= MOST_KEPT {
+            *self.encoded.lock().expect("no holder panics") = bytes;
         }
         self.confirm(&groups);
         true
@@ -109,13 +117,13 @@ impl Volume {
     }
 
     /// A group's bytes, without the zeroes at the end of its last block.
-    fn encoded(&self, g: &Sealed) -> Result<Vec<u8>> {
+    fn encode(&self, g: &Sealed, bytes: &mut Vec<u8>) -> Result<()> {
         // Sealed when the group before was perhaps still under way; written, it
         // confirms all before it (law B9).
         let before = g.head.number - 1;
         let confirmed = if crate::sabotage::breaks("no-confirmation") { 0 } else { before };
         let head = GroupHead { confirmed, ..g.head };
-        encode_front(head, &g.payload, &self.id)
+        encode_front(head, &g.payload, &self.id, bytes)
             .map_err(|e| crate::Error::corrupt("journal group", g.head.pos, &e.to_string()))
     }
 

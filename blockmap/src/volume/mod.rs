@@ -127,6 +127,8 @@ pub struct Volume {
     wanted: AtomicU64,
     /// The last record whose group's flush has been submitted, or is about to be.
     flushing: AtomicU64,
+    /// Room for the next group that goes into a window.
+    encoded: Mutex<Vec<u8>>,
     /// The last checkpoint that is durable and marked.
     marked: AtomicU64,
     duty: Duty,

@@ -284,6 +284,7 @@ impl Parts {
             durable: AtomicU64::new(self.durable),
             wanted: AtomicU64::new(self.durable),
             flushing: AtomicU64::new(self.durable),
+            encoded: Mutex::default(),
             marked: AtomicU64::new(marked),
             duty: Duty::default(),
             maint,
