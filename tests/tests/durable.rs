@@ -1,7 +1,9 @@
 //! What durable writes cost the device: writes and flushes, counted.
 
-use freehold::{File, Stats, Store};
-use freehold_engine::sim::{SimMedium, SimOptions};
+use freehold::{File, OpenOptions, Stats, Store};
+use freehold_blockmap::{FormatSpec, Volume};
+use freehold_engine::sim::{Hold, OpKind, SimMedium, SimOptions, Survival};
+use std::time::{Duration, Instant};
 
 const BLOCK: usize = 4096;
 
@@ -84,4 +86,62 @@ fn a_durable_write_into_a_window_is_no_command() {
     let mut back = vec![0; 300 << 10];
     assert_eq!(file.read_at(&mut back, 7).unwrap(), back.len());
     assert!(back.iter().all(|byte| *byte == 7));
+}
+
+/// What a checkpoint writes, no commit has to flush: a durable write goes on beside it, however
+/// long its flush takes.
+#[test]
+fn a_durable_write_does_not_wait_for_a_checkpoints_flush() {
+    let options = |window, blocks| SimOptions {
+        blocks,
+        window,
+        in_order: true,
+        max_delay: 0,
+        ..SimOptions::default()
+    };
+    let (medium, journal) =
+        (SimMedium::new(options(false, 2048)), SimMedium::new(options(true, 130)));
+    let spec = FormatSpec::default();
+    let made = Volume::format_with(medium.medium(), Some(journal.medium()), &spec);
+    made.expect("two media").close().expect("a store");
+    let open = |medium: &SimMedium| {
+        let both = Some(journal.medium());
+        Store::open_on_with(medium.medium(), both, &OpenOptions::default()).expect("it opens")
+    };
+    let store = open(&medium);
+    let file = store.create(b"f").expect("a file");
+    file.write_durable_at(&[2; BLOCK], 0).expect("room");
+    store.create(b"another name, so that there are nodes to write").expect("room");
+    let before = store.stats();
+    medium.hold(Hold { kind: Some(OpKind::Flush), tags: 0..u64::MAX });
+    let (told, hear) = std::sync::mpsc::channel();
+    std::thread::scope(|s| {
+        let checkpoint = s.spawn(|| store.checkpoint());
+        let begun = Instant::now();
+        while medium.in_flight() == 0 || store.stats().device_writes == before.device_writes {
+            assert!(begun.elapsed() < Duration::from_secs(20), "no checkpoint begins");
+            std::thread::yield_now();
+        }
+        let (store, file) = (&store, &file);
+        s.spawn(move || {
+            for byte in 3..9 {
+                file.write_durable_at(&[byte; BLOCK], u64::from(byte) * BLOCK as u64).unwrap();
+                store.create(format!("{byte}").as_bytes()).unwrap();
+            }
+            told.send(()).unwrap();
+        });
+        let went_on = hear.recv_timeout(Duration::from_secs(20));
+        let checkpointed = checkpoint.is_finished();
+        medium.release();
+        went_on.expect("a durable write waits for the flush");
+        assert!(!checkpointed, "the flush was held");
+        checkpoint.join().expect("no panic").expect("a checkpoint");
+    });
+    // The durable ones are there whatever was not flushed.
+    let left = medium.reopen_with(Survival::Nothing, 1);
+    drop((file, store));
+    let store = open(&left);
+    let mut byte = [0];
+    store.open_file(b"f").unwrap().read_at(&mut byte, 8 * BLOCK as u64).unwrap();
+    assert_eq!(byte, [8]);
 }

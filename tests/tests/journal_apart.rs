@@ -4,10 +4,9 @@
 use freehold::{ErrorKind, OpenOptions, Store};
 use freehold_blockmap::{Discarded, FormatSpec, OpenSpec, Volume};
 use freehold_engine::medium::{BLOCK, Medium};
-use freehold_engine::sim::{FailPlan, Hold, OpKind, SimImage, SimMedium, SimOptions, Survival};
+use freehold_engine::sim::{FailPlan, OpKind, SimImage, SimMedium, SimOptions};
 use freehold_tests::crash::{Journal, Machine};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 const STORE: [u8; 16] = *b"the store\0\0\0\0\0\0\0";
 const RING: [u8; 16] = *b"its journal\0\0\0\0\0";
@@ -285,50 +284,6 @@ fn a_durable_write_costs_stores_and_a_barrier_and_no_command() {
         queue.wait(None).expect("it goes on");
     }
     assert_eq!(store.stats().device_writes, before.device_writes);
-}
-
-/// What a checkpoint writes, no commit has to flush: a durable write goes on beside it, however
-/// long its flush takes.
-#[test]
-fn a_durable_write_does_not_wait_for_a_checkpoints_flush() {
-    let pair = Pair::new();
-    pair.write(b"f", 1);
-    let store = pair.open().expect("it opens");
-    let file = store.open_file(b"f").expect("a file");
-    file.write_durable_at(&[2; BLOCK], 0).expect("room");
-    store.create(b"another name, so that there are nodes to write").expect("room");
-    let before = store.stats();
-    pair.store.hold(Hold { kind: Some(OpKind::Flush), tags: 0..u64::MAX });
-    let (told, hear) = std::sync::mpsc::channel();
-    std::thread::scope(|s| {
-        let checkpoint = s.spawn(|| store.checkpoint());
-        let begun = Instant::now();
-        while pair.store.in_flight() == 0 || store.stats().device_writes == before.device_writes {
-            assert!(begun.elapsed() < Duration::from_secs(20), "no checkpoint begins");
-            std::thread::yield_now();
-        }
-        let (store, file) = (&store, &file);
-        s.spawn(move || {
-            for byte in 3..9 {
-                file.write_durable_at(&[byte; BLOCK], u64::from(byte) * BLOCK as u64).unwrap();
-                store.create(format!("{byte}").as_bytes()).unwrap();
-            }
-            told.send(()).unwrap();
-        });
-        let went_on = hear.recv_timeout(Duration::from_secs(20));
-        let checkpointed = checkpoint.is_finished();
-        pair.store.release();
-        went_on.expect("a durable write waits for the flush");
-        assert!(!checkpointed, "the flush was held");
-        checkpoint.join().expect("no panic").expect("a checkpoint");
-    });
-    // The durable ones are there whatever was not flushed.
-    let machine = (pair.store.reopen_with(Survival::Nothing, 1), pair.journal.medium());
-    drop((file, store));
-    let store = open(&machine.0, Some(machine.1)).expect("it opens");
-    let mut byte = [0];
-    store.open_file(b"f").unwrap().read_at(&mut byte, 8 * BLOCK as u64).unwrap();
-    assert_eq!(byte, [8]);
 }
 
 fn discard(

@@ -23,7 +23,7 @@ pub(crate) struct Kept<T> {
 /// Its handle was freed while the queue had it. Handles leave this bit free.
 const DOOMED: u64 = 1 << 63;
 
-// SAFETY: `value` is written by `Kept::lend` and `Kept::back` alone, whose callers are alone with
+// SAFETY: `value` is written by `Kept::take` and `Kept::back` alone, whose callers are alone with
 // it; all else is atomic.
 unsafe impl<T: Send + Sync> Sync for Kept<T> {}
 
@@ -93,7 +93,7 @@ impl<T> Kept<T> {
     /// It comes back: what it was submitted with.
     ///
     /// # Safety
-    /// As [`Kept::lend`]; it was lent.
+    /// As [`Kept::take`]; it was lent.
     #[inline(always)]
     pub(crate) unsafe fn back(&self, value: Option<T>) -> u64 {
         // SAFETY: as the caller promises; what was lent has left nothing to be dropped.
