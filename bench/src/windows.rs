@@ -2,13 +2,16 @@
 //! by appending.
 
 use freehold_blockmap::arbiter::Access;
-use freehold_blockmap::{FileHandle, FormatSpec, LeaseSpec, Result, Volume};
+use freehold_blockmap::{Error, ErrorKind, FileHandle, FormatSpec, LeaseSpec, Result, Volume};
 use freehold_engine::FormatOptions;
 use freehold_engine::pmem::copy_and_flush;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const B: u64 = 4096;
+
+/// Bytes of the store.
+const SIZE: usize = 256 << 20;
 
 /// Blocks of the file.
 const BLOCKS: u64 = 4096;
@@ -42,7 +45,11 @@ impl WindowBed {
     pub fn new() -> Result<Self> {
         let path = format!("/dev/shm/freehold-bench-{}", std::process::id());
         let uri = format!("pmem:{path}?volatile=1&exclusive=1");
-        let options = FormatOptions { size: Some(256 << 20), force: false };
+        // What a page costs at its first touch is the kernel's work on memory that plays a device:
+        // here it gets all of them, below each is mapped.
+        std::fs::write(&path, vec![0; SIZE])
+            .map_err(|e| Error::new(ErrorKind::Io, format!("{path}: {e}")))?;
+        let options = FormatOptions { size: Some(SIZE as u64), force: false };
         let medium = freehold_engine::format_target(&uri, &options)?;
         // The mapping keeps the file.
         let _ = std::fs::remove_file(&path);
@@ -51,7 +58,6 @@ impl WindowBed {
         for i in 0..BLOCKS / 256 {
             vol.write_at(&file, &vec![1; 1 << 20], i << 20)?;
         }
-        // What a page costs at its first touch is the kernel's work on memory that plays a device.
         let touched = vol.create(b"touched")?;
         let space = vol.space();
         for i in 0..((space.free - space.reserved) * 9 / 10) >> 20 {

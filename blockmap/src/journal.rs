@@ -14,8 +14,8 @@
 
 use crate::format::journal::{GROUP_MAX_PAYLOAD, group_blocks};
 use crate::format::types::{GroupHead, Seq};
+use crate::reuse::keep;
 use smallvec::SmallVec;
-use std::collections::VecDeque;
 
 /// A group whose place is fixed and whose records are closed.
 #[derive(Debug, Clone)]
@@ -24,6 +24,9 @@ pub(crate) struct Sealed {
     pub(crate) payload: Vec<u8>,
     pub(crate) last_seq: Seq,
 }
+
+/// Groups, in order; mostly one.
+pub(crate) type Groups = SmallVec<[Sealed; 1]>;
 
 /// Blocks kept for what frees others: marks and slices of removals.
 const KEPT: u64 = 16;
@@ -49,7 +52,9 @@ pub(crate) struct Journal {
     pending: Vec<u8>,
     pending_first: Seq,
     pending_records: u32,
-    sealed: VecDeque<Sealed>,
+    sealed: Groups,
+    /// Room for the next group's records.
+    spare: Vec<u8>,
 }
 
 impl Journal {
@@ -66,7 +71,8 @@ impl Journal {
             pending: Vec::new(),
             pending_first: next_seq,
             pending_records: 0,
-            sealed: VecDeque::new(),
+            sealed: Groups::new(),
+            spare: Vec::new(),
         }
     }
 
@@ -148,16 +154,21 @@ impl Journal {
             confirmed: self.confirmed,
         };
         let last_seq = self.pending_first + Seq::from(self.pending_records) - 1;
-        let payload = std::mem::take(&mut self.pending);
-        self.sealed.push_back(Sealed { head, payload, last_seq });
+        let payload = std::mem::replace(&mut self.pending, std::mem::take(&mut self.spare));
+        self.sealed.push(Sealed { head, payload, last_seq });
         self.pending_records = 0;
         self.next_group += 1;
         self.next_pos += blocks as u64;
     }
 
     /// All groups that are sealed and not yet written.
-    pub(crate) fn take_sealed(&mut self) -> Vec<Sealed> {
-        self.sealed.drain(..).collect()
+    pub(crate) fn take_sealed(&mut self) -> Groups {
+        std::mem::take(&mut self.sealed)
+    }
+
+    /// Memory of a group's records that is needed no more.
+    pub(crate) fn recycle(&mut self, payload: Vec<u8>) {
+        keep(&mut self.spare, payload);
     }
 
     /// These groups are durable.

@@ -15,6 +15,7 @@ mod lane;
 mod lowering;
 mod numbered;
 mod quarantine;
+mod reuse;
 mod space;
 mod tree;
 mod txn;

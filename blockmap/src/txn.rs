@@ -13,7 +13,8 @@ use crate::format::types::{Addr, Extent, Seq};
 use crate::format::{CountRun, Counts, EntryCodec};
 use crate::lowering::Lowerings;
 use crate::space::{Space, SpaceUndo};
-use crate::tree::{Cursor, Fault, Schema, Splice, Tree, floor, splice};
+use crate::tree::{Cursor, Fault, New, Schema, Splice, Tree, floor, splice};
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// How much of a file's map changed.
@@ -69,7 +70,7 @@ pub(crate) struct Txn<'a> {
     /// All that it does is durable.
     durable: bool,
     sabotage: Option<&'static str>,
-    undo: Vec<SpaceUndo>,
+    undo: SmallVec<[SpaceUndo; 2]>,
     load: Load,
 }
 
@@ -94,7 +95,7 @@ impl<'a> Txn<'a> {
             pending,
             durable: false,
             sabotage: crate::sabotage::current(),
-            undo: Vec::new(),
+            undo: SmallVec::new(),
             load: Load::default(),
         }
     }
@@ -186,7 +187,7 @@ impl<'a> Txn<'a> {
     /// The blocks have one owner more.
     pub(crate) fn raise(&mut self, start: Addr, len: u64) -> Result<(), Fault> {
         let runs = self.runs(start, len)?;
-        let mut new = Vec::with_capacity(runs.len());
+        let mut new = New::<Counts>::with_capacity(runs.len());
         for (at, len, count) in runs {
             let count = count.checked_add(1).ok_or_else(|| {
                 Fault::corrupt("count tree", at, "a block with more owners than can be counted")
@@ -199,7 +200,7 @@ impl<'a> Txn<'a> {
     /// The blocks have one owner fewer; those that had one are freed.
     pub(crate) fn lower(&mut self, start: Addr, len: u64) -> Result<(), Fault> {
         let runs = self.runs(start, len)?;
-        let mut new = Vec::new();
+        let mut new = New::<Counts>::new();
         let mut counted = false;
         for (at, len, count) in runs {
             if count == 1 {
@@ -247,7 +248,7 @@ impl<'a> Txn<'a> {
         Ok(out)
     }
 
-    fn set_runs(&mut self, start: Addr, len: u64, new: Vec<(u64, CountRun)>) -> Result<(), Fault> {
+    fn set_runs(&mut self, start: Addr, len: u64, new: New<Counts>) -> Result<(), Fault> {
         let s = Splice { lo: start, hi: Some(start + len), new, release: false };
         let tree = std::mem::replace(&mut self.counts, Tree::EMPTY);
         self.counts = splice(self, tree, s)?;
@@ -316,7 +317,7 @@ where
 }
 
 /// A run is at most `u32::MAX` blocks long.
-fn put_run(out: &mut Vec<(u64, CountRun)>, mut at: Addr, mut len: u64, count: u32) {
+fn put_run(out: &mut New<Counts>, mut at: Addr, mut len: u64, count: u32) {
     while len > 0 {
         let n = len.min(u64::from(u32::MAX));
         out.push((at, CountRun { len: n as u32, count }));

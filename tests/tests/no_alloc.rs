@@ -1,5 +1,6 @@
 //! The data path of a queue: polled reads and in-place overwrites of a store on
-//! memory allocate nothing once they have begun.
+//! memory allocate nothing once they have begun. Durable appends there allocate what the map
+//! needs.
 
 use freehold::{Buffer, Completion, File, Queue, Store};
 use freehold_engine::counting::{Counting, allocations};
@@ -88,4 +89,26 @@ fn polled_reads_and_overwrites_allocate_nothing() {
             }
         }
     }
+}
+
+/// A version of the file and the list of its few extents, for each; now and then something
+/// grows.
+#[test]
+fn a_durable_append_takes_memory_for_the_map_alone() {
+    let store = Store::format("mem:1G", &Default::default()).unwrap();
+    let file = store.create(b"f").unwrap();
+    let append = |blocks: std::ops::Range<u64>| {
+        let before = allocations();
+        for i in blocks {
+            file.write_durable_at(&[i as u8; B as usize], i * B).unwrap();
+        }
+        allocations() - before
+    };
+    append(0..100);
+    let was = store.stats();
+    let (rounds, some) = (500, 20);
+    let took = append(100..100 + rounds);
+    assert_eq!(store.stats().checkpoints, was.checkpoints, "checkpoints take memory");
+    assert_eq!(store.stats().stored_writes - was.stored_writes, rounds);
+    assert!((rounds..=2 * rounds + some).contains(&took), "{took} for {rounds} appends");
 }

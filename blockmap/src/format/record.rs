@@ -134,7 +134,7 @@ pub fn decode_record(r: &mut Reader<'_>) -> Result<Record> {
         RENAME => Record::Rename { from: name(r)?, to: name(r)? },
         MAP => {
             let (file, start, len, size) = (number(r)?, number(r)?, number(r)?, number(r)?);
-            Record::Map { file, start, len, size, extents: extents(r, start)? }
+            Record::Map { file, start, len, size, extents: extents(r, start)?.into() }
         }
         CONVERT => Record::Convert {
             file: number(r)?,

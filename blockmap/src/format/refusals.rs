@@ -88,8 +88,8 @@ fn inline_maps_that_overlap_and_trees_nowhere() {
 
 #[test]
 fn maps_whose_extents_are_out_of_order_out_of_range_or_shared() {
-    let map = |extents| {
-        let mut out = Vec::new();
+    let map = |extents: Vec<_>| {
+        let (mut out, extents) = (Vec::new(), extents.into());
         let record = Record::Map { file: 1, start: 10, len: 5, size: 0, extents };
         let result = encode_record(&mut out, &record);
         assert_eq!(result.is_err(), out.is_empty(), "what is refused is not half written");

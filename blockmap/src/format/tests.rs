@@ -11,6 +11,7 @@ use super::types::*;
 use super::{
     BLOCK, BLOCK_LIMIT, FILE_LIMIT, FormatError, bitmap, journal_header, node, superblock,
 };
+use smallvec::smallvec;
 
 const ID: [u8; 16] = *b"sixteen byte id!";
 
@@ -318,7 +319,7 @@ fn groups_round_trip_and_begin_where_they_say() {
         start: 100_000,
         len: 1,
         size: 500_000_000,
-        extents: vec![(100_000, extent(20_000_000, 1))],
+        extents: smallvec![(100_000, extent(20_000_000, 1))],
     };
     let mut payload = Vec::new();
     encode_record(&mut payload, &map).unwrap();
@@ -351,7 +352,7 @@ fn b9_a_group_that_is_torn_at_8_bytes_is_none() {
             start,
             len: 1,
             size: 0,
-            extents: vec![(start, extent(phys, 1))],
+            extents: smallvec![(start, extent(phys, 1))],
         };
         let mut payload = Vec::new();
         encode_record(&mut payload, &map).unwrap();

@@ -1,5 +1,7 @@
 //! The plain values that the codecs read and write. No bytes here.
 
+use smallvec::SmallVec;
+
 /// A block's number on the medium. Block 0 holds a superblock, so 0 stands for "none".
 pub type Addr = u64;
 
@@ -109,6 +111,9 @@ impl Default for FileMap {
         FileMap::Inline { stamp: 0, extents: Vec::new() }
     }
 }
+
+/// What a record maps anew: mostly one extent, which needs no memory of its own.
+pub type NewExtents = SmallVec<[(u64, Extent); 1]>;
 
 /// Most extents that a file's record holds by itself.
 pub const INLINE_EXTENTS: usize = 4;
@@ -238,7 +243,7 @@ pub enum Record {
         /// Bytes, or 0 to leave the size as it is.
         size: u64,
         /// New extents by file block (`own` is not stored: new ones are own).
-        extents: Vec<(u64, Extent)>,
+        extents: NewExtents,
     },
     /// The unwritten extents in the range are written now, in the same blocks.
     Convert {

@@ -10,6 +10,7 @@ use crate::format;
 use crate::format::types::{GROUP_BLOCKS, GroupDesc};
 use crate::tree::{Fault, Splice, Tree, find, splice};
 use crate::txn::Txn;
+use smallvec::smallvec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -164,6 +165,6 @@ fn describe(
     splice(
         txn,
         tree.clone(),
-        Splice { lo: g, hi: Some(g + 1), new: vec![(g, desc)], release: false },
+        Splice { lo: g, hi: Some(g + 1), new: smallvec![(g, desc)], release: false },
     )
 }

@@ -47,7 +47,7 @@ pub(crate) use schema::Schema;
 
 use share::{build, own};
 pub(crate) use share::{build_leaf, root_of};
-pub(crate) use splice::{Splice, edit_entries, splice};
+pub(crate) use splice::{New, Splice, edited, splice};
 
 use crate::format::FormatError;
 use crate::format::types::Addr;

@@ -4,9 +4,17 @@ use super::drop::drop_link;
 use super::node::{Child, SMALL, SPARE};
 use super::share::{Children, OwnedBody, root_of};
 use super::{Fault, Schema, Tree, build, own};
+use crate::format::EntryCodec;
 use crate::txn::Txn;
 use freehold_engine::rcu;
 use smallvec::SmallVec;
+use std::ops::Range;
+
+/// Entries that come: mostly one, which needs no memory of its own.
+pub(crate) type New<S> = SmallVec<[(<S as EntryCodec>::Key, <S as EntryCodec>::Val); 1]>;
+
+/// What takes the place of entries that a splice touches.
+pub(crate) type Window<S> = SmallVec<[(<S as EntryCodec>::Key, <S as EntryCodec>::Val); 6]>;
 
 /// Everything with a key in `[lo, hi)`, or the part of it that lies inside,
 /// goes, and `new` takes its place.
@@ -15,7 +23,7 @@ pub(crate) struct Splice<S: Schema> {
     /// None: to the end.
     pub(crate) hi: Option<S::Key>,
     /// Ascending, inside the range.
-    pub(crate) new: Vec<(S::Key, S::Val)>,
+    pub(crate) new: New<S>,
     /// Give up what the removed entries own. False where `new` takes it over.
     pub(crate) release: bool,
 }
@@ -121,7 +129,7 @@ fn splice_one<S: Schema>(
 fn merge_small<S: Schema>(
     txn: &mut Txn<'_>,
     children: &mut Children<S>,
-    span: std::ops::Range<usize>,
+    span: Range<usize>,
 ) -> Result<(), Fault> {
     for i in span.clone().rev() {
         if i >= children.len() || children.len() < 2 {
@@ -157,12 +165,28 @@ fn merge_small<S: Schema>(
     Ok(())
 }
 
-/// The splice inside one list of entries, with neighbours merged where they fit.
-pub(crate) fn edit_entries<S: Schema>(
+/// The splice inside one list of entries.
+fn edit_entries<S: Schema>(
     txn: &mut Txn<'_>,
     entries: &mut Vec<(S::Key, S::Val)>,
     s: Splice<S>,
 ) -> Result<(), Fault> {
+    let (range, window) = edited(txn, entries, s)?;
+    // Little more room than it takes: leaves stay as long as the map does.
+    let grown = window.len().saturating_sub(range.len());
+    if entries.len() + grown > entries.capacity() {
+        entries.reserve_exact(grown + SPARE);
+    }
+    entries.splice(range, window);
+    Ok(())
+}
+
+/// Which of the entries a splice replaces, and what by: neighbours are merged where they fit.
+pub(crate) fn edited<S: Schema>(
+    txn: &mut Txn<'_>,
+    entries: &[(S::Key, S::Val)],
+    s: Splice<S>,
+) -> Result<(Range<usize>, Window<S>), Fault> {
     let mut a = entries.partition_point(|(k, _)| *k < s.lo);
     if a > 0 && S::reaches(&entries[a - 1].0, &entries[a - 1].1, &s.lo) {
         a -= 1;
@@ -187,19 +211,13 @@ pub(crate) fn edit_entries<S: Schema>(
     s.new.iter().for_each(|(k, v)| txn.tally::<S>(k, v, 1));
     let from = a.saturating_sub(1);
     let to = (b + 1).min(entries.len());
-    let mut window: SmallVec<[_; 6]> = entries[from..a].iter().cloned().collect();
+    let mut window: Window<S> = entries[from..a].iter().cloned().collect();
     for e in left.into_iter().chain(s.new).chain(right).chain(entries[b..to].iter().cloned()) {
         match window.last().and_then(|last| S::merge(last, &e)) {
             Some(joined) => *window.last_mut().expect("just looked at it") = joined,
             None => window.push(e),
         }
     }
-    // Little more room than it takes: leaves stay as long as the map does.
-    let grown = window.len().saturating_sub(to - from);
-    if entries.len() + grown > entries.capacity() {
-        entries.reserve_exact(grown + SPARE);
-    }
     txn.tally_entries::<S>(window.len() as i64 - (to - from) as i64);
-    entries.splice(from..to, window);
-    Ok(())
+    Ok((from..to, window))
 }

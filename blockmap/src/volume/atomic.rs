@@ -15,7 +15,7 @@ use super::core::Class;
 use super::file::{FileHandle, FileState, Version};
 use super::hold::Held;
 use super::ranges;
-use super::write::{B, How, Part, check_range, set_aside};
+use super::write::{B, How, Part, Parts, check_range, set_aside};
 use crate::arbiter::Change;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::BLOCK;
@@ -24,6 +24,7 @@ use crate::lane::{Io, all};
 use crate::tree::Fault;
 use crate::txn::Txn;
 use freehold_engine::memory::Buffer;
+use smallvec::smallvec;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -227,15 +228,15 @@ impl Volume {
         io: &Io,
         file: &Arc<FileState>,
         places: &[(u64, u64)],
-    ) -> Result<Vec<Vec<Part>>> {
+    ) -> Result<Vec<Parts>> {
         let blocks: u64 = places.iter().map(|(first, last)| last - first).sum();
         self.change(io, |core| {
             core.admit(Class::Normal, blocks + PLACE_NODES * places.len() as u64)?;
-            let mut out: Vec<Vec<Part>> = Vec::with_capacity(places.len());
+            let mut out: Vec<Parts> = Vec::with_capacity(places.len());
             for (first, last) in places {
                 let len = last - first;
-                let wanted = vec![Part { block: *first, len, phys: 0, how: How::New }];
-                match set_aside(core, file, wanted) {
+                let wanted = smallvec![Part { block: *first, len, phys: 0, how: How::New }];
+                match set_aside(core, file, file.load().size, wanted) {
                     Ok(parts) => out.push(parts),
                     Err(fault) => {
                         let taken = out.iter().flatten();
@@ -253,7 +254,7 @@ impl Volume {
         self: &Arc<Self>,
         io: &Io,
         spans: Vec<Span>,
-        parts: &[Vec<Part>],
+        parts: &[Parts],
     ) -> Result<()> {
         let mut writes: Vec<Pin<Box<dyn Future<Output = Result<()>> + Send>>> = Vec::new();
         for (span, parts) in spans.into_iter().zip(parts) {
@@ -272,10 +273,10 @@ impl Volume {
         io: &Io,
         file: &Arc<FileState>,
         places: &[(u64, u64)],
-        parts: &[Vec<Part>],
+        parts: &[Parts],
         end: u64,
     ) -> Result<()> {
-        let part = |((first, last), parts): (&(u64, u64), &Vec<Part>)| MapPart {
+        let part = |((first, last), parts): (&(u64, u64), &Parts)| MapPart {
             start: *first,
             len: last - first,
             extents: parts.iter().map(|p| (p.block, written(p))).collect(),
@@ -288,7 +289,7 @@ impl Volume {
                 start: p.start,
                 len: p.len,
                 size: end.min((p.start + p.len) * B),
-                extents: p.extents,
+                extents: p.extents.into(),
             };
             parts.into_iter().map(one).collect()
         } else {

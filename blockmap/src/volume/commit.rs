@@ -14,13 +14,11 @@ use crate::error::Result;
 use crate::format::BLOCK;
 use crate::format::journal::encode_front;
 use crate::format::types::GroupHead;
-use crate::journal::Sealed;
+use crate::journal::{Groups, Sealed};
 use crate::lane::Io;
+use crate::reuse::keep;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-/// The most room that is kept for the next group, bytes: a group of a few writes.
-const MOST_KEPT: usize = 64 << 10;
 
 impl Volume {
     /// Commits until nobody wants more.
@@ -58,7 +56,7 @@ impl Volume {
             written.inspect_err(|e| self.health.poison("a write to the journal", e))?;
             self.count_group(g);
         }
-        self.confirm(&groups);
+        self.confirm(groups, Vec::new());
         Ok(())
     }
 
@@ -69,7 +67,7 @@ impl Volume {
         if !self.ring.is_window() {
             return false;
         }
-        let groups = {
+        let (groups, mut bytes) = {
             let mut core = self.core();
             core.journal.seal();
             // Before the look at what has landed: whoever makes bytes durable that landed after
@@ -85,9 +83,8 @@ impl Volume {
             if late {
                 std::thread::sleep(std::time::Duration::from_millis(300));
             }
-            self.take_groups(&mut core)
+            (self.take_groups(&mut core), std::mem::take(&mut core.room.group))
         };
-        let mut bytes = std::mem::take(&mut *self.encoded.lock().expect("no holder panics"));
         for g in &groups {
             let encoded = self.encode(g, &mut bytes);
             let stored = encoded.and_then(|()| self.ring.store(g.head.pos, &mut bytes));
@@ -97,15 +94,12 @@ impl Volume {
             }
             self.count_group(g);
         }
-        if bytes.capacity() <= MOST_KEPT {
-            *self.encoded.lock().expect("no holder panics") = bytes;
-        }
-        self.confirm(&groups);
+        self.confirm(groups, bytes);
         true
     }
 
     /// The groups that are to be written next; all that was sealed. None where all is durable.
-    fn take_groups(&self, core: &mut Core) -> Vec<Sealed> {
+    fn take_groups(&self, core: &mut Core) -> Groups {
         let groups = core.journal.take_sealed();
         match groups.last() {
             Some(last) => self.flushing.fetch_max(last.last_seq, Ordering::AcqRel),
@@ -134,8 +128,9 @@ impl Volume {
         self.counters.journal_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// These groups are durable, with all that came before them.
-    fn confirm(&self, groups: &[Sealed]) {
+    /// These groups are durable, with all that came before them. The room that they took is
+    /// there for the next.
+    fn confirm(&self, groups: Groups, encoded: Vec<u8>) {
         let Some(last) = groups.last() else { return };
         let mut core = self.core();
         core.journal.confirm(last.head.number);
@@ -145,11 +140,15 @@ impl Volume {
             let settled = core.settled;
             core.lowerings.prune(settled);
         }
+        keep(&mut core.room.group, encoded);
+        for group in groups {
+            core.journal.recycle(group.payload);
+        }
     }
 
     /// Was all that has landed by now flushed? All of it that a flush would cover.
     fn is_flushed(&self) -> bool {
-        *self.flushed.lock().expect("no holder panics") == Some(self.landed())
+        self.flushed.load(Ordering::Acquire) == self.landed() + 1
     }
 
     /// A flush of the store's own; its failure poisons the store.
@@ -169,10 +168,7 @@ impl Volume {
         self.health.sound()?;
         let landed = self.landed();
         match io.flush().await {
-            Ok(()) => {
-                let mut flushed = self.flushed.lock().expect("no holder panics");
-                *flushed = (*flushed).max(Some(landed));
-            }
+            Ok(()) => drop(self.flushed.fetch_max(landed + 1, Ordering::AcqRel)),
             Err(e) => self.health.poison(what, &e),
         }
         // What another queue's flush lost is lost for all.

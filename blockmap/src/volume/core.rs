@@ -19,9 +19,11 @@ use crate::format::record::encode_record;
 use crate::format::types::{Addr, FileId, Record, Seq};
 use crate::journal::Journal;
 use crate::lowering::Lowerings;
+use crate::reuse::keep;
 use crate::space::Space;
 use crate::tree::{Fault, Tree};
 use crate::txn::{Load, Txn};
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -91,6 +93,17 @@ pub(crate) struct Core {
     pub(crate) pledged: u64,
     /// What changed since the last cut, and what the checkpoint under way holds.
     pub(crate) load: (Load, Load),
+    /// So that a change and a commit take no memory of their own.
+    pub(crate) room: Room,
+}
+
+/// Memory that is used again and again.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    /// For the records of the next change.
+    records: Vec<u8>,
+    /// For the next group that goes into a window.
+    pub(crate) group: Vec<u8>,
 }
 
 impl Core {
@@ -162,11 +175,18 @@ impl Core {
     /// [`RECORD_ROOM`]: crate::journal::RECORD_ROOM
     pub(crate) fn execute_each(&mut self, class: Class, units: &[&[Record]]) -> Result<Seq, Fault> {
         self.admit(class, OP_NODES * units.len().saturating_sub(1) as u64)?;
-        let mut bytes = Vec::with_capacity(64 * units.len());
-        let mut ends = Vec::with_capacity(units.len());
+        let mut bytes = std::mem::take(&mut self.room.records);
+        let done = self.execute_in(&mut bytes, units);
+        keep(&mut self.room.records, bytes);
+        done
+    }
+
+    /// With this memory, which is empty, for the records' bytes.
+    fn execute_in(&mut self, bytes: &mut Vec<u8>, units: &[&[Record]]) -> Result<Seq, Fault> {
+        let mut ends: SmallVec<[usize; 4]> = SmallVec::new();
         for unit in units {
             for record in *unit {
-                encode_record(&mut bytes, record).map_err(|e| Fault::format("record", 0, &e))?;
+                encode_record(bytes, record).map_err(|e| Fault::format("record", 0, &e))?;
             }
             ends.push(bytes.len());
         }

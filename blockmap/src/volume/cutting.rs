@@ -20,8 +20,9 @@ use crate::format::types::{FileId, GROUP_BLOCKS};
 use crate::lane::Io;
 use crate::numbered::Numbered;
 use crate::space::{Placed, count_some, place_some};
-use crate::tree::{Fault, Splice, Tree, find, splice};
+use crate::tree::{Fault, New, Splice, Tree, find, splice};
 use crate::txn::Txn;
+use smallvec::smallvec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -197,8 +198,8 @@ fn put_file(
     let condemned = version.as_ref().is_some_and(|v| v.condemned);
     for (key, mine) in [(id, !condemned), (id | CONDEMNED, condemned)] {
         let new = match version {
-            Some(v) if mine => vec![(key, v.record())],
-            _ if find(&tree, &key)?.is_some() => Vec::new(),
+            Some(v) if mine => smallvec![(key, v.record())],
+            _ if find(&tree, &key)?.is_some() => New::<Files>::new(),
             _ => continue,
         };
         tree = splice(txn, tree, Splice { lo: key, hi: Some(key + 1), new, release: false })?;

@@ -15,7 +15,7 @@ use super::stats::some_extents;
 use super::write::{B, How, Part, check_range};
 use crate::arbiter::{Answer, Change, Request, Span};
 use crate::error::{ErrorKind, Result};
-use crate::format::types::{Extent, Record};
+use crate::format::types::{Extent, NewExtents, Record};
 use crate::lane::Io;
 use crate::tree::Fault;
 use crate::txn::Txn;
@@ -186,7 +186,7 @@ impl Volume {
         // The range is held: nobody frees these blocks. No longer seen than they are read,
         // because what the record may have to wait for waits for all who are (law B3).
         let seen = io.seen(&self.epoch);
-        let mut extents = Vec::with_capacity(slice.len());
+        let mut extents = NewExtents::with_capacity(slice.len());
         for (k, e) in slice {
             let phys = to + (k - start);
             if !e.unwritten {

@@ -16,11 +16,12 @@ use super::Volume;
 use super::core::Class;
 use super::file::{FileState, Piece, Version};
 use super::plan::{copies, decide, remember_own};
-use super::write::{B, How, Part, records, set_aside};
+use super::write::{B, How, Part, Parts, records, set_aside};
 use crate::error::Result;
 use crate::format::BLOCK;
 use crate::format::types::{Addr, Seq};
 use freehold_engine::medium::Window;
+use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -28,7 +29,7 @@ use std::sync::atomic::Ordering;
 struct Stores<'a> {
     off: u64,
     bytes: &'a [u8],
-    parts: Vec<Part>,
+    parts: Parts,
     old: Arc<Version>,
     copies: u64,
 }
@@ -83,26 +84,25 @@ impl Volume {
         let blocks = (off / B, end.div_ceil(B));
         let mut core = self.core();
         self.health.writable()?;
-        let size = file.load().size;
-        // A gap behind the end is to be zeroed first.
-        if !size.is_multiple_of(B) && blocks.0 > size / B {
-            return Ok(None);
-        }
         let decided = decide(&mut core, file, blocks, self.durable(), false);
         let Ok((old, parts)) = decided else { return Ok(None) };
+        // A gap behind the end is to be zeroed first.
+        if !old.size.is_multiple_of(B) && blocks.0 > old.size / B {
+            return Ok(None);
+        }
         let new: u64 = parts.iter().filter(|p| p.how == How::New).map(|p| p.len).sum();
         if new > 0 && core.admit(Class::Normal, new).is_err() {
             return Ok(None);
         }
         remember_own(&mut core, file, &parts);
         let copies = copies(&parts);
-        let Ok(parts) = set_aside(&mut core, file, parts) else { return Ok(None) };
+        let Ok(parts) = set_aside(&mut core, file, old.size, parts) else { return Ok(None) };
         Ok(Some(Stores { off, bytes, parts, old, copies }))
     }
 
     /// Stores all of it and makes it durable. False where what an edge keeps is not at hand.
     fn store_all(&self, window: &dyn Window, stores: &Stores<'_>) -> Result<bool> {
-        let mut ranges: Vec<(u64, u64)> = Vec::with_capacity(stores.parts.len());
+        let mut ranges: SmallVec<[(u64, u64); 2]> = SmallVec::new();
         for part in &stores.parts {
             let Some(range) = self.store_part(window, stores, part)? else { return Ok(false) };
             ranges.push(range);
@@ -110,9 +110,7 @@ impl Volume {
         if crate::sabotage::breaks("no-store-barrier") {
             return Ok(true);
         }
-        for (at, len) in ranges {
-            window.persist(at, len).inspect_err(|e| self.health.saw(e))?;
-        }
+        window.drain(&ranges).inspect_err(|e| self.health.saw(e))?;
         Ok(true)
     }
 
@@ -129,7 +127,7 @@ impl Volume {
         let inside = &bytes[(from - off) as usize..(to - off) as usize];
         let put = |at: u64, bytes: &[u8]| -> Result<(u64, u64)> {
             let at = part.phys * B + at - start;
-            window.store(at, bytes).inspect_err(|e| self.health.saw(e))?;
+            window.store_nodrain(at, bytes).inspect_err(|e| self.health.saw(e))?;
             Ok((at, bytes.len() as u64))
         };
         // In place what is beside it stays; between the old end and it there may be anything.
@@ -184,7 +182,8 @@ impl Volume {
         let (done, dues) = {
             let mut core = self.core();
             // Somebody may have made the file longer, behind this range.
-            let records = records(file.id, &stores.parts, end, file.load().size);
+            let size = file.version.load().size;
+            let records = records(file.id, &stores.parts, end, size);
             if records.is_empty() {
                 return true;
             }

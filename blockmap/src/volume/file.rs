@@ -8,10 +8,11 @@ use crate::arbiter::SessionId;
 use crate::format::BLOCK_LIMIT;
 use crate::format::types::{Extent, FileId, FileMap, FileRecord, INLINE_EXTENTS, Seq};
 use crate::tree::{
-    Fault, Hit, Link, Splice, Tree, build_leaf, edit_entries, floor, floor_all, root_of, splice,
+    Fault, Hit, Link, Splice, Tree, build_leaf, edited, floor, floor_all, root_of, splice,
 };
 use crate::txn::Txn;
 use arc_swap::ArcSwap;
+use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,10 +22,13 @@ pub const DEFAULT_SESSION: SessionId = 1;
 /// Unknown until somebody walks the map.
 pub(super) const UNKNOWN: u64 = u64::MAX;
 
+/// The extents of a short map.
+pub(crate) type Inline = SmallVec<[(u64, Extent); INLINE_EXTENTS]>;
+
 /// The map of a file: a few extents, or a tree.
 #[derive(Debug, Clone)]
 pub(crate) enum Map {
-    Inline { stamp: u64, extents: Arc<Vec<(u64, Extent)>> },
+    Inline { stamp: u64, extents: Arc<Inline> },
     Tree(Tree<crate::format::Extents>),
 }
 
@@ -110,7 +114,7 @@ impl Version {
     pub(crate) fn from_record(r: &FileRecord) -> Self {
         let map = match &r.map {
             FileMap::Inline { stamp, extents } => {
-                Map::Inline { stamp: *stamp, extents: Arc::new(extents.clone()) }
+                Map::Inline { stamp: *stamp, extents: Arc::new(Inline::from_slice(extents)) }
             }
             FileMap::Tree(at) => Map::Tree(Tree::at(*at)),
         };
@@ -198,29 +202,29 @@ impl Version {
         let map = match std::mem::replace(&mut self.map, Map::Tree(Tree::EMPTY)) {
             Map::Tree(t) => Map::Tree(splice(txn, t, s)?),
             Map::Inline { stamp, extents } => {
-                let mut e = self.unstamped(stamp, &extents);
-                edit_entries(txn, &mut e, s)?;
-                Self::pack(txn, e)?
+                let e = self.unstamped(stamp, &extents);
+                let (range, window) = edited(txn, &e, s)?;
+                let kept = (&e[..range.start], &e[range.end..]);
+                let new = kept.0.iter().chain(&window).chain(kept.1).copied();
+                match kept.0.len() + window.len() + kept.1.len() <= INLINE_EXTENTS {
+                    true => Map::Inline { stamp: txn.share_gen, extents: Arc::new(new.collect()) },
+                    false => {
+                        let nodes = build_leaf(txn, new.collect())?;
+                        Map::Tree(Tree { root: root_of(txn, nodes)? })
+                    }
+                }
             }
         };
         Ok(self.with_map(txn, map))
     }
 
     /// The entries of an inline map, disowned if they are older than the last sharing.
-    fn unstamped(&self, stamp: u64, extents: &[(u64, Extent)]) -> Vec<(u64, Extent)> {
-        let mut e = extents.to_vec();
+    fn unstamped(&self, stamp: u64, extents: &[(u64, Extent)]) -> Inline {
+        let mut e = Inline::from_slice(extents);
         if stamp < self.share_gen {
             e.iter_mut().for_each(|(_, x)| x.own = false);
         }
         e
-    }
-
-    fn pack(txn: &mut Txn<'_>, e: Vec<(u64, Extent)>) -> Result<Map, Fault> {
-        if e.len() <= INLINE_EXTENTS {
-            return Ok(Map::Inline { stamp: txn.share_gen, extents: Arc::new(e) });
-        }
-        let nodes = build_leaf(txn, e)?;
-        Ok(Map::Tree(Tree { root: root_of(txn, nodes)? }))
     }
 
     /// The same file with another map, and its numbers brought along.
@@ -252,7 +256,7 @@ impl Version {
         match &self.map {
             Map::Tree(t) => Ok(t.clone()),
             Map::Inline { stamp, extents } => {
-                let nodes = build_leaf(txn, self.unstamped(*stamp, extents))?;
+                let nodes = build_leaf(txn, self.unstamped(*stamp, extents).into_vec())?;
                 Ok(Tree { root: root_of(txn, nodes)? })
             }
         }

@@ -22,6 +22,21 @@ impl Drop for Held {
     }
 }
 
+/// The same, by a call that does not wait while it has it.
+pub(super) struct HeldNow<'a> {
+    vol: &'a Volume,
+    file: &'a FileState,
+    id: u64,
+}
+
+impl Drop for HeldNow<'_> {
+    fn drop(&mut self) {
+        if self.file.locks.leave(self.id) {
+            self.vol.announce();
+        }
+    }
+}
+
 impl Volume {
     /// Waits until this task has file blocks `start..end` to itself, and no plain
     /// write to them is in flight.
@@ -54,14 +69,14 @@ impl Volume {
     }
 
     /// As [`Volume::hold`], only if there is nothing to wait for.
-    pub(super) fn hold_now(
-        self: &Arc<Self>,
-        file: &Arc<FileState>,
+    pub(super) fn hold_now<'a>(
+        &'a self,
+        file: &'a FileState,
         start: u64,
         end: u64,
-    ) -> Option<Held> {
+    ) -> Option<HeldNow<'a>> {
         let id = file.locks.enter_now(start, end)?;
-        let held = Held { vol: self.clone(), file: file.clone(), id };
+        let held = HeldNow { vol: self, file, id };
         let lanes = self.lanes.lock().expect("no holder panics");
         let in_flight = lanes.iter().any(|l| l.slots.writes(file.id, start, end));
         drop(lanes);

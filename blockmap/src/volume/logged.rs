@@ -160,7 +160,7 @@ impl Core {
             self.admit(Class::Normal, new)?;
         }
         let copies = copies(&parts);
-        let parts = set_aside(self, file, parts)?;
+        let parts = set_aside(self, file, old.size, parts)?;
         let mut records = records(file.id, &parts, write.end, old.size);
         records.extend(data_records(file.id, &parts, write.first, write.data));
         match self.execute_all(Class::Normal, &records) {

@@ -127,16 +127,15 @@ pub struct Volume {
     wanted: AtomicU64,
     /// The last record whose group's flush has been submitted, or is about to be.
     flushing: AtomicU64,
-    /// Room for the next group that goes into a window.
-    encoded: Mutex<Vec<u8>>,
     /// The last checkpoint that is durable and marked.
     marked: AtomicU64,
     duty: Duty,
     maint: Arc<Lane>,
     lanes: Mutex<Vec<Arc<Lane>>>,
     idle: Mutex<Vec<Arc<Lane>>>,
-    /// Writes that had landed when the last flush was submitted; none: not known yet.
-    flushed: Mutex<Option<u64>>,
+    /// One more than the writes that had landed when the last flush was submitted; 0: not
+    /// known yet.
+    flushed: AtomicU64,
     /// Law B7: what is in the journal and not yet at home.
     late: Arc<late::Late>,
     /// Threads that wait for nothing but a commit.

@@ -251,6 +251,7 @@ impl Parts {
             deferred_blocks: 0,
             pledged: 0,
             load: Default::default(),
+            room: Default::default(),
             reserve: RESERVE.max(sb.blocks / 100).min(sb.blocks / 8),
         };
         Parts {
@@ -284,13 +285,12 @@ impl Parts {
             durable: AtomicU64::new(self.durable),
             wanted: AtomicU64::new(self.durable),
             flushing: AtomicU64::new(self.durable),
-            encoded: Mutex::default(),
             marked: AtomicU64::new(marked),
             duty: Duty::default(),
             maint,
             lanes: Mutex::default(),
             idle: Mutex::default(),
-            flushed: Mutex::default(),
+            flushed: AtomicU64::new(0),
             late,
             waiters: Default::default(),
             progress: Default::default(),

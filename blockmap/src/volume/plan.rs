@@ -5,7 +5,7 @@ use super::core::Core;
 use super::file::{FileState, Piece, Version};
 use super::logged::Logged;
 use super::ranges::{extents_in, rewrite, unshared};
-use super::write::{B, How, Part};
+use super::write::{B, How, Part, Parts};
 use crate::arbiter::{Change, Span};
 use crate::format::types::{Extent, Seq};
 use crate::tree::Fault;
@@ -20,7 +20,7 @@ pub(super) fn decide(
     blocks: (u64, u64),
     durable: Seq,
     logged: bool,
-) -> std::result::Result<(Arc<Version>, Vec<Part>), Fault> {
+) -> std::result::Result<(Arc<Version>, Parts), Fault> {
     let old = file.load();
     let shrunk = file.shrink_seq.load(Ordering::Acquire) > durable
         && !crate::sabotage::breaks("place-over-cut");
@@ -69,7 +69,7 @@ fn classify(
     (first, last): (u64, u64),
     no_place: Option<u64>,
     logged: bool,
-) -> std::result::Result<Vec<Part>, Fault> {
+) -> std::result::Result<Parts, Fault> {
     let found = extents_in(old, first, last)?;
     let live = std::mem::take(&mut core.logged);
     let done = sort_out(&core.view(), &live, (old, found), (first, last), no_place, logged);
@@ -84,10 +84,10 @@ fn sort_out(
     (first, last): (u64, u64),
     no_place: Option<u64>,
     logged: bool,
-) -> std::result::Result<Vec<Part>, Fault> {
-    let mut out: Vec<Part> = Vec::new();
+) -> std::result::Result<Parts, Fault> {
+    let mut out = Parts::new();
     let mut at = first;
-    let new = |out: &mut Vec<Part>, block, len, phys| {
+    let new = |out: &mut Parts, block, len, phys| {
         if len > 0 {
             out.push(Part { block, len, phys, how: How::New });
         }

@@ -25,6 +25,7 @@ use crate::arbiter::{Change, Ids, Request, Span};
 use crate::error::{ErrorKind, Result};
 use crate::format::types::{Addr, Extent, Record};
 use crate::lane::Io;
+use smallvec::smallvec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -155,7 +156,8 @@ impl Volume {
             .await?;
         let done = match self.copy_pinned(io, from, to, len).await {
             Ok(()) => {
-                let extents = vec![(block, Extent { phys: to, len: len as u32, own: true, ..*e })];
+                let extents =
+                    smallvec![(block, Extent { phys: to, len: len as u32, own: true, ..*e })];
                 let record = Record::Map { file: file.id, start: block, len, size: 0, extents };
                 self.change(io, |core| core.execute(Class::Normal, &record)).await.map(drop)
             }

@@ -2,10 +2,11 @@
 
 use super::file::{Map, Piece, Version};
 use super::shelf::owned;
-use crate::format::BLOCK_LIMIT;
 use crate::format::types::Extent;
-use crate::tree::{Cursor, Fault, Splice, Tree, floor, join, shift, slice, split};
+use crate::format::{BLOCK_LIMIT, Extents};
+use crate::tree::{Cursor, Fault, New, Splice, Tree, floor, join, shift, slice, split};
 use crate::txn::Txn;
+use std::sync::Arc;
 
 /// A range of one file and its place in another, in file blocks.
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +55,7 @@ pub(super) fn rewrite(
     change: impl Fn(Extent) -> Extent,
 ) -> Result<Version, Fault> {
     let end = start + len;
-    let mut new = Vec::new();
+    let mut new = New::<Extents>::new();
     for (k, e, current) in extents_in(&v, start, end)? {
         // A bit that is older than the last sharing says nothing any more.
         new.push((k, change(Extent { own: e.own && current, ..e })));
@@ -111,7 +112,7 @@ pub(super) fn cut(
     whole: bool,
 ) -> Result<(Version, Option<Version>), Fault> {
     if !whole {
-        let s = Splice { lo: start, hi: end, new: Vec::new(), release: true };
+        let s = Splice { lo: start, hi: end, new: New::<Extents>::new(), release: true };
         return Ok((v.clone().splice(txn, s)?, None));
     }
     let tree = v.as_tree(txn)?;
@@ -179,12 +180,12 @@ pub(super) fn reflink(txn: &mut Txn<'_>, v: &Version) -> Result<(Version, Versio
     let source = Version { share_gen, ..v.clone() };
     let map = match &v.map {
         Map::Inline { extents, .. } => {
-            let mut copy = extents.to_vec();
+            let mut copy = (**extents).clone();
             for (_, e) in &mut copy {
                 txn.raise(e.phys, u64::from(e.len))?;
                 e.own = false;
             }
-            Map::Inline { stamp: share_gen, extents: copy.into() }
+            Map::Inline { stamp: share_gen, extents: Arc::new(copy) }
         }
         Map::Tree(t) => {
             if let Some(root) = &t.root {
@@ -224,7 +225,7 @@ pub(super) fn reflink_range(
     // However the source is held in memory, a record that names a tail makes one.
     let (target, rest) =
         if whole { cut(txn, target, lo, Some(hi), true)? } else { (target.clone(), None) };
-    let mut new = Vec::new();
+    let mut new = New::<Extents>::new();
     for (k, e, _) in extents_in(source, span.from, span.from + span.len)? {
         txn.raise(e.phys, u64::from(e.len))?;
         new.push((k - span.from + span.to, Extent { own: false, ..e }));

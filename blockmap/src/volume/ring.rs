@@ -144,13 +144,21 @@ impl Ring {
     pub(super) fn store(&self, pos: u64, bytes: &mut Vec<u8>) -> Result<bool> {
         let Some(window) = self.window() else { return Ok(false) };
         bytes.resize(self.needed(pos, bytes.len()), 0);
-        if store(window, &self.runs(pos, bytes)).is_err() {
-            // Damaged memory is mended by writing all of a block. A barrier is not tried again.
-            bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
-            store(window, &self.runs(pos, bytes))?;
-        }
-        let durable = !crate::sabotage::breaks("no-journal-barrier");
-        persist(window, &self.runs(pos, bytes), durable).map(|()| true)
+        // The stores' outcome, and in it the barrier's.
+        let put = |bytes: &[u8]| -> Result<Result<()>> {
+            let runs = self.runs(pos, bytes);
+            store(window, &runs)?;
+            Ok(persist(window, &runs, !crate::sabotage::breaks("no-journal-barrier")))
+        };
+        let barrier = match put(bytes) {
+            Ok(barrier) => barrier,
+            Err(_) => {
+                // Damaged memory is mended by writing all of a block. A barrier is not tried again.
+                bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+                put(bytes)?
+            }
+        };
+        barrier.map(|()| true)
     }
 
     /// So many bytes have to be stored for a group of so many to end in zeroes.
@@ -214,17 +222,19 @@ impl Ring {
 
 fn store(window: &dyn Window, parts: &[(Addr, &[u8])]) -> Result<()> {
     for (block, bytes) in parts {
-        window.store(*block * BLOCK as u64, bytes)?;
+        window.store_nodrain(*block * BLOCK as u64, bytes)?;
     }
     Ok(())
 }
 
 /// Makes durable what this thread has stored there; the window asks for one thread.
 fn persist(window: &dyn Window, parts: &[(Addr, &[u8])], durable: bool) -> Result<()> {
-    for (block, bytes) in parts.iter().filter(|_| durable) {
-        window.persist(*block * BLOCK as u64, bytes.len() as u64)?;
+    if !durable {
+        return Ok(());
     }
-    Ok(())
+    let range = |(block, bytes): &(Addr, &[u8])| (*block * BLOCK as u64, bytes.len() as u64);
+    let ranges: SmallVec<[(u64, u64); 2]> = parts.iter().map(range).collect();
+    Ok(window.drain(&ranges)?)
 }
 
 /// Blocks of the ring of a journal's medium that has so many: those that are asked for, or

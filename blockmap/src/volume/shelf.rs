@@ -8,6 +8,7 @@ use crate::format::{BLOCK, FILE_LIMIT, Files, Names};
 use crate::numbered::Numbered;
 use crate::tree::{Fault, Splice, Tree, find, splice};
 use crate::txn::Txn;
+use smallvec::SmallVec;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -32,7 +33,7 @@ pub(crate) struct Shelf {
 #[derive(Default)]
 pub(crate) struct Staged {
     names: Option<Tree<Names>>,
-    pub(crate) versions: Vec<(Arc<FileState>, Version)>,
+    pub(crate) versions: SmallVec<[(Arc<FileState>, Version); 1]>,
     created: Vec<Arc<FileState>>,
     /// The last of a condemned file went.
     pub(crate) gone: Option<FileId>,
@@ -66,7 +67,7 @@ impl Staged {
     fn take(&mut self, file: &Arc<FileState>) -> Version {
         match self.versions.iter().rposition(|(f, _)| f.id == file.id) {
             Some(i) => self.versions.swap_remove(i).1,
-            None => (*file.load()).clone(),
+            None => Version::clone(&file.version.load()),
         }
     }
 

@@ -10,11 +10,12 @@ use super::core::Class;
 use super::file::FileState;
 use super::range_ops::AT_ONCE;
 use super::ranges::extents_in;
-use super::write::{B, How, Part, set_aside};
+use super::write::{B, How, Part, Parts, set_aside};
 use crate::error::Result;
 use crate::format::BLOCK;
 use crate::format::types::{Extent, Record};
 use crate::lane::Io;
+use smallvec::smallvec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -86,12 +87,12 @@ impl Volume {
         file: &Arc<FileState>,
         k: u64,
         len: u64,
-    ) -> Result<Vec<Part>> {
+    ) -> Result<Parts> {
         self.change(io, |core| {
             core.admit(Class::Normal, len)?;
-            let wanted = vec![Part { block: k, len, phys: 0, how: How::New }];
-            let mut parts = set_aside(core, file, wanted)?;
-            for p in parts.split_off(parts.len().min(AT_ONCE)) {
+            let wanted = smallvec![Part { block: k, len, phys: 0, how: How::New }];
+            let mut parts = set_aside(core, file, file.load().size, wanted)?;
+            for p in parts.drain(parts.len().min(AT_ONCE)..) {
                 core.space.reclaim(p.phys, p.len);
             }
             Ok(parts)

@@ -27,6 +27,7 @@ use crate::format::types::{Extent, Record};
 use crate::lane::{Io, all};
 use crate::tree::Fault;
 use freehold_engine::memory::Buffer;
+use smallvec::{SmallVec, smallvec};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -76,9 +77,15 @@ pub(super) struct Part {
     pub(super) how: How,
 }
 
+/// The runs of a write: mostly one or two.
+pub(super) type Parts = SmallVec<[Part; 2]>;
+
+/// The records of a write; mostly one.
+pub(super) type Records = SmallVec<[Record; 1]>;
+
 /// What a write will do.
 pub(super) struct Plan {
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Parts,
     /// What was there: for the edges.
     old: Arc<Version>,
     /// New blocks that take the place of written ones.
@@ -240,7 +247,7 @@ impl Volume {
             }
             remember_own(core, file, &wanted);
             let copies = copies(&wanted);
-            let parts = set_aside(core, file, wanted)?;
+            let parts = set_aside(core, file, old.size, wanted)?;
             Ok(Plan { parts, old, copies })
         })
         .await
@@ -344,24 +351,26 @@ impl Volume {
     }
 }
 
-/// Takes blocks for all new parts, in as few runs as the space allows.
+/// Takes blocks for all new parts, in as few runs as the space allows. The file has so many
+/// bytes.
 pub(super) fn set_aside(
     core: &mut Core,
     file: &FileState,
-    wanted: Vec<Part>,
-) -> std::result::Result<Vec<Part>, Fault> {
-    let mut out: Vec<Part> = Vec::with_capacity(wanted.len());
-    let mut taken: Vec<(u64, u64)> = Vec::new();
+    size: u64,
+    mut wanted: Parts,
+) -> std::result::Result<Parts, Fault> {
+    let mut out = Parts::new();
+    let mut taken: SmallVec<[(u64, u64); 2]> = SmallVec::new();
     let mut goal = file.goal.load(Ordering::Relaxed);
-    let size = file.load().size / B;
-    for p in merge_new(wanted) {
+    merge_new(&mut wanted);
+    for p in wanted {
         if p.how != How::New {
             out.push(p);
             continue;
         }
         let mut done = 0;
         while done < p.len {
-            match core.space.alloc(goal, p.len - done, size) {
+            match core.space.alloc(goal, p.len - done, size / B) {
                 Ok((phys, len)) => {
                     taken.push((phys, len));
                     out.push(Part { block: p.block + done, len, phys, how: How::New });
@@ -382,22 +391,21 @@ pub(super) fn set_aside(
 }
 
 /// Neighbouring new parts are one.
-fn merge_new(parts: Vec<Part>) -> Vec<Part> {
-    let mut out: Vec<Part> = Vec::with_capacity(parts.len());
-    for p in parts {
-        match out.last_mut() {
-            Some(l) if l.how == How::New && p.how == How::New => l.len += p.len,
-            _ => out.push(p),
+fn merge_new(parts: &mut Parts) {
+    parts.dedup_by(|p, before| {
+        let both = before.how == How::New && p.how == How::New;
+        if both {
+            before.len += p.len;
         }
-    }
-    out
+        both
+    });
 }
 
 /// The records of a write whose data has landed. Each carries the size as far as
 /// it reaches: if it is the last that takes effect, nothing lies behind the end
 /// that a later growth would show (law B5).
-pub(super) fn records(file: u64, parts: &[Part], end: u64, old_size: u64) -> Vec<Record> {
-    let mut out: Vec<Record> = Vec::new();
+pub(super) fn records(file: u64, parts: &[Part], end: u64, old_size: u64) -> Records {
+    let mut out = Records::new();
     for p in parts {
         let e = Extent { phys: p.phys, len: p.len as u32, unwritten: false, own: true };
         match (p.how, out.last_mut()) {
@@ -413,7 +421,7 @@ pub(super) fn records(file: u64, parts: &[Part], end: u64, old_size: u64) -> Vec
                 start: p.block,
                 len: p.len,
                 size: 0,
-                extents: vec![(p.block, e)],
+                extents: smallvec![(p.block, e)],
             }),
             (How::Convert, Some(Record::Convert { start, len, .. }))
                 if *start + *len == p.block =>

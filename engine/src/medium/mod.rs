@@ -289,6 +289,25 @@ pub trait Window: Send + Sync {
     /// # Errors
     /// `Invalid` outside the medium; `Gone`.
     fn persist(&self, offset: u64, len: u64) -> Result<()>;
+
+    /// As [`Window::store`], and begins to make the bytes durable where that can be begun:
+    /// what goes past the caches need not be written back afterwards. [`Window::drain`] of
+    /// the same range, by the same thread, ends it.
+    ///
+    /// # Errors
+    /// As [`Window::store`].
+    fn store_nodrain(&self, offset: u64, from: &[u8]) -> Result<()> {
+        self.store(offset, from)
+    }
+
+    /// Makes durable what this thread stored by [`Window::store_nodrain`] to these ranges,
+    /// offset and length, and to no others since: one barrier for all of them.
+    ///
+    /// # Errors
+    /// As [`Window::persist`].
+    fn drain(&self, ranges: &[(u64, u64)]) -> Result<()> {
+        ranges.iter().try_for_each(|(offset, len)| self.persist(*offset, *len))
+    }
 }
 
 /// A device or file that a store can live on.

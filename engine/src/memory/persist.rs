@@ -67,13 +67,16 @@ pub(crate) struct Volatile;
 
 impl Persistence for Volatile {}
 
-/// Stores of this thread, also those that no cache holds, are ordered before whatever it
-/// does next.
+/// Stores of this thread, also those that no cache holds and lines that it writes back, are
+/// ordered before whatever it stores next, as a doorbell, a flag that another thread looks at,
+/// or the next group of a journal. Nothing is said of loads.
 pub(crate) fn store_fence() {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: every x86-64 has the instruction, and it changes no state of the program.
+    // SAFETY: every x86-64 has the instruction, and it changes no state of the program. The
+    // compiler takes it for what reads and writes all memory.
     unsafe {
         std::arch::asm!("sfence", options(nostack, preserves_flags));
     }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
 }

@@ -145,6 +145,14 @@ impl SharedMemory {
         Self { refused, ..self }
     }
 
+    /// Whether it can be stored to.
+    fn takes_stores(&self) -> Result<()> {
+        match self.refused.writes {
+            Some(why) => Err(Error::new(ErrorKind::Permission, why)),
+            None => self.persistence.sound(true),
+        }
+    }
+
     /// What it does not give.
     pub(crate) fn refused(&self) -> Refused {
         self.refused
@@ -156,8 +164,17 @@ impl SharedMemory {
     /// As [`copy::store`].
     pub(super) unsafe fn put(&self, to: *mut u8, from: *const u8, len: usize) {
         // SAFETY: the caller's promise is the same.
+        unsafe { self.put_past(to, from, len, stream::FROM) };
+    }
+
+    /// The same; so many bytes or more go past the caches, if any do.
+    ///
+    /// # Safety
+    /// As [`copy::store`].
+    unsafe fn put_past(&self, to: *mut u8, from: *const u8, len: usize, least: usize) {
+        // SAFETY: the caller's promise is the same.
         unsafe {
-            if self.streams && len >= stream::FROM {
+            if self.streams && len >= least {
                 stream::copy(to, from, len);
             } else {
                 copy::store(to, from, len);
@@ -242,7 +259,11 @@ impl SharedMemory {
     /// # Errors
     /// As there.
     pub(super) fn write_back_put(&self, offset: u64, len: u64) -> Result<()> {
-        if !self.streams || len < stream::FROM as u64 {
+        self.write_back_past(offset, len, stream::FROM)
+    }
+
+    fn write_back_past(&self, offset: u64, len: u64, least: usize) -> Result<()> {
+        if !self.streams || len < least as u64 {
             return self.write_back(offset, len);
         }
         let at = self.range(offset, len)?;
@@ -283,11 +304,15 @@ impl SharedMemory {
     /// # Errors
     /// `Invalid` outside the memory; `Busy` where somebody has a reference.
     pub(crate) fn store(&self, offset: u64, from: &[u8]) -> Result<()> {
+        self.store_past(offset, from, stream::FROM)
+    }
+
+    fn store_past(&self, offset: u64, from: &[u8], least: usize) -> Result<()> {
         let (to, len) = (self.range(offset, from.len() as u64)?, from.len() as u64);
         let stored = self.ledger.copy(&blocks(offset, len), Access::Write, || {
             self.persistence.mend(offset, len)?;
             // SAFETY: as in `load`, and nobody has a `&` into it either.
-            unsafe { self.put(to, from.as_ptr(), from.len()) };
+            unsafe { self.put_past(to, from.as_ptr(), from.len(), least) };
             Ok(())
         });
         stored?
@@ -301,16 +326,25 @@ impl Window for SharedMemory {
     }
 
     fn store(&self, offset: u64, from: &[u8]) -> Result<()> {
-        if let Some(why) = self.refused.writes {
-            return Err(Error::new(ErrorKind::Permission, why));
-        }
-        self.persistence.sound(true)?;
+        self.takes_stores()?;
         SharedMemory::store(self, offset, from)
     }
 
     fn persist(&self, offset: u64, len: u64) -> Result<()> {
         self.persistence.sound(false)?;
         SharedMemory::persist(self, offset, len)
+    }
+
+    fn store_nodrain(&self, offset: u64, from: &[u8]) -> Result<()> {
+        self.takes_stores()?;
+        self.store_past(offset, from, stream::FROM_UNREAD)?;
+        self.write_back_past(offset, from.len() as u64, stream::FROM_UNREAD)
+    }
+
+    fn drain(&self, _ranges: &[(u64, u64)]) -> Result<()> {
+        // Their lines are on the way already.
+        self.persistence.sound(false)?;
+        self.persistence.fence()
     }
 }
 

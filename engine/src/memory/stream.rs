@@ -8,8 +8,12 @@
 use super::copy;
 use super::persist::store_fence;
 
-/// Copies shorter than this go through the caches.
+/// Copies shorter than this go through the caches: their bytes may be looked at again soon.
 pub(super) const FROM: usize = 1024;
+
+/// The same where nobody will: a line that is written whole past the caches need not be read
+/// before.
+pub(super) const FROM_UNREAD: usize = 2 * LINE;
 
 /// Bytes of a line of the caches.
 const LINE: usize = 64;

@@ -20,9 +20,15 @@ pub(super) fn a_window_shows_what_queues_write(make: Make<'_>) {
         let len = (spread(round, 2) as usize % most).min(field - at);
         if round % 3 == 0 {
             let bytes: Vec<u8> = (0..len as u64).map(|i| spread(round, i + 3) as u8).collect();
-            window.store(at as u64, &bytes).unwrap();
-            window.persist(at as u64, len as u64).unwrap();
-            model[at..at + len].copy_from_slice(&bytes);
+            let (start, len) = (at as u64, len as u64);
+            if round % 2 == 0 {
+                window.store(start, &bytes).unwrap();
+                window.persist(start, len).unwrap();
+            } else {
+                window.store_nodrain(start, &bytes).unwrap();
+                window.drain(&[(start, len)]).unwrap();
+            }
+            model[at..at + bytes.len()].copy_from_slice(&bytes);
         } else {
             let mut found = vec![0xee; len];
             window.load(at as u64, &mut found).unwrap();

@@ -252,7 +252,7 @@ fn record(bytes: &mut Bytes<'_>, base: &Base) -> Record {
         4 | 5 => {
             let (file, start, len) = (bytes.file(base), bytes.small(base), bytes.small(base));
             let extents = extents(bytes, base, start);
-            Record::Map { file, start, len, size: bytes.small(base), extents }
+            Record::Map { file, start, len, size: bytes.small(base), extents: extents.into() }
         }
         6 => Record::Convert {
             file: bytes.file(base),

@@ -99,7 +99,7 @@ pub(crate) fn records() -> Vec<(&'static str, Record, &'static str)> {
         ("Rename", Record::Rename { from: name("a"), to: name("bc") }, "\"a\", \"bc\""),
         (
             "Map",
-            Record::Map { file: 17, start: 300, len: 4, size: 1_245_184, extents },
+            Record::Map { file: 17, start: 300, len: 4, size: 1_245_184, extents: extents.into() },
             "17, 300, 4, 1245184, 2 extents: 300 to 9000 for 2, 303 to 70000 for 1 unwritten",
         ),
         ("Convert", Record::Convert { file: 17, start: 303, len: 1, size: 0 }, "17, 303, 1, 0"),

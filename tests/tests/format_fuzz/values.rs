@@ -184,7 +184,7 @@ fn map() -> impl Strategy<Value = Record> {
         extents.iter_mut().for_each(|(_, extent)| extent.own = true);
         let end = extents.last().map_or(start, |(block, e)| block + u64::from(e.len));
         let len = (end + more).min(BLOCK_LIMIT) - start;
-        Record::Map { file, start, len, size, extents }
+        Record::Map { file, start, len, size, extents: extents.into() }
     })
 }
 
