@@ -14,7 +14,7 @@ use std::ops::Range;
 pub(crate) type New<S> = SmallVec<[(<S as EntryCodec>::Key, <S as EntryCodec>::Val); 1]>;
 
 /// What takes the place of entries that a splice touches.
-pub(crate) type Window<S> = SmallVec<[(<S as EntryCodec>::Key, <S as EntryCodec>::Val); 6]>;
+pub(crate) type InPlace<S> = SmallVec<[(<S as EntryCodec>::Key, <S as EntryCodec>::Val); 6]>;
 
 /// Everything with a key in `[lo, hi)`, or the part of it that lies inside,
 /// goes, and `new` takes its place.
@@ -186,7 +186,7 @@ pub(crate) fn edited<S: Schema>(
     txn: &mut Txn<'_>,
     entries: &[(S::Key, S::Val)],
     s: Splice<S>,
-) -> Result<(Range<usize>, Window<S>), Fault> {
+) -> Result<(Range<usize>, InPlace<S>), Fault> {
     let mut a = entries.partition_point(|(k, _)| *k < s.lo);
     if a > 0 && S::reaches(&entries[a - 1].0, &entries[a - 1].1, &s.lo) {
         a -= 1;
@@ -211,7 +211,7 @@ pub(crate) fn edited<S: Schema>(
     s.new.iter().for_each(|(k, v)| txn.tally::<S>(k, v, 1));
     let from = a.saturating_sub(1);
     let to = (b + 1).min(entries.len());
-    let mut window: Window<S> = entries[from..a].iter().cloned().collect();
+    let mut window: InPlace<S> = entries[from..a].iter().cloned().collect();
     for e in left.into_iter().chain(s.new).chain(right).chain(entries[b..to].iter().cloned()) {
         match window.last().and_then(|last| S::merge(last, &e)) {
             Some(joined) => *window.last_mut().expect("just looked at it") = joined,

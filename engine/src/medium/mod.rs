@@ -300,8 +300,8 @@ pub trait Window: Send + Sync {
         self.store(offset, from)
     }
 
-    /// Makes durable what this thread stored by [`Window::store_nodrain`] to these ranges,
-    /// offset and length, and to no others since: one barrier for all of them.
+    /// Makes durable what this thread stored by [`Window::store_nodrain`] to just these ranges,
+    /// offset and length: one barrier for all of them.
     ///
     /// # Errors
     /// As [`Window::persist`].
