@@ -4,7 +4,7 @@
 use super::codec::{get, get_u32, get_u64, put};
 use super::layout::{Layout, at, contiguous, end};
 use super::types::{Addr, Kind};
-use super::{BLOCK, FormatError, MAGIC, Result, VERSION};
+use super::{BLOCK, FormatError, MAGIC, Result, VERSION, zeroes};
 
 /// Bytes of the header.
 pub const HEADER: usize = 64;
@@ -189,7 +189,7 @@ pub fn open<'a>(
     let (payload, rest) = payload
         .split_at_checked(fields.payload_len as usize)
         .ok_or(FormatError::Malformed("the payload is longer than its block"))?;
-    if rest.iter().any(|b| *b != 0) {
+    if zeroes::used(rest) > 0 {
         return Err(FormatError::Malformed("bytes behind the payload are not zero"));
     }
     Ok((fields, payload))

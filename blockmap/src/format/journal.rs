@@ -7,7 +7,7 @@ use super::header::{self, HEADER, HeaderFields, NO_ID};
 use super::layout::{Layout, at, contiguous, end};
 use super::record::decode_record;
 use super::types::{GroupHead, Kind, Record};
-use super::zeroes::append_zeroes;
+use super::zeroes::{append_zeroes, used};
 use super::{BLOCK, FormatError, Result, VERSION};
 use std::borrow::Cow;
 
@@ -150,7 +150,7 @@ pub fn decode_group(
     }
     let body = unframed(group, header::version(common))?;
     let (payload, rest) = body.split_at_checked(payload).ok_or(FormatError::Short("group"))?;
-    if rest.iter().any(|b| *b != 0) {
+    if used(rest) > 0 {
         return Err(FormatError::Malformed("bytes behind the records are not zero"));
     }
     let mut r = Reader::new(payload);

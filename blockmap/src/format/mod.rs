@@ -22,7 +22,7 @@ pub mod superblock;
 #[cfg(test)]
 mod tests;
 pub mod types;
-mod zeroes;
+pub(crate) mod zeroes;
 
 pub use entries::{CountRun, Counts, EntryCodec, Extents, Files, Names, Space};
 pub use error::{FormatError, Result};

@@ -1,5 +1,5 @@
-//! The checksum of bytes with many zeroes behind them, without going over the zeroes: a lone
-//! small record leaves most of its group's block empty.
+//! Bytes with many zeroes behind them: where those begin, and the checksum without going over
+//! them. A lone small record leaves most of its group's block empty.
 //!
 //! But for its inversions a CRC is linear: what zeroes make of a register is the sum of what
 //! they make of each of its bits, and that is in a table.
@@ -37,9 +37,38 @@ pub(super) fn append_zeroes(crc: u32, count: usize) -> u32 {
     crc
 }
 
+/// Bytes up to the last that is not zero. Compared in pieces, because opening a store asks it of
+/// each block of a journal.
+pub(crate) fn used(bytes: &[u8]) -> usize {
+    const PIECE: usize = 512;
+    let mut end = bytes.len();
+    while end > 0 {
+        let start = end.saturating_sub(PIECE);
+        if bytes[start..end] != [0; PIECE][..end - start] {
+            break;
+        }
+        end = start;
+    }
+    bytes[..end].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_used_ends_with_the_last_byte_that_is_not_zero() {
+        for len in [0, 1, 2, 511, 512, 513, 1024, 1500, BLOCK] {
+            let mut bytes = vec![0; len];
+            assert_eq!(used(&bytes), 0, "{len} zeroes");
+            for last in [0, 1, 510, 511, 512, 1023, 1024, 1499, BLOCK - 1] {
+                if last < len {
+                    bytes[last] = 1;
+                    assert_eq!(used(&bytes), last + 1, "{len} bytes");
+                }
+            }
+        }
+    }
 
     #[test]
     fn zeroes_count_as_if_they_were_there() {

@@ -24,7 +24,7 @@ use super::read::CHUNK;
 use super::write::{B, How, Part, Writing, check_range, records, set_aside};
 use crate::error::{Error, Result};
 use crate::format::types::{Addr, Record, Seq};
-use crate::format::{BLOCK, FIRST_BLOCK};
+use crate::format::{BLOCK, FIRST_BLOCK, zeroes};
 use crate::lane::{Finished, Io, all};
 use crate::tree::Fault;
 use freehold_engine::memory::Buffer;
@@ -119,8 +119,7 @@ fn data_records(file: u64, parts: &[Part], first: u64, data: &[u8]) -> Vec<Recor
     blocks
         .map(|block| {
             let bytes = &data[(block - first) as usize * BLOCK..][..BLOCK];
-            let len = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
-            Record::Data { file, block, bytes: bytes[..len].to_vec() }
+            Record::Data { file, block, bytes: bytes[..zeroes::used(bytes)].to_vec() }
         })
         .collect()
 }

@@ -7,9 +7,9 @@
 
 use super::open::do_now;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::BLOCK;
 use crate::format::journal_header::RING_START;
 use crate::format::types::{Addr, ApartJournal, JournalHeader, Superblock};
+use crate::format::{BLOCK, zeroes};
 use crate::journal::ring_runs;
 use crate::lane::{Io, Joined, all};
 use freehold_engine::medium::{Medium, Op, Queue, Window};
@@ -123,8 +123,7 @@ impl Ring {
             window.persist(bytes(first), bytes(self.start + self.blocks - first))?;
         }
         for (used, block) in self.used.iter().zip(read.chunks_exact(BLOCK)) {
-            let last = block.iter().rposition(|byte| *byte != 0);
-            used.store(last.map_or(0, |last| last + 1) as u16, Ordering::Relaxed);
+            used.store(zeroes::used(block) as u16, Ordering::Relaxed);
         }
         Ok(())
     }

@@ -107,7 +107,7 @@ impl View<'_> {
             for (i, sector) in bytes.chunks(SECTOR as usize).enumerate() {
                 let at = i as u64 * SECTOR;
                 self.sector(&suspect, at, sector)?;
-                if sector.iter().any(|b| *b != 0) {
+                if sector != &[0; SECTOR as usize][..sector.len()] {
                     content.write(at, sector);
                 }
             }

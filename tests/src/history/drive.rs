@@ -441,7 +441,10 @@ pub(super) fn read_same(f: &File, c: &Content, off: u64, len: u64, what: &str) -
             want.len()
         ));
     }
-    let Some(i) = got.iter().zip(&want).position(|(a, b)| a != b) else { return Ok(()) };
+    if got == want {
+        return Ok(());
+    }
+    let i = got.iter().zip(&want).position(|(a, b)| a != b).unwrap_or(0);
     let line = i / 16 * 16;
     let at = off + i as u64;
     let text = |b: &[u8]| describe(&b[line..(line + 32).min(b.len())], off + line as u64);
