@@ -83,7 +83,11 @@ impl Volume {
             if late {
                 std::thread::sleep(std::time::Duration::from_millis(300));
             }
-            (self.take_groups(&mut core), std::mem::take(&mut core.room.group))
+            let groups = self.take_groups(&mut core);
+            if groups.is_empty() {
+                return true;
+            }
+            (groups, std::mem::take(&mut core.room.group))
         };
         for g in &groups {
             let encoded = self.encode(g, &mut bytes);

@@ -4,32 +4,32 @@ use super::Volume;
 use super::core::Core;
 use super::file::FileState;
 use crate::lane::Io;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// A range of a file, taken until this is dropped.
-pub(super) struct Held {
-    vol: Arc<Volume>,
-    file: Arc<FileState>,
+pub(super) struct HeldBy<V, F>
+where
+    V: Deref<Target = Volume>,
+    F: Deref<Target = FileState>,
+{
+    vol: V,
+    file: F,
     id: u64,
 }
 
-impl Drop for Held {
-    fn drop(&mut self) {
-        if self.file.locks.leave(self.id) {
-            self.vol.announce();
-        }
-    }
-}
+/// By a task.
+pub(super) type Held = HeldBy<Arc<Volume>, Arc<FileState>>;
 
-/// The same, by a call that does not wait while it has it.
-pub(super) struct HeldNow<'a> {
-    vol: &'a Volume,
-    file: &'a FileState,
-    id: u64,
-}
+/// By a call that does not wait while it has it.
+pub(super) type HeldNow<'a> = HeldBy<&'a Volume, &'a FileState>;
 
-impl Drop for HeldNow<'_> {
+impl<V, F> Drop for HeldBy<V, F>
+where
+    V: Deref<Target = Volume>,
+    F: Deref<Target = FileState>,
+{
     fn drop(&mut self) {
         if self.file.locks.leave(self.id) {
             self.vol.announce();
